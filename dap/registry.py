@@ -1,0 +1,18 @@
+"""Registry nodes of the scope ``dap``.
+
+``type='dap.X'`` in any OpenMMLab config makes MMEngine import this module and then the
+locations below, so that a config needs no ``custom_imports``. Keep it light: MMEngine hides an
+ImportError raised in here.
+"""
+
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
+from mmengine.registry import Registry
+
+HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="dap", locations=["dap.hooks"])
+WEIGHT_INITIALIZERS = Registry(
+    "weight initializer",
+    parent=MMENGINE_WEIGHT_INITIALIZERS,
+    scope="dap",
+    locations=["dap.transfer.pretrained_detector"],
+)
