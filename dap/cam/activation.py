@@ -1,0 +1,55 @@
+"""Class activation maps: features and the weights of a linear classifier → one map an image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def class_activation_map(
+    features: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Apply the linear layer of each image's labelled class as a 1x1 convolution.
+
+    ``map[n] = sum_c weight[labels[n], c] * features[n, c] (+ bias[labels[n]])``: the layer that
+    follows global average pooling, moved before it (Zhou et al. 2016; DAP, section 3.1, Step 2),
+    so that the mean of a map is the logit of its class. Only the labelled class is computed,
+    never all K maps.
+
+    Args:
+        features: Last feature map of the backbone, shape (N, C, H, W).
+        weight: Weight of the linear layer, shape (K, C).
+        labels: Class of each image, integers in [0, K), shape (N,). An image with several
+            classes stands several times in ``features`` (``expand`` makes that free).
+        bias: Bias of the linear layer, shape (K,). It shifts a map by a constant, which the
+            normalisation of eq. 1 takes away again.
+
+    Returns:
+        Maps without activation function, any range, shape (N, H, W).
+
+    Raises:
+        ValueError: If the shapes do not fit together or a label is out of range.
+    """
+    if features.ndim != 4:
+        raise ValueError(f"features: expected shape (N, C, H, W), found {tuple(features.shape)}")
+    if weight.ndim != 2 or weight.shape[1] != features.shape[1]:
+        raise ValueError(
+            f"weight: expected shape (K, {features.shape[1]}) to fit features of shape "
+            f"{tuple(features.shape)}, found {tuple(weight.shape)}"
+        )
+    if labels.shape != features.shape[:1] or labels.is_floating_point():
+        raise ValueError(
+            f"labels: expected integers of shape ({features.shape[0]},), found "
+            f"{labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(weight):
+        raise ValueError(
+            f"labels: expected classes in [0, {len(weight)}) as the linear layer has "
+            f"{len(weight)} rows, found {int(labels.min())} to {int(labels.max())}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias: expected shape ({len(weight)},), found {tuple(bias.shape)}")
+    maps = torch.einsum("nchw,nc->nhw", features, weight[labels].to(features.dtype))
+    if bias is not None:
+        maps = maps + bias[labels].to(maps.dtype)[:, None, None]
+    return maps

@@ -1,0 +1,263 @@
+"""Boxes from one activation map: thresholds, components, moments, non-maximum suppression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+Rule = Literal["paper", "release"]
+RULES: tuple[Rule, ...] = ("paper", "release")
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
+NMS_IOU = 0.8
+
+_RELEASE_WEIGHT_OFFSET = 0.22  # added to the map in the moments of the official release
+_RELEASE_MAX_COMPONENTS = 4  # per threshold, in the official release
+
+
+class Candidates(NamedTuple):
+    """Boxes of one map before non-maximum suppression.
+
+    Attributes:
+        boxes: xyxy, half-open, clipped, in pixels, float64, shape (N, 4).
+        thresholds: Index into the thresholds each box comes from, shape (N,).
+    """
+
+    boxes: np.ndarray
+    thresholds: np.ndarray
+
+
+def boxes_from_cam(
+    cam: np.ndarray,
+    thresholds: Sequence[float] = THRESHOLDS,
+    nms_iou: float | None = NMS_IOU,
+    rule: Rule = "paper",
+    cell_size: float | tuple[float, float] = 1.0,
+    image_size_hw: tuple[float, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the boxes of one activation map (DAP, section 3.1, eqs. 1-6).
+
+    ``rule='paper'``: the map is normalised to [0, 1] (eq. 1); for each threshold τ the map is
+    M = CAM · 1{CAM > τ} (eq. 2), its 4-connected components with at least half the cells of the
+    largest one are kept, and each gets the box whose mean and variance equal those of its own
+    weighted cells (eqs. 3-6), cell centres at +0.5, at least one cell wide and high. Boxes are
+    scaled to pixels and clipped; the boxes of all thresholds are merged by NMS, in which the
+    larger box wins and a box is dropped if its IoU with a kept one is above ``nms_iou``.
+
+    ``rule='release'`` does what the official release does instead, so that the published
+    statistics can be reproduced: no normalisation in here; a component is judged by the area of
+    its bounding slice, at most four are kept per threshold, everything above τ inside the slice
+    counts with the weight CAM + 0.22; boxes are clipped to [0, W - 1] x [0, H - 1]; the NMS
+    takes widths and heights + 1 and drops from IoU >= ``nms_iou`` on.
+
+    Args:
+        cam: One map, finite, shape (H, W). ``'release'`` expects the mean of the normalised maps
+            of all scales, values in [0, 1].
+        thresholds: Values of τ, each in [0, 1).
+        nms_iou: IoU threshold of the merging NMS in (0, 1]; None for no NMS.
+        rule: ``'paper'`` or ``'release'``.
+        cell_size: Pixels per cell: one number, or (y, x).
+        image_size_hw: Height and width of the image in pixels that clip the boxes. Without it,
+            the map itself is the image.
+
+    Returns:
+        Boxes, xyxy, half-open, float64, shape (N, 4), and their scores, shape (N,), best first.
+        The score is the area that the NMS ranks by, in square pixels. A constant map has no box
+        (eq. 1 is undefined for it): shapes (0, 4) and (0,).
+
+    Raises:
+        ValueError: If the map is not 2-D, is empty or not finite, or a setting is out of range.
+    """
+    boxes, _ = box_candidates(cam, thresholds, rule, cell_size, image_size_hw)
+    keep, areas = nms_larger_first(boxes, nms_iou, rule)
+    return boxes[keep], areas
+
+
+def box_candidates(
+    cam: np.ndarray,
+    thresholds: Sequence[float] = THRESHOLDS,
+    rule: Rule = "paper",
+    cell_size: float | tuple[float, float] = 1.0,
+    image_size_hw: tuple[float, float] | None = None,
+) -> Candidates:
+    """Find the boxes of one map at each threshold, before they are merged.
+
+    Arguments and errors are those of :func:`boxes_from_cam`. Boxes stand in the order of the
+    thresholds; within one, components stand in scan order (``'paper'``) or by falling area of
+    their slice (``'release'``).
+    """
+    cam = _checked_map(cam)
+    taus = _checked_thresholds(thresholds)
+    cell_y, cell_x = _pair(cell_size)
+    height, width = image_size_hw or (cam.shape[0] * cell_y, cam.shape[1] * cell_x)
+    if rule not in RULES:
+        raise ValueError(f"rule: expected one of {RULES}, found {rule!r}")
+    low, high = cam.min(), cam.max()
+    if low == high:
+        return Candidates(np.zeros((0, 4)), np.zeros(0, int))
+    if rule == "paper":
+        rows, columns, index = _paper_profiles((cam - low) / (high - low), taus)
+        limit_y, limit_x = height, width
+    else:
+        rows, columns, index = _release_profiles(cam, taus)
+        limit_y, limit_x = height - 1, width - 1
+    y1, y2 = _moment_interval(rows)
+    x1, x2 = _moment_interval(columns)
+    boxes = np.stack([x1 * cell_x, y1 * cell_y, x2 * cell_x, y2 * cell_y], axis=1)
+    np.clip(boxes, 0, [limit_x, limit_y, limit_x, limit_y], out=boxes)
+    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return Candidates(boxes[inside], index[inside])
+
+
+def nms_larger_first(
+    boxes: np.ndarray, nms_iou: float | None = NMS_IOU, rule: Rule = "paper"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Merge boxes by non-maximum suppression in which the larger box wins.
+
+    Args:
+        boxes: xyxy, half-open, in pixels, shape (N, 4).
+        nms_iou: IoU threshold in (0, 1]; None keeps every box.
+        rule: ``'paper'`` drops above the threshold, on half-open boxes; ``'release'`` from the
+            threshold on, on boxes whose width and height count one pixel more.
+
+    Returns:
+        Indices of the boxes kept, largest first, shape (M,), and the areas they were ranked by,
+        in square pixels (``'release'``: with one pixel more wide and high), shape (M,).
+
+    Raises:
+        ValueError: If ``nms_iou`` is out of range.
+    """
+    if nms_iou is not None and not 0 < nms_iou <= 1:
+        raise ValueError(f"nms_iou: expected a value in (0, 1] or None, found {nms_iou}")
+    extra = 1.0 if rule == "release" else 0.0
+    areas = (boxes[:, 2:] - boxes[:, :2] + extra).prod(axis=1)
+    order = np.argsort(-areas, kind="stable")
+    if nms_iou is None or len(boxes) < 2:
+        return order, areas[order]
+    overlaps = _pairwise_iou(boxes[order], extra)
+    suppresses = overlaps >= nms_iou if rule == "release" else overlaps > nms_iou
+    keep = np.ones(len(boxes), bool)
+    for winner in range(len(boxes) - 1):
+        if keep[winner]:
+            keep[winner + 1 :] &= ~suppresses[winner, winner + 1 :]
+    return order[keep], areas[order[keep]]
+
+
+def _checked_map(cam: np.ndarray) -> np.ndarray:
+    cam = np.asarray(cam)
+    if cam.ndim != 2 or cam.size == 0:
+        raise ValueError(f"cam: expected one map of shape (H, W), found shape {cam.shape}")
+    cam = cam.astype(np.float64)
+    finite = np.isfinite(cam)
+    if not finite.all():
+        raise ValueError(
+            f"cam: {int((~finite).sum())} of {cam.size} cells are NaN or infinite; expected finite "
+            "values. Look for NaN in the classifier's weights or an overflow of half precision"
+        )
+    return cam
+
+
+def _checked_thresholds(thresholds: Sequence[float]) -> np.ndarray:
+    taus = np.asarray(thresholds, dtype=np.float64)
+    if taus.ndim != 1 or taus.size == 0 or not ((taus >= 0) & (taus < 1)).all():
+        raise ValueError(f"thresholds: expected values in [0, 1), found {thresholds!r}")
+    return taus
+
+
+def _pair(cell_size: float | tuple[float, float]) -> tuple[float, float]:
+    pair = np.broadcast_to(np.asarray(cell_size, dtype=np.float64), (2,))
+    if not (np.isfinite(pair) & (pair > 0)).all():
+        raise ValueError(f"cell_size: expected positive pixels per cell, found {cell_size!r}")
+    return float(pair[0]), float(pair[1])
+
+
+def _components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label the 4-connected components of all thresholds in one pass.
+
+    The thresholded maps stand one below the other, an empty row between them.
+
+    Returns:
+        Labels, 0 outside, shape (T, H + 1, W), and OpenCV's statistics per component
+        (left, top, width, height, cells), with ``top`` counted over the whole stack, shape (K, 5).
+    """
+    stack = np.zeros((len(taus), cam.shape[0] + 1, cam.shape[1]), np.uint8)
+    np.greater(cam, taus[:, None, None], out=stack[:, :-1].view(bool))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        stack.reshape(-1, cam.shape[1]), connectivity=4, ltype=cv2.CV_32S
+    )
+    return labels.reshape(stack.shape), stats[1:]
+
+
+def _paper_profiles(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sum M over the rows and over the columns of each component that passes the area filter.
+
+    Returns:
+        Row sums (K, H), column sums (K, W), and each component's threshold index (K,).
+    """
+    height, width = cam.shape
+    labels, stats = _components(cam, taus)
+    index = stats[:, cv2.CC_STAT_TOP] // (height + 1)
+    cells = stats[:, cv2.CC_STAT_AREA]
+    largest = np.zeros(len(taus), cells.dtype)
+    np.maximum.at(largest, index, cells)
+    keep = 2 * cells >= largest[index]
+    new_label = np.zeros(len(stats) + 1, np.int64)
+    new_label[1:][keep] = np.arange(1, keep.sum() + 1)
+    of_tau, y, x = np.nonzero(labels)
+    component = new_label[labels[of_tau, y, x]]
+    weight = cam[y, x]
+    count = int(keep.sum()) + 1
+    rows = np.bincount(component * height + y, weight, count * height).reshape(count, height)
+    columns = np.bincount(component * width + x, weight, count * width).reshape(count, width)
+    return rows[1:], columns[1:], index[keep]
+
+
+def _release_profiles(
+    cam: np.ndarray, taus: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As :func:`_paper_profiles`, with the components and weights of the official release."""
+    height, width = cam.shape
+    _, stats = _components(cam, taus)
+    index = stats[:, cv2.CC_STAT_TOP] // (height + 1)
+    rows, columns, kept = [np.zeros((0, height))], [np.zeros((0, width))], []
+    for i, tau in enumerate(taus):
+        slices = stats[index == i]
+        areas = slices[:, cv2.CC_STAT_WIDTH] * slices[:, cv2.CC_STAT_HEIGHT]
+        order = np.argsort(-areas, kind="stable")[:_RELEASE_MAX_COMPONENTS]
+        weights = np.where(cam > tau, cam + _RELEASE_WEIGHT_OFFSET, 0.0)
+        for left, top, w, h, _ in slices[order][2 * areas[order] >= areas.max(initial=0)]:
+            top -= i * (height + 1)
+            omega = np.zeros_like(cam)
+            omega[top : top + h, left : left + w] = weights[top : top + h, left : left + w]
+            rows.append(omega.sum(axis=1)[None])
+            columns.append(omega.sum(axis=0)[None])
+            kept.append(i)
+    return np.concatenate(rows), np.concatenate(columns), np.array(kept, int)
+
+
+def _moment_interval(profiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit an interval to each weight profile by mean and variance (DAP, eqs. 3-6).
+
+    Args:
+        profiles: Sums of the weights over the other axis, shape (K, L).
+
+    Returns:
+        Start and end in cells, at least one cell apart, each of shape (K,).
+    """
+    centres = np.arange(profiles.shape[1]) + 0.5
+    total = profiles.sum(axis=1)
+    mean = profiles @ centres / total
+    variance = (profiles * (centres - mean[:, None]) ** 2).sum(axis=1) / total
+    half = np.maximum(np.sqrt(12 * variance), 1.0) / 2
+    return mean - half, mean + half
+
+
+def _pairwise_iou(boxes: np.ndarray, extra: float) -> np.ndarray:
+    """IoU of each box with each, shape (N, N); ``extra`` is added to widths and heights."""
+    areas = (boxes[:, 2:] - boxes[:, :2] + extra).prod(axis=1)
+    start = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    end = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    overlap = np.clip(end - start + extra, 0, None).prod(axis=2)
+    return overlap / (areas[:, None] + areas[None] - overlap)

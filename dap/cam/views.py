@@ -1,0 +1,210 @@
+"""One map from several views of an image: scales and the left-right mirror."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .activation import class_activation_map
+from .boxes import RULES, Rule
+
+PAD_MULTIPLE = 32
+
+
+class View(NamedTuple):
+    """One way to show an image to the classifier.
+
+    Attributes:
+        short_side: Length the shorter side is resized to, in pixels; the aspect ratio stays.
+        flip: Whether the image is mirrored left to right.
+    """
+
+    short_side: int
+    flip: bool = False
+
+
+DEFAULT_VIEWS = (View(288), View(288, True), View(576), View(576, True))
+"""The views of the paper (section 4.1): short sides 288 and 576, each with its mirror image."""
+
+
+def make_views(short_sides: Sequence[int] = (288, 576), flip: bool = True) -> tuple[View, ...]:
+    """List the views of some short sides, each with its mirror image if ``flip``.
+
+    Raises:
+        ValueError: If there is no short side, or one is not a positive integer.
+    """
+    sides = list(short_sides)
+    if not sides or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f"short_sides: expected positive pixel counts, found {short_sides!r}")
+    flips = (False, True) if flip else (False,)
+    return tuple(View(side, flipped) for side in sides for flipped in flips)
+
+
+def resized_size(image_size_hw: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """Height and width of an image whose shorter side is brought to ``short_side`` pixels."""
+    scale = short_side / min(image_size_hw)
+    height, width = (max(1, round(side * scale)) for side in image_size_hw)
+    return height, width
+
+
+class MergedCam(NamedTuple):
+    """The map that boxes are taken from.
+
+    Attributes:
+        maps: One map per label, shape (L, H, W).
+        cell_size: Pixels of the original image per cell, (y, x).
+    """
+
+    maps: Tensor
+    cell_size: tuple[float, float]
+
+
+def multi_view_cam(
+    image: Tensor,
+    features: Callable[[Tensor], Tensor],
+    weight: Tensor,
+    labels: Tensor,
+    views: Sequence[View] = DEFAULT_VIEWS,
+    rule: Rule = "paper",
+    normalize: Callable[[Tensor], Tensor] = lambda images: images,
+) -> MergedCam:
+    """Average the class activation maps of several views of one image (DAP, section 3.1).
+
+    Each view is resized (bilinear, antialiased), normalised and padded with zeros on the right
+    and at the bottom to a multiple of 32; a mirrored view is the padded image mirrored, so that
+    its map, mirrored back, lies cell on cell.
+
+    ``rule='paper'``: cells that show padding alone are cut off; the maps of all views are
+    brought to the grid of the largest view by bilinear interpolation between cell centres, each
+    centre at its place in the image, and averaged. The result is not normalised: eq. 1 belongs
+    to :func:`~dap.cam.boxes_from_cam`. ``rule='release'``: as the official release does it, the
+    maps of a scale and its mirror are averaged and normalised to [0, 1], padded cells included;
+    the scales are brought to the largest grid by nearest neighbours and averaged, and one cell is
+    ``stride · min(H, W) / short_side`` pixels both ways.
+
+    Args:
+        image: One image as the classifier's normalisation expects it, shape (C, H, W).
+        features: Gives the last feature map of a batch (N, C, h, w): shape (N, D, h', w').
+        weight: Weight of the linear layer, shape (K, D).
+        labels: Classes of this image, shape (L,).
+        views: At least one view, in any order.
+        rule: ``'paper'`` or ``'release'``.
+        normalize: Applied to a batch after the resize and before the padding.
+
+    Returns:
+        One map per label, float32, and the size of a cell in pixels of ``image``.
+
+    Raises:
+        ValueError: If there is no view, ``rule`` is unknown, or ``image`` is not one image.
+    """
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"image: expected shape (C, H, W), found {tuple(image.shape)}")
+    if rule not in RULES:
+        raise ValueError(f"rule: expected one of {RULES}, found {rule!r}")
+    sides = sorted({view.short_side for view in views}, reverse=True)
+    if not sides:
+        raise ValueError("views: expected at least one view, found none")
+    scales = [
+        _scale_maps(image, side, [v.flip for v in views if v.short_side == side], features, weight,
+                    labels, normalize)
+        for side in sides
+    ]  # fmt: skip
+    if rule == "paper":
+        return _merge_paper(scales, image.shape[-2:])
+    return _merge_release(scales, min(image.shape[-2:]) / sides[0])
+
+
+class _ScaleMaps(NamedTuple):
+    """Maps of one scale: all flips (F, L, h, w), stride (y, x), size of the resized image."""
+
+    maps: Tensor
+    stride: tuple[float, float]
+    size_hw: tuple[int, int]
+
+
+def _scale_maps(
+    image: Tensor,
+    short_side: int,
+    flips: Sequence[bool],
+    features: Callable[[Tensor], Tensor],
+    weight: Tensor,
+    labels: Tensor,
+    normalize: Callable[[Tensor], Tensor],
+) -> _ScaleMaps:
+    size_hw = resized_size((image.shape[1], image.shape[2]), short_side)
+    resized = F.interpolate(
+        image[None].float(), size_hw, mode="bilinear", align_corners=False, antialias=True
+    )
+    padded = _pad(normalize(resized))
+    batch = torch.cat([padded.flip(-1) if flip else padded for flip in flips])
+    found = features(batch).float()
+    found = torch.stack([f.flip(-1) if flip else f for f, flip in zip(found, flips, strict=True)])
+    repeated = found[:, None].expand(-1, len(labels), -1, -1, -1).flatten(0, 1)
+    maps = class_activation_map(repeated, weight.float(), labels.repeat(len(flips)))
+    stride = (padded.shape[-2] / maps.shape[-2], padded.shape[-1] / maps.shape[-1])
+    return _ScaleMaps(maps.unflatten(0, (len(flips), len(labels))), stride, size_hw)
+
+
+def _pad(images: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % PAD_MULTIPLE, 0, -height % PAD_MULTIPLE))
+
+
+def _merge_paper(scales: Sequence[_ScaleMaps], image_size_hw: Sequence[int]) -> MergedCam:
+    finest = _without_padding(scales[0])
+    cell_size = tuple(
+        stride * side / resized
+        for stride, side, resized in zip(finest.stride, image_size_hw, finest.size_hw, strict=True)
+    )
+    grid_hw = finest.maps.shape[-2:]
+    total = torch.zeros(finest.maps.shape[1:], device=finest.maps.device)
+    for scale in scales:
+        own = _without_padding(scale)
+        summed = own.maps.sum(dim=0)
+        total += _resample(summed, own, finest.stride, finest.size_hw, grid_hw)
+    count = sum(len(scale.maps) for scale in scales)
+    return MergedCam(total / count, (cell_size[0], cell_size[1]))
+
+
+def _without_padding(scale: _ScaleMaps) -> _ScaleMaps:
+    """Cut off the cells in which nothing of the image is to be seen."""
+    rows, columns = (
+        -int(-side // stride) for side, stride in zip(scale.size_hw, scale.stride, strict=True)
+    )
+    return scale._replace(maps=scale.maps[..., :rows, :columns])
+
+
+def _resample(
+    maps: Tensor,
+    own: _ScaleMaps,
+    stride: tuple[float, float],
+    size_hw: tuple[int, int],
+    grid_hw: Sequence[int],
+) -> Tensor:
+    """Bring maps (L, h, w) to another scale's grid: bilinear between cell centres."""
+    if maps.shape[-2:] == tuple(grid_hw) and own.size_hw == size_hw:
+        return maps
+    axes = []
+    for axis in (0, 1):
+        centre = (torch.arange(grid_hw[axis], device=maps.device) + 0.5) * stride[axis]
+        cell = centre / size_hw[axis] * own.size_hw[axis] / own.stride[axis]
+        axes.append(2 * cell / maps.shape[axis + 1] - 1)
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    grid = torch.stack([x, y], dim=-1)[None]
+    return F.grid_sample(maps[None], grid, padding_mode="border", align_corners=False)[0]
+
+
+def _merge_release(scales: Sequence[_ScaleMaps], shrink: float) -> MergedCam:
+    total = torch.zeros(scales[0].maps.shape[1:], device=scales[0].maps.device)
+    for scale in scales:
+        mean = scale.maps.mean(dim=0)
+        low = mean.amin(dim=(-2, -1), keepdim=True)
+        span = mean.amax(dim=(-2, -1), keepdim=True) - low
+        unit = torch.where(span > 0, (mean - low) / span, 0.0)
+        total += F.interpolate(unit[None], total.shape[-2:], mode="nearest")[0]
+    stride_y, stride_x = scales[0].stride
+    return MergedCam(total / len(scales), (stride_y * shrink, stride_x * shrink))
