@@ -1,0 +1,69 @@
+"""Pseudo boxes at the end of a classifier's training."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes, settings_from_config
+from dap.pseudo_boxes.from_config import build_training_set
+from dap.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PseudoBoxHook(Hook):
+    """Write pseudo boxes when an mmpretrain classifier's training, or a test run, ends.
+
+    In a config: ``custom_hooks = [dict(type='dap.PseudoBoxHook')]``. The images are those of the
+    config's ``train_dataloader``, the weights the runner's own at that moment; it does what
+    ``tools/generate_pseudo_boxes.py`` does, by the same function.
+
+    Args:
+        out_dir: Folder to write. Defaults to ``pseudo_boxes`` in the work directory.
+        num_workers: Processes that read images, per rank.
+        **settings: Fields of :class:`dap.pseudo_boxes.PseudoBoxSettings`. Those not given are
+            taken from the config's ``pseudo_boxes``, and else the paper's.
+
+    Raises:
+        ValueError: If a setting is unknown or out of range.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, out_dir: str | None = None, num_workers: int = 2, **settings: Any) -> None:
+        unknown = settings.keys() - PseudoBoxSettings.__dataclass_fields__.keys()
+        if unknown:
+            raise ValueError(
+                f"PseudoBoxHook: unknown settings {sorted(unknown)}; expected out_dir, "
+                f"num_workers or {sorted(PseudoBoxSettings.__dataclass_fields__)}"
+            )
+        PseudoBoxSettings(**settings)
+        self.out_dir, self.num_workers, self.settings = out_dir, num_workers, settings
+
+    def after_train(self, runner: Runner) -> None:
+        """Write the boxes with the trained classifier."""
+        self._generate(runner)
+
+    def after_test(self, runner: Runner) -> None:
+        """Write the boxes with the classifier that was tested."""
+        self._generate(runner)
+
+    def _generate(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        config = runner.cfg.copy()
+        config["pseudo_boxes"] = {**config.get("pseudo_boxes", {}), **self.settings}
+        out_dir = self.out_dir or os.path.join(runner.work_dir, "pseudo_boxes")
+        print_log(f"writing pseudo boxes to {out_dir}", logger="current")
+        generate_pseudo_boxes(
+            model,
+            build_training_set(config),
+            out_dir,
+            settings_from_config(config),
+            checkpoint=f"{runner.work_dir} after {runner.iter} iterations",
+            num_workers=self.num_workers,
+        )

@@ -1,0 +1,17 @@
+"""Step 2, the machinery: any mmpretrain classifier + any mmpretrain dataset → COCO json."""
+
+from .classifier import CamClassifier
+from .engine import generate_pseudo_boxes, summary_line
+from .folders import ClassFolders
+from .from_config import generate_from_config, settings_from_config
+from .settings import PseudoBoxSettings
+
+__all__ = [
+    "CamClassifier",
+    "ClassFolders",
+    "PseudoBoxSettings",
+    "generate_from_config",
+    "generate_pseudo_boxes",
+    "settings_from_config",
+    "summary_line",
+]

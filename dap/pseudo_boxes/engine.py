@@ -1,0 +1,232 @@
+"""Step 2 for a whole data set: classifier + labelled images → folder with a COCO json."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size
+from mmengine.logging import print_log
+from torch import nn
+from torch.utils.data import DataLoader
+
+from dap.cam import box_candidates, multi_view_cam, nms_larger_first
+
+from .classifier import CamClassifier
+from .coco import merge_records
+from .images import LabelledImages, Sample
+from .progress import Progress
+from .run import PseudoBoxRun, finished_summary
+from .settings import PseudoBoxSettings
+from .statistics import BoxStatistics
+
+BLOCK = 64  # images in a row that one process takes; independent of the number of processes
+DECIMALS = 2  # of a box coordinate, in pixels
+
+
+def generate_pseudo_boxes(
+    model: nn.Module,
+    dataset: Any,
+    out_dir: str | os.PathLike[str],
+    settings: PseudoBoxSettings | None = None,
+    checkpoint: str | None = None,
+    num_workers: int = 2,
+) -> dict[str, Any]:
+    """Turn a classification data set into a detection data set (DAP, section 3.1, Step 2).
+
+    Writes ``annotations.json`` (COCO: categories named by WordNet id where the data set has them,
+    boxes with the threshold they were found at) and ``summary.json`` (counts, mean sizes, images
+    that could not be read and why, all settings). The same run gives the same bytes, with any
+    number of processes: when ``torch.distributed`` is initialised, they share the images.
+
+    An image that cannot be read, or whose map is not finite, is left out, counted and named; it
+    stops nothing. An image with several classes gets boxes for each class, merged class by class.
+
+    Args:
+        model: A built mmpretrain classifier with its weights, on the device to work on.
+        dataset: A built mmpretrain dataset with labels: the training split.
+        out_dir: Folder to write, made if need be. A finished run of the same classifier, images
+            and settings in it is kept as it is; any other is refused.
+        settings: Views, thresholds, NMS and rule. Defaults to the paper's.
+        checkpoint: Where the weights came from, for the record.
+        num_workers: Processes that read images, per rank.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        ValueError: If no map can be had from the classifier, the data set has no labels or other
+            classes, or the folder holds another run.
+        RuntimeError: If not one image could be read.
+    """
+    settings = settings or PseudoBoxSettings()
+    classifier = CamClassifier(model)
+    images = LabelledImages(dataset)
+    run = PseudoBoxRun.describe(classifier, images, settings, checkpoint)
+    out = Path(out_dir)
+    summary = finished_summary(out, run)
+    if summary is not None:
+        print_log(f"{out} is finished already: nothing to do", logger="current")
+        return summary
+    records = out / ".records"
+    records.mkdir(parents=True, exist_ok=True)
+    world_size = get_world_size()
+    barrier()
+    failures = _write_records(records, classifier, images, settings, num_workers)
+    _refuse_total_failure(all_gather_object(failures), len(images), out)
+    if get_rank() == 0:
+        merge_records(records, out, run, world_size, BLOCK)
+    barrier()
+    summary = json.loads((out / "summary.json").read_text())
+    print_log(f"{out}: {summary_line(summary)}", logger="current")
+    return summary
+
+
+def summary_line(summary: dict[str, Any]) -> str:
+    """One line on a run: images, boxes per image, mean size, failures."""
+    merged = summary["merged"]
+    return (
+        f"{summary['images']} images, {merged['boxes']} boxes, "
+        f"{merged['boxes_per_image']} boxes per image, mean size {merged['mean_width']} x "
+        f"{merged['mean_height']} px, {summary['images_without_boxes']} images without a box, "
+        f"{len(summary['failed'])} images failed, top-1 {summary['top1']}"
+    )
+
+
+def _write_records(
+    folder: Path,
+    classifier: CamClassifier,
+    images: LabelledImages,
+    settings: PseudoBoxSettings,
+    num_workers: int,
+) -> list[str]:
+    """Write this rank's records, one JSON line an image, in the order of its blocks.
+
+    Returns:
+        The images of this rank that could not be used, "file: reason".
+    """
+    rank, world_size = get_rank(), get_world_size()
+    blocks = range(rank, -(-len(images) // BLOCK), world_size)
+    indices = [i for b in blocks for i in range(b * BLOCK, min(len(images), (b + 1) * BLOCK))]
+    progress = Progress(len(indices), world_size)
+    failures = []
+    training = classifier.model.training
+    classifier.model.eval()
+    try:
+        with open(folder / f"rank{rank}.jsonl", "w", encoding="utf-8") as file:
+            for sample in _samples(images, indices, num_workers):
+                record = _record(sample, classifier, settings)
+                record["file_name"] = images.file_name(sample.index)
+                if "error" in record:
+                    failures.append(f"{sample.path}: {record['error']}")
+                file.write(json.dumps(record) + "\n")
+                progress.step()
+    finally:
+        classifier.model.train(training)
+    line = progress.close()
+    if rank == 0:
+        print_log(line, logger="current")
+    return failures
+
+
+def _refuse_total_failure(failures: list[list[str]], count: int, out: Path) -> None:
+    """Stop all ranks when there is nothing to write; name the failures otherwise."""
+    found = [failure for of_rank in failures for failure in of_rank]
+    if len(found) == count:
+        raise RuntimeError(
+            f"none of {count} images could be used, nothing was written to {out}. The first: "
+            f"{found[0]}"
+        )
+    if found:
+        shown = "; ".join(found[:5])
+        print_log(f"{len(found)} of {count} images failed: {shown}", "current", logging.WARNING)
+
+
+def _samples(images: LabelledImages, indices: list[int], num_workers: int) -> Iterator[Sample]:
+    """Read images in worker processes, in the order of ``indices``."""
+    return iter(
+        DataLoader(
+            images,
+            batch_size=None,
+            sampler=indices,
+            num_workers=num_workers,
+            collate_fn=_as_is,
+            worker_init_fn=_single_threaded,
+        )
+    )
+
+
+def _as_is(sample: Sample) -> Sample:
+    return sample
+
+
+def _single_threaded(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _record(
+    sample: Sample, classifier: CamClassifier, settings: PseudoBoxSettings
+) -> dict[str, Any]:
+    """Find the boxes of one image; say why where there are none to be had."""
+    if sample.image is None:
+        return {"error": sample.error}
+    try:
+        return _boxes_record(sample, classifier, settings)
+    except FloatingPointError as error:
+        return {"error": str(error)}
+
+
+@torch.inference_mode()
+def _boxes_record(
+    sample: Sample, classifier: CamClassifier, settings: PseudoBoxSettings
+) -> dict[str, Any]:
+    assert sample.image is not None
+    pooled: list[torch.Tensor] = []
+
+    def features(batch: torch.Tensor) -> torch.Tensor:
+        found = classifier.features(batch)
+        pooled.append(found.float().mean(dim=(2, 3)))
+        return found
+
+    height, width = sample.image.shape[1:]
+    merged = multi_view_cam(
+        sample.image.to(classifier.device),
+        features,
+        classifier.weight,
+        torch.as_tensor(sample.labels, device=classifier.device),
+        settings.views,
+        settings.rule,
+        classifier.normalize,
+    )
+    maps = merged.maps.cpu().numpy()
+    if not np.isfinite(maps).all():
+        raise FloatingPointError("the activation map is NaN or infinite")
+    boxes: list[list[float]] = []
+    statistics = [BoxStatistics() for _ in settings.thresholds]
+    for label, cam in zip(sample.labels.tolist(), maps, strict=True):
+        found = box_candidates(
+            cam, settings.thresholds, settings.rule, merged.cell_size, (height, width)
+        )
+        keep, _ = nms_larger_first(found.boxes, settings.nms_iou, settings.rule)
+        for box, tau in zip(found.boxes[keep], found.thresholds[keep], strict=True):
+            boxes.append([*np.round(box, DECIMALS).tolist(), label, int(tau)])
+        for i, single in enumerate(statistics):
+            own = found.boxes[found.thresholds == i]
+            keep, _ = nms_larger_first(own, settings.nms_iou, settings.rule)
+            single.add(BoxStatistics.of(own[keep]).as_row())
+    logits = torch.cat(pooled).mean(dim=0) @ classifier.weight.T + classifier.bias
+    return {
+        "height": height,
+        "width": width,
+        "boxes": boxes,
+        "per_threshold": [single.as_row() for single in statistics],
+        "top1": int(logits.argmax()) in sample.labels,
+    }

@@ -1,0 +1,197 @@
+"""Step 2 from an mmpretrain config: what ``tools/generate_pseudo_boxes.py`` and the hook share."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+from mmengine.registry import init_default_scope
+from mmpretrain.datasets.custom import find_folders
+from mmpretrain.registry import DATASETS, MODELS
+from torch import nn
+
+from dap.transfer.checkpoint import load_weights
+
+from .engine import generate_pseudo_boxes
+from .folders import ClassFolders, read_folder_names
+from .settings import PseudoBoxSettings
+
+
+def generate_from_config(
+    config: Config,
+    checkpoint: str,
+    out_dir: str | os.PathLike[str],
+    images: str | None = None,
+    classes_file: str | None = None,
+    num_workers: int = 2,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Generate pseudo boxes with the classifier and the training set of an mmpretrain config.
+
+    Args:
+        config: Config with ``model``, ``train_dataloader.dataset`` (unless ``images`` is given)
+            and, optionally, ``pseudo_boxes``: fields of :class:`PseudoBoxSettings`.
+        checkpoint: Weights of the classifier: file or URL.
+        out_dir: Folder to write.
+        images: Folder with class folders that takes the place of the config's dataset.
+        classes_file: Names of the class folders in label order, one a line, for ``images``.
+        num_workers: Processes that read images, per rank.
+        device: Where to compute. Defaults to CUDA if there is any, else the CPU.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        ValueError: If config, checkpoint, images and output folder do not fit together.
+    """
+    init_default_scope("mmpretrain")
+    settings = settings_from_config(config)
+    model, meta = build_classifier(config, checkpoint)
+    if images is None:
+        dataset = build_training_set(config)
+    else:
+        known = known_classes(config, meta)
+        dataset = build_class_folders(images, _num_classes(config), known, classes_file)
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return generate_pseudo_boxes(model, dataset, out_dir, settings, checkpoint, num_workers)
+
+
+def settings_from_config(config: Config) -> PseudoBoxSettings:
+    """Read ``config.pseudo_boxes``; a field that is not there is the paper's.
+
+    Raises:
+        ValueError: If there is a field that :class:`PseudoBoxSettings` lacks, or a bad value.
+    """
+    fields = dict(config.get("pseudo_boxes", {}))
+    unknown = fields.keys() - PseudoBoxSettings.__dataclass_fields__.keys()
+    if unknown:
+        raise ValueError(
+            f"pseudo_boxes: unknown settings {sorted(unknown)}; expected some of "
+            f"{sorted(PseudoBoxSettings.__dataclass_fields__)}"
+        )
+    return PseudoBoxSettings(**fields)
+
+
+def build_classifier(config: Config, checkpoint: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the classifier of a config with all its weights, on the CPU.
+
+    Returns:
+        The model and the checkpoint's ``meta``.
+
+    Raises:
+        ValueError: If the config has no model, or the checkpoint is not of this model.
+    """
+    if "model" not in config:
+        raise ValueError(f"config {config.filename}: no `model` in it; expected a classifier's")
+    model_config = copy.deepcopy(config.model)
+    _drop_init(model_config)
+    model = MODELS.build(model_config)
+    state, meta = load_weights(checkpoint)
+    _check_complete(model, state, checkpoint, str(config.filename))
+    model.load_state_dict(state, strict=False)
+    return model, meta
+
+
+def build_training_set(config: Config) -> Any:
+    """Build the dataset of ``config.train_dataloader``.
+
+    Raises:
+        ValueError: If the config has none.
+    """
+    loader = config.get("train_dataloader") or {}
+    if "dataset" not in loader:
+        raise ValueError(
+            f"config {config.filename}: no train_dataloader.dataset in it. Pseudo boxes are made "
+            "for the training set: add it, or name a folder of class folders (--images)"
+        )
+    return DATASETS.build(loader["dataset"])
+
+
+def known_classes(config: Config, meta: dict[str, Any]) -> list[str] | None:
+    """Class names in label order, from the checkpoint or else from the config's dataset."""
+    classes = meta.get("dataset_meta", {}).get("classes")
+    if classes is None:
+        dataset = copy.deepcopy((config.get("train_dataloader") or {}).get("dataset"))
+        if dataset is None or "classes" in dataset.get("metainfo", {}):
+            classes = (dataset or {}).get("metainfo", {}).get("classes")
+        else:
+            classes = getattr(DATASETS.get(dataset["type"]), "METAINFO", {}).get("classes")
+    return None if classes is None else [str(name) for name in classes]
+
+
+def build_class_folders(
+    root: str, num_classes: int, known: list[str] | None, classes_file: str | None
+) -> ClassFolders:
+    """Build the dataset of class folders of one's own; see :class:`ClassFolders`.
+
+    Args:
+        root: Folder with one folder per class.
+        num_classes: Number of classes of the classifier.
+        known: Its class names, if any are known: folder names or readable ones.
+        classes_file: File with the names of the folders in label order.
+    """
+    found = set(find_folders(root)[0]) if os.path.isdir(root) else set()
+    readable = known if known is not None and len(known) == num_classes else None
+    if classes_file is not None:
+        return ClassFolders(root, num_classes, read_folder_names(classes_file), readable)
+    if known is not None and found & set(known):
+        return ClassFolders(root, num_classes, known)
+    if readable is not None and len(found) == num_classes:
+        print_log(
+            f"{root}: class folders get labels in sorted order; the classifier's classes are "
+            f"{readable[0]!r}, {readable[1 % num_classes]!r}, …",
+            logger="current",
+        )
+    return ClassFolders(root, num_classes, readable_names=readable)
+
+
+def _num_classes(config: Config) -> int:
+    head = config.model.get("head") or {}
+    if "num_classes" not in head:
+        raise ValueError(
+            f"config {config.filename}: model.head.num_classes is missing, so that class folders "
+            "cannot be matched to a linear head; use a classifier with LinearClsHead"
+        )
+    return int(head["num_classes"])
+
+
+def _drop_init(config: Any) -> None:
+    """Take out what would load other weights first (and, for an URL, download them)."""
+    if isinstance(config, ConfigDict | dict):
+        for key in ("init_cfg", "pretrained"):
+            if config.get(key):
+                config[key] = False if config[key] is True else None
+        for value in config.values():
+            _drop_init(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            _drop_init(value)
+
+
+def _check_complete(model: nn.Module, state: dict[str, Any], checkpoint: str, config: str) -> None:
+    own = model.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    if missing:
+        raise ValueError(
+            f"checkpoint {checkpoint} is not of the classifier in {config}: {len(missing)} of "
+            f"{len(own)} weights are missing, such as {missing[0]}; it holds {len(state)}, such as "
+            f"{next(iter(state), 'none')}. Give the checkpoint that belongs to this config"
+        )
+    for name, value in own.items():
+        if state[name].shape != value.shape:
+            raise ValueError(
+                f"checkpoint {checkpoint}: {name} has shape {tuple(state[name].shape)}, the "
+                f"classifier in {config} {tuple(value.shape)}. Give the checkpoint that belongs to "
+                "this config"
+            )
+    unexpected = state.keys() - own.keys()
+    if unexpected:
+        print_log(
+            f"checkpoint {checkpoint}: {len(unexpected)} weights are not used, such as "
+            f"{min(unexpected)}",
+            logger="current",
+        )

@@ -1,0 +1,152 @@
+"""Reading the images of an mmpretrain dataset, one broken file at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from mmcv.transforms import LoadImageFromFile
+from mmengine import fileio
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+class Sample(NamedTuple):
+    """One image of the data set.
+
+    Attributes:
+        index: Position in the data set.
+        path: Where the file is.
+        labels: Its classes, ascending, shape (L,).
+        image: Shape (C, H, W), uint8, BGR, or None if it could not be read.
+        error: Why it could not be read, or None.
+    """
+
+    index: int
+    path: str
+    labels: np.ndarray
+    image: Tensor | None
+    error: str | None
+
+
+class LabelledImages(Dataset):
+    """The images of an mmpretrain dataset as files with labels.
+
+    The dataset's own ``LoadImageFromFile``, if it has one, says how files are opened (storage
+    backend, decoder); the rest of its pipeline, which may crop, plays no part. EXIF orientation
+    is applied, as mmdet does when it trains on the same files.
+
+    Args:
+        dataset: An mmpretrain dataset with ``img_path`` and ``gt_label``; repeated and
+            class-balanced wrappers are taken off, so that each image comes once.
+
+    Raises:
+        ValueError: If the dataset is empty, holds no files, or has no labels.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        while hasattr(dataset, "dataset"):
+            dataset = dataset.dataset
+        dataset.full_init()
+        self.dataset = dataset
+        if len(dataset) == 0:
+            raise ValueError(f"dataset {type(dataset).__name__}: expected images, found none")
+        first = dataset.get_data_info(0)
+        if "img_path" not in first:
+            raise ValueError(
+                f"dataset {type(dataset).__name__}: expected image files (img_path), found "
+                f"{sorted(first)}. A detector trains on files: write the images to class folders "
+                "and pass that folder"
+            )
+        if "gt_label" not in first:
+            raise ValueError(
+                f"dataset {type(dataset).__name__}: {first['img_path']} has no label (gt_label). "
+                "Pseudo boxes need the class of each image: use the training split, with labels"
+            )
+        self.loader = _image_loader(dataset)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        path, labels = self.path(index), self.labels(index)
+        try:
+            image = read_image(path, self.loader)
+        except (OSError, ValueError, cv2.error) as error:
+            return Sample(index, path, labels, None, f"{type(error).__name__}: {error}")
+        return Sample(index, path, labels, image, None)
+
+    def path(self, index: int) -> str:
+        """Path of an image file."""
+        return str(self.dataset.get_data_info(index)["img_path"])
+
+    def labels(self, index: int) -> np.ndarray:
+        """Classes of an image, ascending, each once."""
+        return np.unique(np.atleast_1d(self.dataset.get_data_info(index)["gt_label"]).astype(int))
+
+    @property
+    def root(self) -> str:
+        """The folder that file names are relative to: the dataset's image prefix, or ''."""
+        prefix = getattr(self.dataset, "data_prefix", None) or {}
+        return str(prefix.get("img_path") or getattr(self.dataset, "data_root", "") or "")
+
+    def file_name(self, index: int) -> str:
+        """Path of an image relative to :attr:`root`, with forward slashes."""
+        path, root = self.path(index), self.root
+        if root and path.startswith(root):
+            path = path[len(root) :].lstrip("/\\")
+        return path.replace(os.sep, "/")
+
+
+def read_image(path: str, loader: LoadImageFromFile | None = None) -> Tensor:
+    """Read an image file of any kind as colour.
+
+    Grey, palette and CMYK files become BGR, 16-bit ones 8-bit, EXIF-rotated ones upright.
+
+    Args:
+        path: The file, local or of any storage that MMEngine knows.
+        loader: How to open and decode it. Defaults to OpenCV from the local disk.
+
+    Returns:
+        The image, BGR, uint8, shape (3, H, W).
+
+    Raises:
+        OSError: If the file cannot be opened.
+        ValueError: If it is empty, cut off, or no image.
+    """
+    loader = loader or LoadImageFromFile()
+    data = fileio.get(path, backend_args=loader.backend_args)
+    if not data:
+        raise ValueError("the file is empty; expected an image")
+    _check_complete(data)
+    image = mmcv.imfrombytes(data, flag=loader.color_type, backend=loader.imdecode_backend)
+    if image is None:
+        raise ValueError(f"not an image that {loader.imdecode_backend} can decode")
+    if image.ndim == 2:
+        image = image[..., None].repeat(3, axis=2)
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def _check_complete(data: bytes) -> None:
+    """Refuse a JPEG or PNG file whose end is missing: decoders fill the rest with grey."""
+    if data.startswith(b"\xff\xd8"):
+        complete = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+    elif data.startswith(b"\x89PNG"):
+        complete = b"IEND" in data
+    else:
+        complete = True
+    if not complete:
+        raise ValueError(f"the file is cut off after {len(data)} bytes; its end is missing")
+
+
+def _image_loader(dataset: Any) -> LoadImageFromFile:
+    transforms: Sequence[Any] = getattr(getattr(dataset, "pipeline", None), "transforms", ())
+    for transform in transforms:
+        if isinstance(transform, LoadImageFromFile):
+            return transform
+    return LoadImageFromFile()

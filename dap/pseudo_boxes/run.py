@@ -1,0 +1,145 @@
+"""The identity of a run: what would have to be the same for the same boxes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mmcv
+import mmengine
+import mmpretrain
+import numpy as np
+import torch
+
+import dap
+
+from .categories import coco_categories
+from .classifier import CamClassifier
+from .images import LabelledImages
+from .settings import PseudoBoxSettings
+
+
+@dataclass(frozen=True)
+class PseudoBoxRun:
+    """What a run is made of.
+
+    Attributes:
+        settings: :class:`PseudoBoxSettings` as JSON.
+        classifier: Type of the backbone, number of classes, hash of the weights.
+        image_list: Number of images, their root, hash of file names and labels.
+        checkpoint: Where the weights came from; no part of the identity.
+        categories: COCO categories.
+    """
+
+    settings: dict[str, Any]
+    classifier: dict[str, Any]
+    image_list: dict[str, Any]
+    checkpoint: str | None
+    categories: list[dict[str, Any]]
+
+    @classmethod
+    def describe(
+        cls,
+        classifier: CamClassifier,
+        images: LabelledImages,
+        settings: PseudoBoxSettings,
+        checkpoint: str | None,
+    ) -> PseudoBoxRun:
+        """Collect what the run is made of.
+
+        Raises:
+            ValueError: If labels or class names do not fit the classifier.
+        """
+        categories = coco_categories(images, classifier.num_classes)
+        return cls(
+            settings=settings.as_json(),
+            classifier={
+                "backbone": type(classifier.model.backbone).__name__,
+                "num_classes": classifier.num_classes,
+                "weights_sha256": classifier.weights_sha256(),
+            },
+            image_list={
+                "count": len(images),
+                "root": images.root,
+                "list_sha256": _list_sha256(images, classifier.num_classes),
+            },
+            checkpoint=checkpoint,
+            categories=categories,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The description that is written, with the versions of what computed it."""
+        described = asdict(self)
+        del described["categories"]
+        described["versions"] = {
+            module.__name__: module.__version__
+            for module in (dap, torch, np, cv2, mmcv, mmengine, mmpretrain)
+        }
+        return described
+
+
+def identity(described: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal for the same boxes, flat: ``{'settings.rule': 'paper', …}``.
+
+    Args:
+        described: The content of a summary, or :meth:`PseudoBoxRun.as_json`.
+    """
+    flat = {
+        f"{part}.{key}": value
+        for part in ("settings", "classifier", "image_list")
+        for key, value in described[part].items()
+    }
+    del flat["image_list.root"]
+    return flat
+
+
+def finished_summary(out: Path, run: PseudoBoxRun) -> dict[str, Any] | None:
+    """Read the summary of a finished run of the same identity.
+
+    Returns:
+        The summary, or None if the folder holds no finished run.
+
+    Raises:
+        ValueError: If the folder holds another run, or annotations of unknown origin.
+    """
+    annotations, summary_file = out / "annotations.json", out / "summary.json"
+    if not summary_file.exists():
+        if annotations.exists():
+            raise ValueError(
+                f"{annotations} exists without a summary.json: it is not of a finished run. It is "
+                "left as it is; choose another output folder or move it away"
+            )
+        return None
+    summary: dict[str, Any] = json.loads(summary_file.read_text())
+    earlier, now = identity(summary), identity(run.as_json())
+    differences = [
+        f"{key}: {earlier.get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted(earlier.keys() | now.keys())
+        if earlier.get(key) != now.get(key)
+    ]
+    if differences:
+        raise ValueError(
+            f"{out} holds another run, which is left as it is ({'; '.join(differences)}). Choose "
+            "another output folder, or remove this one"
+        )
+    if not annotations.exists():
+        raise ValueError(f"{annotations} is gone, its summary.json is there: remove {out}")
+    return summary
+
+
+def _list_sha256(images: LabelledImages, num_classes: int) -> str:
+    digest = hashlib.sha256()
+    for index in range(len(images)):
+        labels = images.labels(index).tolist()
+        name = images.file_name(index)
+        if labels and not 0 <= labels[0] <= labels[-1] < num_classes:
+            raise ValueError(
+                f"{images.path(index)} has label {labels}; the classifier has {num_classes} "
+                f"classes, 0 to {num_classes - 1}. The data set does not belong to this classifier"
+            )
+        digest.update(f"{name}\t{labels}\n".encode())
+    return digest.hexdigest()

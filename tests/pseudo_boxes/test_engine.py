@@ -1,0 +1,336 @@
+"""Step 2 on images whose boxes are known."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmpretrain.datasets import CustomDataset, MultiLabelDataset
+from mmpretrain.registry import MODELS
+from planted import model_config, planted_classifier
+from pycocotools.coco import COCO
+
+from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes
+from dap.testing import draw_image, make_class_folders, write_image
+
+SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5))
+
+
+def generate(root: Path, out: Path, **kwargs):
+    kwargs = {"settings": SETTINGS, "num_workers": 0, **kwargs}
+    model = kwargs.pop("model", None) or planted_classifier()
+    dataset = kwargs.pop("dataset", None) or CustomDataset(data_root=str(root))
+    summary = generate_pseudo_boxes(model, dataset, out, **kwargs)
+    return summary, json.loads((out / "annotations.json").read_text())
+
+
+@pytest.fixture
+def one_image(tmp_path):
+    """A red block on 6 x 3 whole cells of a 160 x 128 image, and an empty class on each side."""
+    image = draw_image((128, 160), [(32, 48, 128, 96)], ["red"])
+    write_image(tmp_path / "images" / "c_red" / "x.png", image)
+    for name in ("a_blue", "b_green"):
+        write_image(tmp_path / "images" / name / "plain.png", draw_image((128, 128), [], []))
+    return tmp_path / "images"
+
+
+def test_box_of_a_known_block(one_image, tmp_path):
+    """6 x 3 cells of 16 px: eq. 5 gives sqrt(35) x sqrt(8) cells around (80, 72)."""
+    summary, coco = generate(one_image, tmp_path / "out")
+    assert [image["file_name"] for image in coco["images"]] == [
+        "a_blue/plain.png",
+        "b_green/plain.png",
+        "c_red/x.png",
+    ]
+    assert [(image["width"], image["height"]) for image in coco["images"]] == [
+        (128, 128),
+        (128, 128),
+        (160, 128),
+    ]
+    (box,) = coco["annotations"]
+    width, height = 16 * 35**0.5, 16 * 8**0.5
+    np.testing.assert_allclose(
+        box["bbox"], [80 - width / 2, 72 - height / 2, width, height], atol=0.02
+    )
+    assert box["image_id"] == 3
+    assert coco["categories"][box["category_id"] - 1]["name"] == "c_red"
+    assert box["threshold"] == 0.3
+    assert summary["images"] == 3
+    assert summary["images_without_boxes"] == 2  # plain images have a constant map
+    assert summary["merged"]["boxes"] == 1
+    assert summary["merged"]["boxes_per_image"] == pytest.approx(1 / 3, abs=1e-4)
+    assert summary["merged"]["mean_width"] == pytest.approx(width, abs=0.02)
+    assert summary["per_threshold"]["0.5"]["mean_height"] == pytest.approx(height, abs=0.02)
+
+
+def test_summary_counts_what_the_file_holds(tmp_path):
+    root = make_class_folders(tmp_path / "images", 4)
+    summary, coco = generate(root, tmp_path / "out")
+    boxes = np.array([a["bbox"] for a in coco["annotations"]])
+    assert summary["images"] == len(coco["images"]) == 12
+    assert summary["merged"]["boxes"] == len(boxes) >= 12
+    np.testing.assert_allclose(summary["merged"]["mean_width"], boxes[:, 2].mean(), atol=0.01)
+    np.testing.assert_allclose(summary["merged"]["mean_height"], boxes[:, 3].mean(), atol=0.01)
+    assert summary["top1"] == 1.0
+    assert summary["settings"]["thresholds"] == [0.3, 0.5]
+    assert set(summary["versions"]) >= {"dap", "torch", "mmpretrain", "cv2"}
+    assert len(summary["classifier"]["weights_sha256"]) == 64
+    assert [a["id"] for a in coco["annotations"]] == list(range(1, len(boxes) + 1))
+    for image, annotation in ((i, a) for i in coco["images"] for a in coco["annotations"]):
+        if annotation["image_id"] == image["id"]:
+            x, y, w, h = annotation["bbox"]
+            assert x >= 0 <= y
+            assert x + w <= image["width"] + 0.01
+            assert y + h <= image["height"] + 0.01
+
+
+def test_file_loads_in_pycocotools_and_in_stock_coco_dataset(tmp_path):
+    root = make_class_folders(tmp_path / "images", 2)
+    _, coco = generate(root, tmp_path / "out")
+    annotations = str(tmp_path / "out" / "annotations.json")
+    assert len(COCO(annotations).getAnnIds()) == len(coco["annotations"])
+
+    from mmdet.datasets import CocoDataset
+
+    dataset = CocoDataset(
+        ann_file=annotations,
+        data_prefix={"img": f"{root}/"},
+        metainfo={"classes": ("blue", "green", "red")},
+        pipeline=[],
+    )
+    assert len(dataset) == 6
+    for index in range(6):
+        info = dataset.get_data_info(index)
+        assert Path(info["img_path"]).exists()
+        label = ("blue", "green", "red").index(Path(info["img_path"]).parent.name)
+        assert {instance["bbox_label"] for instance in info["instances"]} == {label}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_same_run_twice_gives_the_same_bytes(tmp_path, num_workers):
+    root = make_class_folders(tmp_path / "images", 2)
+    generate(root, tmp_path / "a")
+    generate(root, tmp_path / "b", num_workers=num_workers)
+    for name in ("annotations.json", "summary.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "annotations.json",
+        "summary.json",
+    ]
+
+
+def test_wordnet_ids_name_the_categories(tmp_path):
+    folders = {"n00000001": "blue", "n00000002": "green", "n00000003": "red"}
+    root = make_class_folders(tmp_path / "images", 1, folders)
+    names = ("crane", "hen", "crane")
+    dataset = CustomDataset(data_root=str(root), metainfo={"classes": names})
+    _, coco = generate(root, tmp_path / "folders", dataset=dataset)
+    expected = list(zip(folders, names, strict=True))
+    assert [(c["name"], c["readable_name"]) for c in coco["categories"]] == expected
+
+    listing = tmp_path / "train.txt"
+    listing.write_text("".join(f"{f}/0.jpg {i}\n" for i, f in enumerate(folders)))
+    dataset = CustomDataset(data_root=str(root), ann_file=str(listing), metainfo={"classes": names})
+    _, coco = generate(root, tmp_path / "listed", dataset=dataset)
+    assert [(c["name"], c["readable_name"]) for c in coco["categories"]] == expected
+
+
+def test_readable_names_that_repeat_are_told_apart(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    dataset = CustomDataset(data_root=str(root), metainfo={"classes": ("crane", "hen", "crane")})
+    _, coco = generate(root, tmp_path / "out", dataset=dataset)
+    assert [c["name"] for c in coco["categories"]] == ["crane (0)", "hen", "crane (2)"]
+
+
+def test_several_classes_of_an_image_have_boxes_of_their_own(tmp_path):
+    image = draw_image((128, 192), [(16, 32, 80, 96), (112, 32, 176, 96)], ["red", "blue"])
+    write_image(tmp_path / "images" / "both.png", image)
+    listing = {
+        "metainfo": {"classes": ["blue", "green", "red"]},
+        "data_list": [{"img_path": "both.png", "gt_label": [2, 0]}],
+    }
+    (tmp_path / "list.json").write_text(json.dumps(listing))
+    dataset = MultiLabelDataset(data_root=str(tmp_path), ann_file="list.json", data_prefix="images")
+    _, coco = generate(tmp_path, tmp_path / "out", dataset=dataset)
+    centres = {a["category_id"]: a["bbox"][0] + a["bbox"][2] / 2 for a in coco["annotations"]}
+    assert centres == {1: pytest.approx(144, abs=1), 3: pytest.approx(48, abs=1)}
+
+
+def test_repeated_dataset_gives_each_image_once(tmp_path):
+    from mmengine.dataset import RepeatDataset
+
+    root = make_class_folders(tmp_path / "images", 1)
+    dataset = RepeatDataset(CustomDataset(data_root=str(root)), 3)
+    summary, _ = generate(root, tmp_path / "out", dataset=dataset)
+    assert summary["images"] == 3
+
+
+def test_release_rule_is_a_setting(tmp_path):
+    root = make_class_folders(tmp_path / "images", 2)
+    _, paper = generate(root, tmp_path / "paper")
+    settings = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5), rule="release")
+    _, release = generate(root, tmp_path / "release", settings=settings)
+    assert release["info"]["settings.rule"] == "release"
+    assert release["annotations"] != paper["annotations"]
+
+
+def test_training_mode_and_weights_stay(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    model = planted_classifier().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generate(root, tmp_path / "out", model=model)
+    assert model.training
+    assert model.head.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head": None}, "without a head"),
+        ({"neck": None, "head": {"type": "LinearClsHead", "num_classes": 3, "in_channels": 5}},
+         "expected a feature map"),
+        ({"head": {"type": "StackedLinearClsHead", "num_classes": 3, "in_channels": 3,
+                   "mid_channels": [4]}}, "exactly one linear layer, found 2"),
+        ({"head": {"type": "DoublingHead", "num_classes": 3, "in_channels": 3}},
+         "DoublingHead does not give the linear layer of the averaged features"),
+        ({"backbone": {"type": "VisionTransformer", "arch": {"embed_dims": 8, "num_layers": 1,
+                       "num_heads": 1, "feedforward_channels": 8}, "img_size": 64,
+                       "patch_size": 16},
+          "neck": None, "head": {"type": "LinearClsHead", "num_classes": 3, "in_channels": 8}},
+         "vision transformer"),
+    ],
+)  # fmt: skip
+def test_classifier_without_a_map_is_refused(tmp_path, change, message):
+    root = make_class_folders(tmp_path / "images", 1)
+    model = MODELS.build(model_config(**change))
+    with pytest.raises(ValueError, match=message):
+        generate(root, tmp_path / "out", model=model)
+    assert not (tmp_path / "out").exists()
+
+
+def test_classifier_with_nan_weights_is_refused(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    model = planted_classifier()
+    model.head.fc.weight.data[1, 2] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        generate(root, tmp_path / "out", model=model)
+
+
+def test_number_of_classes_must_match(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1, {"blue": "blue", "red": "red"})
+    with pytest.raises(ValueError, match="has 2 classes, the classifier 3"):
+        generate(root, tmp_path / "out")
+
+
+def test_dataset_without_labels_is_refused(tmp_path):
+    from planted import Unlabelled
+
+    root = make_class_folders(tmp_path / "images", 1)
+    with pytest.raises(ValueError, match="has no label"):
+        generate(root, tmp_path / "out", dataset=Unlabelled(data_root=str(root)))
+
+
+def test_finished_run_is_kept_and_another_refused(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    first, _ = generate(root, tmp_path / "out")
+    before = (tmp_path / "out" / "annotations.json").stat().st_mtime_ns
+    again, _ = generate(root, tmp_path / "out")
+    assert again == first
+    with pytest.raises(ValueError, match=r"holds another run.*settings\.rule: 'paper' there"):
+        generate(root, tmp_path / "out", settings=PseudoBoxSettings((128,), True, (0.3, 0.5),
+                                                                     rule="release"))  # fmt: skip
+    write_image(root / "red" / "new.jpg", draw_image((64, 64), [], []))
+    with pytest.raises(ValueError, match="image_list.count: 3 there, 4 now"):
+        generate(root, tmp_path / "out")
+    assert (tmp_path / "out" / "annotations.json").stat().st_mtime_ns == before
+
+
+def test_annotations_of_unknown_origin_are_not_overwritten(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "annotations.json").write_text("mine")
+    with pytest.raises(ValueError, match=r"without a summary\.json"):
+        generate(root, tmp_path / "out")
+    assert (tmp_path / "out" / "annotations.json").read_text() == "mine"
+
+
+def test_broken_images_are_counted_named_and_left_out(tmp_path):
+    root = make_class_folders(tmp_path / "images", 2)
+    whole = (root / "red" / "0.jpg").read_bytes()
+    (root / "red" / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "red" / "empty.jpg").write_bytes(b"")
+    (root / "red" / "text.png").write_text("no image")
+    png = cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+    (root / "red" / "cut.png").write_bytes(png[:-20])
+    summary, coco = generate(root, tmp_path / "out", num_workers=2)
+    assert summary["images"] == len(coco["images"]) == 6
+    reasons = {failure["file_name"]: failure["reason"] for failure in summary["failed"]}
+    assert reasons.keys() == {f"red/{n}" for n in ("truncated.jpg", "empty.jpg", "text.png",
+                                                   "cut.png")}  # fmt: skip
+    assert "cut off" in reasons["red/truncated.jpg"]
+    assert "cut off" in reasons["red/cut.png"]
+    assert "empty" in reasons["red/empty.jpg"]
+    assert "not an image" in reasons["red/text.png"]
+
+
+def test_file_that_vanishes_is_counted(tmp_path):
+    root = make_class_folders(tmp_path / "images", 2)
+    dataset = CustomDataset(data_root=str(root))
+    (root / "red" / "1.jpg").unlink()
+    summary, _ = generate(root, tmp_path / "out", dataset=dataset)
+    (failure,) = summary["failed"]
+    assert failure["file_name"] == "red/1.jpg"
+    assert "FileNotFoundError" in failure["reason"]
+
+
+def test_no_usable_image_at_all_is_an_error(tmp_path):
+    for name in ("blue", "green", "red"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "x.jpg").write_bytes(b"")
+    with pytest.raises(RuntimeError, match=r"none of 3 images could be used.*x\.jpg.*empty"):
+        generate(tmp_path / "images", tmp_path / "out")
+    assert not (tmp_path / "out" / "annotations.json").exists()
+
+
+def exif_rotated(image: np.ndarray) -> bytes:
+    """A JPEG stored lying on its side, with the EXIF orientation (6) that puts it upright."""
+    lying = cv2.imencode(".jpg", cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE))[1].tobytes()
+    tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    segment = b"Exif\0\0" + tiff
+    return lying[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + lying[2:]
+
+
+def test_image_files_of_all_kinds_are_read(tmp_path):
+    from PIL import Image
+
+    upright = draw_image((128, 192), [(32, 32, 96, 96)], ["red"])
+    rgb = Image.fromarray(upright[..., ::-1].copy())
+    folder = tmp_path / "images" / "red"
+    write_image(folder / "a.png", upright)
+    rgb.convert("L").save(folder / "grey.jpg")
+    rgb.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    rgb.convert("P").save(folder / "palette.png")
+    rgb.convert("RGBA").save(folder / "alpha.png")
+    rgb.save(folder / "progressive.jpg", progressive=True)
+    write_image(folder / "sixteen.png", upright.astype(np.uint16) * 257)
+    (folder / "turned.jpg").write_bytes(exif_rotated(upright))
+    (folder / "trailing.jpg").write_bytes((folder / "progressive.jpg").read_bytes() + b"\0" * 99)
+    make_class_folders(tmp_path / "images", 1, {"blue": "blue", "green": "green"})
+    summary, coco = generate(tmp_path / "images", tmp_path / "out")
+    assert summary["failed"] == []
+    boxes = {image["file_name"]: None for image in coco["images"]}
+    names = {image["id"]: image["file_name"] for image in coco["images"]}
+    for annotation in coco["annotations"]:
+        boxes[names[annotation["image_id"]]] = annotation["bbox"]
+    assert boxes["red/grey.jpg"] is None  # it has lost its colour
+    for image in coco["images"]:
+        if image["file_name"].startswith("red/"):
+            assert (image["width"], image["height"]) == (192, 128), image["file_name"]
+    reference = boxes["red/a.png"]
+    for name in ("cmyk.jpg", "palette.png", "alpha.png", "progressive.jpg", "sixteen.png",
+                 "turned.jpg", "trailing.jpg"):  # fmt: skip
+        np.testing.assert_allclose(boxes[f"red/{name}"], reference, atol=3, err_msg=name)
