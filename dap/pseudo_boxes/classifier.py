@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class CamClassifier:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
+        self.model: Any = model
         linear = _linear_layer(model)
         self.weight = linear.weight.detach()
         self.bias = torch.zeros_like(self.weight[:, 0])

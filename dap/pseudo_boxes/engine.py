@@ -123,7 +123,7 @@ def _write_records(
         with open(folder / f"rank{rank}.jsonl", "w", encoding="utf-8") as file:
             for sample in _samples(images, indices, num_workers):
                 record = _record(sample, classifier, settings)
-                record["file_name"] = images.file_name(sample.index)
+                record["file_name"] = images.file_name(sample.number)
                 if "error" in record:
                     failures.append(f"{sample.path}: {record['error']}")
                 file.write(json.dumps(record) + "\n")
@@ -163,7 +163,7 @@ def _samples(images: LabelledImages, indices: list[int], num_workers: int) -> It
     )
 
 
-def _as_is(sample: Sample) -> Sample:
+def _as_is(sample: Any) -> Any:
     return sample
 
 

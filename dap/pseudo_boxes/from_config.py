@@ -91,6 +91,7 @@ def build_classifier(config: Config, checkpoint: str) -> tuple[nn.Module, dict[s
     _drop_init(model_config)
     model = MODELS.build(model_config)
     state, meta = load_weights(checkpoint)
+    state = _with_parts(state, model)
     _check_complete(model, state, checkpoint, str(config.filename))
     model.load_state_dict(state, strict=False)
     return model, meta
@@ -170,6 +171,16 @@ def _drop_init(config: Any) -> None:
     elif isinstance(config, list | tuple):
         for value in config:
             _drop_init(value)
+
+
+def _with_parts(state: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Put torchvision's names (``conv1.weight``, ``fc.weight``) under the parts of mmpretrain."""
+    own = model.state_dict().keys()
+    renamed = {
+        f"head.{name}" if name.startswith("fc.") else f"backbone.{name}": value
+        for name, value in state.items()
+    }
+    return renamed if renamed.keys() & own and not state.keys() & own else state
 
 
 def _check_complete(model: nn.Module, state: dict[str, Any], checkpoint: str, config: str) -> None:

@@ -20,14 +20,14 @@ class Sample(NamedTuple):
     """One image of the data set.
 
     Attributes:
-        index: Position in the data set.
+        number: Position in the data set.
         path: Where the file is.
         labels: Its classes, ascending, shape (L,).
         image: Shape (C, H, W), uint8, BGR, or None if it could not be read.
         error: Why it could not be read, or None.
     """
 
-    index: int
+    number: int
     path: str
     labels: np.ndarray
     image: Tensor | None

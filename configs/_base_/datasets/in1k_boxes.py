@@ -1,0 +1,30 @@
+"""Pseudo boxes of ImageNet-1k as mmdet's training set (paper, section 4.1).
+
+The 1000 categories are those of the file, in its order: ``classes=()`` stands for all of them.
+"""
+
+train_dataloader = dict(
+    batch_size=2,  # x 16 GPUs = 32
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    batch_sampler=dict(type="AspectRatioBatchSampler"),
+    dataset=dict(
+        type="CocoDataset",
+        ann_file="work_dirs/boxes_resnet50_in1k/annotations.json",
+        data_prefix=dict(img="data/imagenet/train/"),
+        metainfo=dict(classes=()),
+        filter_cfg=dict(filter_empty_gt=True),
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(
+                type="RandomChoiceResize",
+                scales=[(1333, 96), (1333, 160), (1333, 320), (1333, 640)],
+                keep_ratio=True,
+            ),
+            dict(type="RandomFlip", prob=0.5),
+            dict(type="PackDetInputs"),
+        ],
+    ),
+)

@@ -1,0 +1,17 @@
+"""One pass over ImageNet-1k with batch 32, no step (paper, section 4.1; warm-up and LR: release)."""
+
+_base_ = ["../dap_runtime.py"]
+
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=40038)
+val_cfg = None
+test_cfg = None
+param_scheduler = [dict(type="LinearLR", start_factor=0.01, begin=0, end=2000, by_epoch=False)]
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="SGD", lr=0.004, momentum=0.9, weight_decay=1e-4),
+)
+auto_scale_lr = dict(enable=True, base_batch_size=32)
+default_hooks = dict(
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=5000, max_keep_ckpts=2)
+)
+log_processor = dict(by_epoch=False)

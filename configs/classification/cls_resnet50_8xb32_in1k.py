@@ -1,0 +1,3 @@
+"""Step 1: ResNet-50 on ImageNet-1k, mmpretrain's own config (paper: torchvision's weights)."""
+
+_base_ = ["mmpretrain::resnet/resnet50_8xb32_in1k.py"]

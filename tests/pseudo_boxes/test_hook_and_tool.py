@@ -1,0 +1,254 @@
+"""Step 2 through real runners and the command line."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from planted import planted_state
+
+import dap.hooks
+from dap.testing import make_class_folders, tiny_classifier_config
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools" / "generate_pseudo_boxes.py"
+PLANTED_CONFIG = """
+custom_imports = dict(imports=['planted'], allow_failed_imports=False)
+model = dict(
+    type='ImageClassifier', backbone=dict(type='MeanColours'),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=3, in_channels=3),
+    data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3))
+train_dataloader = dict(dataset=dict(type='CustomDataset', data_root='{root}'))
+pseudo_boxes = dict(short_sides=(128,), thresholds=(.3, .5))
+"""
+
+
+@pytest.fixture
+def planted_run(tmp_path):
+    """Config, checkpoint and images of the planted classifier."""
+    root = make_class_folders(tmp_path / "images", 30)
+    (root / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    config = tmp_path / "planted_config.py"
+    config.write_text(PLANTED_CONFIG.format(root=root))
+    torch.save({"state_dict": planted_state(), "meta": {}}, tmp_path / "planted.pth")
+    return config, tmp_path / "planted.pth", root
+
+
+@pytest.fixture
+def run_tool(monkeypatch):
+    """Call the tool in this process."""
+    spec = importlib.util.spec_from_file_location("generate_pseudo_boxes", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments), "--workers", "0"])
+        tool.main()
+
+    return run
+
+
+def start_tool(*arguments, launcher=()):
+    """Start the tool as a user does."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *launcher, str(TOOL), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        timeout=300,
+    )
+
+
+def test_two_processes_give_the_same_files_as_one(planted_run, tmp_path, run_tool):
+    config, checkpoint, _ = planted_run
+    run_tool(config, checkpoint, "--out", tmp_path / "one")
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29571"]
+    two = start_tool(
+        config, checkpoint, "--out", tmp_path / "two", "--launcher", "pytorch", launcher=launcher
+    )
+    assert two.returncode == 0, two.stderr
+    assert "90 images" in two.stderr + two.stdout
+    for name in ("annotations.json", "summary.json"):
+        first, second = ((tmp_path / out / name).read_bytes() for out in ("one", "two"))
+        assert first == second
+    summary = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert [failure["file_name"] for failure in summary["failed"]] == ["red/broken.jpg"]
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [
+        "annotations.json",
+        "summary.json",
+    ]
+
+
+def test_tool_takes_rule_and_options(planted_run, tmp_path, run_tool):
+    config, checkpoint, _ = planted_run
+    run_tool(config, checkpoint, "--out", tmp_path / "out", "--rule", "release",
+             "--cfg-options", "pseudo_boxes.thresholds=(.4,)", "pseudo_boxes.flip=False")  # fmt: skip
+    settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
+    assert settings == {"short_sides": [128], "flip": False, "thresholds": [0.4], "nms_iou": 0.8,
+                        "rule": "release"}  # fmt: skip
+
+
+def test_own_folders_of_some_classes_keep_their_labels(planted_run, tmp_path, run_tool):
+    config, checkpoint, _ = planted_run
+    own = make_class_folders(tmp_path / "own", 2, {"red": "red"})
+    names = tmp_path / "names.txt"
+    names.write_text("blue the first\ngreen\nred\n")
+    run_tool(config, checkpoint, "--images", own, "--classes", names, "--out", tmp_path / "out")
+    coco = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert [category["name"] for category in coco["categories"]] == ["blue", "green", "red"]
+    assert {a["category_id"] for a in coco["annotations"]} == {3}
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["top1"] == 1.0
+
+
+def test_class_names_of_the_checkpoint_name_the_folders(planted_run, tmp_path, run_tool):
+    config, _, _ = planted_run
+    meta = {"dataset_meta": {"classes": ("blue", "green", "red")}}
+    torch.save({"state_dict": planted_state(), "meta": meta}, tmp_path / "with_names.pth")
+    own = make_class_folders(tmp_path / "own", 2, {"green": "green"})
+    run_tool(config, tmp_path / "with_names.pth", "--images", own, "--out", tmp_path / "out")
+    coco = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert {a["category_id"] for a in coco["annotations"]} == {2}
+
+
+def bad_inputs(tmp_path, config, checkpoint):
+    """Name → (arguments, words the message must have)."""
+    two = make_class_folders(tmp_path / "two", 1, {"red": "red", "blue": "blue"})
+    foreign = make_class_folders(tmp_path / "foreign", 1, {"dog": "red", "red": "red"})
+    flat = make_class_folders(tmp_path / "flat", 1, {"red": "red"}) / "red"
+    for name in ("blue", "green", "red"):
+        (tmp_path / "empty" / name).mkdir(parents=True)
+    other = tmp_path / "other.pth"
+    torch.save({"layer.weight": torch.zeros(2)}, other)
+    wrong = tmp_path / "wrong.pth"
+    torch.save({"head.fc.weight": torch.zeros(5, 3), "head.fc.bias": torch.zeros(5)}, wrong)
+    text = tmp_path / "text.pth"
+    text.write_text("hello")
+    names = tmp_path / "names.txt"
+    names.write_text("blue\ngreen\nred\n")
+    two_names = tmp_path / "two_names.txt"
+    two_names.write_text("blue\nred\n")
+    no_model = tmp_path / "no_model.py"
+    no_model.write_text("x = 1\n")
+    return {
+        "missing checkpoint": ((config, tmp_path / "none.pth"), ("none.pth",)),
+        "text for a checkpoint": ((config, text), ("text.pth", "expected")),
+        "foreign checkpoint": ((config, other), ("other.pth", "not of the classifier", "head.fc")),
+        "other class count": ((config, wrong), ("wrong.pth", "(5, 3)", "(3, 3)")),
+        "config without model": ((no_model, checkpoint), ("no_model.py", "model")),
+        "missing folder": ((config, checkpoint, "--images", tmp_path / "none"), ("is no folder",)),
+        "two folders for three classes": (
+            (config, checkpoint, "--images", two),
+            ("2 class folders", "3 classes", "--classes"),
+        ),
+        "folder of no class": (
+            (config, checkpoint, "--images", foreign, "--classes", names),
+            ("dog", "no class of the classifier"),
+        ),
+        "too few names": (
+            (config, checkpoint, "--images", two, "--classes", two_names),
+            ("2 class folders are named", "3 classes"),
+        ),
+        "no class folders": ((config, checkpoint, "--images", flat), ("no class folders",)),
+        "empty class folders": (
+            (config, checkpoint, "--images", tmp_path / "empty"),
+            ("no image in them", ".jpg"),
+        ),
+        "unknown setting": (
+            (config, checkpoint, "--cfg-options", "pseudo_boxes.threshold=(.2,)"),
+            ("unknown settings ['threshold']", "thresholds"),
+        ),
+        "bad threshold": (
+            (config, checkpoint, "--cfg-options", "pseudo_boxes.thresholds=(2.,)"),
+            ("thresholds: expected values in [0, 1)",),
+        ),
+    }
+
+
+def test_bad_input_has_a_clear_message(planted_run, tmp_path, run_tool):
+    """Each case must end with its message, and write nothing."""
+    config, checkpoint, _ = planted_run
+    for name, (arguments, words) in bad_inputs(tmp_path, config, checkpoint).items():
+        out = tmp_path / "out"
+        with pytest.raises(SystemExit) as stopped:
+            run_tool(*arguments, "--out", out)
+        message = str(stopped.value)
+        assert message.startswith("error: "), name
+        for word in words:
+            assert word in message, f"{name}: {message}"
+        assert not out.exists(), name
+
+
+def test_error_is_the_exit_code(planted_run, tmp_path):
+    config, _, _ = planted_run
+    result = start_tool(config, tmp_path / "none.pth", "--out", tmp_path / "out")
+    assert result.returncode == 1
+    assert "none.pth" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def runner_config(root, work_dir, **hook):
+    pipeline = [
+        {"type": "LoadImageFromFile"},
+        {"type": "Resize", "scale": 64},
+        {"type": "PackInputs"},
+    ]
+    loader = {
+        "batch_size": 3,
+        "num_workers": 0,
+        "sampler": {"type": "DefaultSampler", "shuffle": True},
+        "dataset": {"type": "CustomDataset", "data_root": str(root), "pipeline": pipeline},
+    }
+    return Config(
+        {
+            "default_scope": "mmpretrain",
+            "model": tiny_classifier_config(),
+            "train_dataloader": loader,
+            "train_cfg": {"by_epoch": True, "max_epochs": 1},
+            "optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.01}},
+            "test_dataloader": {**loader, "sampler": {"type": "DefaultSampler", "shuffle": False}},
+            "test_cfg": {},
+            "test_evaluator": {"type": "Accuracy"},
+            "custom_hooks": [{"type": "dap.PseudoBoxHook", "num_workers": 0, **hook}],
+            "pseudo_boxes": {"short_sides": (64,)},
+            "work_dir": str(work_dir),
+            "randomness": {"seed": 1},
+        }
+    )
+
+
+def test_hook_leaves_what_the_tool_would(tmp_path, run_tool):
+    """Boxes at the end of training equal those of the tool on the checkpoint of that moment."""
+    root = make_class_folders(tmp_path / "images", 3)
+    config = runner_config(root, tmp_path / "work")
+    runner = Runner.from_cfg(config)
+    runner.train()
+    hooked = tmp_path / "work" / "pseudo_boxes"
+    assert json.loads((hooked / "summary.json").read_text())["images"] == 9
+    config.dump(str(tmp_path / "config.py"))
+    run_tool(tmp_path / "config.py", tmp_path / "work" / "epoch_1.pth", "--out", tmp_path / "tool")
+    by_tool = (tmp_path / "tool" / "annotations.json").read_bytes()
+    assert (hooked / "annotations.json").read_bytes() == by_tool
+
+
+def test_hook_after_a_test_run(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    hook = {"out_dir": str(tmp_path / "boxes"), "thresholds": (0.5,), "rule": "release"}
+    Runner.from_cfg(runner_config(root, tmp_path / "work", **hook)).test()
+    summary = json.loads((tmp_path / "boxes" / "summary.json").read_text())
+    assert summary["settings"]["thresholds"] == [0.5]
+    assert summary["settings"]["short_sides"] == [64]
+    assert summary["settings"]["rule"] == "release"
+
+
+def test_hook_checks_its_settings_at_once():
+    with pytest.raises(ValueError, match=r"unknown settings \['threshold'\]"):
+        dap.hooks.PseudoBoxHook(threshold=(0.5,))
+    with pytest.raises(ValueError, match="nms_iou"):
+        dap.hooks.PseudoBoxHook(nms_iou=7)
