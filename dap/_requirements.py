@@ -1,0 +1,188 @@
+"""What the packages around DAP must be, found out without importing them.
+
+Everything goes by module name, so that forks which kept the import names are as good as the
+originals. Only the standard library is used: the doctor reads this file where ``import dap``
+itself is refused.
+"""
+
+import importlib.util
+import re
+import runpy
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+# Plain `pip install mmcv` builds in isolation, sees no torch there, and silently omits the ops.
+MMCV_WITH_OPS = (
+    "MMCV_WITH_OPS=1 pip install --force-reinstall --no-deps --no-build-isolation "
+    "--no-cache-dir mmcv==2.1.0"
+)
+
+
+class RequirementError(RuntimeError):
+    """A package that DAP needs is missing or unfit.
+
+    No ImportError: MMEngine swallows those while it looks for ``type='dap.X'`` and goes on to
+    report that ``dap.X`` is not registered.
+    """
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One dependency, as pyproject.toml states it.
+
+    Attributes:
+        module: Name that is imported.
+        install: What to hand to pip. The lower bound is demanded here; the upper one only says
+            how far DAP was tested, since forks have version numbers of their own.
+        cure: Command that installs it, where pip and ``install`` are not enough.
+    """
+
+    module: str
+    install: str
+    cure: str = ""
+
+    @property
+    def minimum(self) -> str:
+        """Lowest version that will do, ``""`` if any will."""
+        return _bound(self.install, ">=")
+
+    @property
+    def tested_below(self) -> str:
+        """First version beyond the tested range, ``""`` if none is stated."""
+        return _bound(self.install, "<")
+
+    def problem(self, what: str) -> str:
+        """Put what is wrong with it and the cure into one sentence."""
+        cure = self.cure or f"pip install '{self.install}'"
+        return f"{what}: run `{cure}`"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found for one requirement.
+
+    Attributes:
+        requirement: What was looked for.
+        found: The version, or "missing", or "installed" where no version is stated.
+        problem: One sentence with the cure, ``""`` if all is well.
+    """
+
+    requirement: Requirement
+    found: str
+    problem: str = ""
+
+    @property
+    def untested(self) -> bool:
+        """Whether the version lies beyond the range that DAP was tested with."""
+        limit = release(self.requirement.tested_below)
+        return bool(limit) and release(self.found) >= limit
+
+
+REQUIREMENTS = (
+    Requirement("torch", "torch>=2.6,<2.12"),
+    Requirement("torchvision", "torchvision>=0.21,<0.27"),
+    Requirement("numpy", "numpy>=1.26"),
+    Requirement("cv2", "opencv-python>=4.8"),
+    Requirement("pycocotools", "pycocotools>=2.0.7"),
+    Requirement("safetensors", "safetensors>=0.4"),
+    Requirement("mmengine", "mmengine>=0.10.7,<0.11"),
+    Requirement("mmcv", "mmcv>=2.1,<2.2", MMCV_WITH_OPS),
+    Requirement("mmdet", "mmdet>=3.3,<3.4"),
+    Requirement("mmpretrain", "mmpretrain>=1.2,<2"),
+    Requirement("pkg_resources", "setuptools<81"),
+)
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Read the leading numbers of a version: ``"2.11.0+cu130"`` gives (2, 11, 0)."""
+    head = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, head.group().split("."))) if head else ()
+
+
+def findings() -> list[Finding]:
+    """Look at every requirement, in the order of :data:`REQUIREMENTS`."""
+    found = {requirement.module: _find(requirement) for requirement in REQUIREMENTS}
+    for look_closer in (_mmcv_for_mmdet, _ops_of_mmcv, _pkg_resources_for_mmengine):
+        finding = look_closer(found)
+        found[finding.requirement.module] = finding
+    return list(found.values())
+
+
+def check() -> None:
+    """Refuse an environment in which DAP cannot work.
+
+    Raises:
+        RequirementError: If a requirement is not met; the message is one sentence that names
+            the first one and its cure.
+    """
+    problems = [finding.problem for finding in findings() if finding.problem]
+    if problems:
+        more = f" ({len(problems) - 1} more: see tools/doctor.py)" if problems[1:] else ""
+        raise RequirementError(problems[0] + more)
+
+
+def _bound(install: str, operator: str) -> str:
+    found = re.search(rf"{operator}([\d.]+)", install)
+    return found.group(1) if found else ""
+
+
+def _find(requirement: Requirement) -> Finding:
+    folder = _folder(requirement.module)
+    minimum = f" >= {requirement.minimum}" if requirement.minimum else ""
+    needed = f"DAP needs {requirement.module}{minimum}"
+    if folder is None:
+        return Finding(requirement, "missing", requirement.problem(f"{needed}, and found none"))
+    version = _version(folder)
+    if version and release(version) < release(requirement.minimum):
+        what = f"{needed}, and found {version} in {folder}"
+        return Finding(requirement, version, requirement.problem(what))
+    return Finding(requirement, version or "installed")
+
+
+def _mmcv_for_mmdet(found: dict[str, Finding]) -> Finding:
+    """MMDetection 3.3 asserts mmcv < 2.2 while it is imported; its forks do not."""
+    mmcv, mmdet = found["mmcv"], found["mmdet"]
+    if mmcv.problem or not mmcv.untested or release(mmdet.found)[:2] != (3, 3):
+        return mmcv
+    what = f"mmdet {mmdet.found} refuses mmcv >= 2.2, and found {mmcv.found}"
+    return Finding(mmcv.requirement, mmcv.found, mmcv.requirement.problem(what))
+
+
+def _ops_of_mmcv(found: dict[str, Finding]) -> Finding:
+    mmcv, folder = found["mmcv"], _folder("mmcv")
+    if mmcv.problem or folder is None or PathFinder.find_spec("_ext", [str(folder)]):
+        return mmcv
+    what = f"DAP needs mmcv with its compiled ops, and {folder} holds none for this Python"
+    return Finding(mmcv.requirement, f"{mmcv.found} without ops", mmcv.requirement.problem(what))
+
+
+def _pkg_resources_for_mmengine(found: dict[str, Finding]) -> Finding:
+    """MMEngine up to 0.10.7 finds ``_base_ = 'mmdet::…'`` by way of setuptools' pkg_resources."""
+    setuptools, mmengine = found["pkg_resources"], found["mmengine"]
+    if not setuptools.problem:
+        return setuptools
+    if release(mmengine.found) > (0, 10, 7):
+        return Finding(setuptools.requirement, "not needed")
+    what = "MMEngine needs pkg_resources for `_base_ = 'mmdet::...'`, and setuptools 81 has none"
+    return Finding(setuptools.requirement, "missing", setuptools.requirement.problem(what))
+
+
+def _folder(module: str) -> Path | None:
+    """Folder of an importable package; a namespace package is a stray folder, no package."""
+    spec = importlib.util.find_spec(module)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _version(folder: Path) -> str:
+    """Version that ``version.py`` states, ``""`` if it states none."""
+    file = folder / "version.py"
+    if not file.is_file():
+        return ""
+    literal = re.search(r"^__version__ = ['\"](.+)['\"]", file.read_text("utf-8"), re.MULTILINE)
+    if literal:
+        return literal.group(1)
+    try:  # numpy and the forks compute it, from nothing heavy
+        return runpy.run_path(str(file)).get("__version__", "")
+    except ImportError:  # a fork without its metadata raises PackageNotFoundError
+        return ""

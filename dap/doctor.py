@@ -1,0 +1,118 @@
+"""What of an installation works, and what to do about what does not.
+
+Needs none of the packages it looks at: ``tools/doctor.py`` gets here where ``import dap`` is
+refused.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from dap import _requirements
+from dap._requirements import Finding
+
+OK, NOTE, FAIL = "ok", "note", "FAIL"
+TRIALS = {
+    "ops": f"mmcv's ops do not run: with torch in place, run `{_requirements.MMCV_WITH_OPS}`",
+    "cuda": "the GPU cannot be used: where nvcc is at hand, add FORCE_CUDA=1 to "
+    f"`{_requirements.MMCV_WITH_OPS}`, or hide the GPU by CUDA_VISIBLE_DEVICES=''",
+    "checkpoints": "reinstall what this names",
+}
+SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the report.
+
+    Attributes:
+        what: What was looked at.
+        found: What was found.
+        needed: What DAP needs, ``""`` where that is plain.
+        state: ``OK``, ``NOTE`` for what DAP can do without, or ``FAIL``.
+        advice: What to do about it.
+    """
+
+    what: str
+    found: str
+    needed: str = ""
+    state: str = OK
+    advice: str = ""
+
+
+def examine() -> list[Result]:
+    """Look at the packages; if they are fit, try them out as well."""
+    packages = [_python(), *map(_package, _requirements.findings())]
+    if not healthy(packages):
+        return [*packages, *_mim()]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        mim = pool.submit(_mim)
+        trials = [result for results in pool.map(_try, TRIALS) for result in results]
+    return [*packages, *trials, *mim.result()]
+
+
+def healthy(results: list[Result]) -> bool:
+    """Whether nothing that DAP needs has failed."""
+    return all(result.state != FAIL for result in results)
+
+
+def report(results: list[Result]) -> str:
+    """Write the results as a table, followed by the advice."""
+    rows = [("", "found", "needed", "")]
+    rows += [(result.what, result.found, result.needed, result.state) for result in results]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    advice = [f"{r.state}: {r.what}: {r.advice}" for r in results if r.advice]
+    verdict = "All that DAP needs works." if healthy(results) else "DAP cannot work like this."
+    return "\n".join([*lines, "", *advice, verdict])
+
+
+def _python() -> Result:
+    fit = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    advice = "" if fit else "DAP is tested with Python 3.11 and 3.12"
+    return Result("Python", platform.python_version(), "3.11, 3.12", OK if fit else NOTE, advice)
+
+
+def _package(finding: Finding) -> Result:
+    requirement = finding.requirement
+    needed = f">= {requirement.minimum}" if requirement.minimum else ""
+    if finding.problem:
+        return Result(requirement.module, finding.found, needed, FAIL, finding.problem)
+    if finding.untested:
+        advice = f"DAP was tested with versions below {requirement.tested_below}"
+        return Result(requirement.module, finding.found, needed, NOTE, advice)
+    return Result(requirement.module, finding.found, needed)
+
+
+def _try(trial: str) -> list[Result]:
+    probes = Path(__file__).with_name("_probes.py")
+    done = _run("-P", str(probes), trial)  # -P: the folder of the file must not shadow packages
+    if done.returncode == 0:
+        return [Result(**result) for result in json.loads(done.stdout.splitlines()[-1])]
+    return [Result(trial, "failed", state=FAIL, advice=f"{_last_words(done)}: {TRIALS[trial]}")]
+
+
+def _mim() -> list[Result]:
+    done = _run("-m", "mim", "--version")
+    if done.returncode == 0:
+        return [Result("mim", done.stdout.split()[-1])]
+    cure = "for `mim train ...` alone, run `pip install openmim 'setuptools<81'`"
+    return [Result("mim", "does not run", state=NOTE, advice=f"{_last_words(done)}: {cure}")]
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"no answer in {SECONDS} s")
+
+
+def _last_words(done: subprocess.CompletedProcess[str]) -> str:
+    """Last line of the standard error; a crash in compiled code leaves none."""
+    lines = done.stderr.strip().splitlines() or [f"ended with exit code {done.returncode}"]
+    return lines[-1]

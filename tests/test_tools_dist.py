@@ -1,0 +1,142 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dap import launch
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+
+
+def bash(script, *arguments, **environment):
+    return subprocess.run(
+        ["bash", str(TOOLS / script), *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    """An interpreter that writes down its arguments and ends with exit code 7."""
+    script = tmp_path / "python"
+    script.write_text(f'#!/usr/bin/env bash\nprintf "%s\\n" "$@" > {tmp_path}/said\nexit 7\n')
+    script.chmod(0o755)
+    return script
+
+
+class TestScripts:
+    @pytest.mark.parametrize("script", sorted(TOOLS.glob("*.sh")), ids=lambda path: path.name)
+    def test_syntax(self, script):
+        done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert os.access(script, os.X_OK)
+
+    @pytest.mark.parametrize(
+        ("script", "arguments", "launched"),
+        [
+            (
+                "dist_train.sh",
+                ("a b.py", "2", "--cfg-options", "x='a b'", "y=[1,2]"),
+                ["train", "a b.py", "--cfg-options", "x='a b'", "y=[1,2]"],
+            ),
+            ("dist_test.sh", ("a.py", "b.pth", "2", "--tta"), ["test", "a.py", "b.pth", "--tta"]),
+        ],
+    )
+    def test_command(self, recorder, script, arguments, launched):
+        environment = {"NNODES": "3", "NODE_RANK": "1", "PORT": "29501", "MASTER_ADDR": "10.0.0.1"}
+        done = bash(script, *arguments, PYTHON=str(recorder), **environment)
+        assert done.returncode == 7
+        assert recorder.with_name("said").read_text().splitlines() == [
+            *("-m", "torch.distributed.run", "--nnodes=3", "--node_rank=1"),
+            *("--master_addr=10.0.0.1", "--master_port=29501", "--nproc_per_node=2"),
+            *("-m", "dap.launch", "mmdet", *launched, "--launcher", "pytorch"),
+        ]
+
+    def test_defaults(self, recorder, monkeypatch):
+        for name in ("NNODES", "NODE_RANK", "PORT", "MASTER_ADDR"):
+            monkeypatch.delenv(name, raising=False)
+        bash("dist_train.sh", "a.py", "2", PYTHON=str(recorder))
+        said = recorder.with_name("said").read_text().splitlines()
+        assert said[2:6] == [
+            *("--nnodes=1", "--node_rank=0", "--master_addr=127.0.0.1", "--master_port=29500")
+        ]
+
+    @pytest.mark.parametrize(
+        ("script", "arguments"),
+        [("dist.sh", ("train", "2")), ("dist_train.sh", ("a.py",)), ("dist_test.sh", ("a", "b"))],
+    )
+    def test_usage(self, script, arguments):
+        done = bash(script, *arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"usage: tools/{script} ")
+
+    def test_two_processes(self, tmp_path):
+        """A package whose tool adds up the ranks, by real torchrun and gloo."""
+        tools = tmp_path / "adder" / ".mim" / "tools"
+        tools.mkdir(parents=True)
+        (tmp_path / "adder" / "__init__.py").touch()
+        (tools / "train.py").write_text(
+            "import json, sys, torch\n"
+            "total = torch.tensor(torch.distributed.get_rank() + 1)\n"
+            "torch.distributed.all_reduce(total)\n"
+            "if torch.distributed.get_rank() == 0:\n"
+            "    json.dump([int(total), sys.argv[2:]], open('said.json', 'w'))\n"
+            "torch.distributed.destroy_process_group()\n"
+        )
+        (tmp_path / "a.py").touch()
+        done = subprocess.run(
+            ["bash", str(TOOLS / "dist_train.sh"), "a.py", "2", "--resume"],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                **{"PACKAGE": "adder", "PYTHONPATH": str(tmp_path), "PORT": str(free_port())},
+                **{"CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable},
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        total, arguments = json.loads((tmp_path / "said.json").read_text())
+        assert total == 1 + 2
+        assert arguments[:4] == ["--resume", "--launcher", "pytorch", "--cfg-options"]
+
+
+class TestLaunch:
+    def test_installed_tool(self):
+        for package in ("mmdet", "mmpretrain"):
+            assert "def main()" in launch.installed_tool(package, "train").read_text()
+        with pytest.raises(FileNotFoundError, match=r"mmdet has no .*fly\.py"):
+            launch.installed_tool("mmdet", "fly")
+        with pytest.raises(FileNotFoundError, match="no package 'mmfly'"):
+            launch.installed_tool("mmfly", "train")
+
+    @pytest.mark.parametrize(
+        ("config", "options"),
+        [
+            ("", ["broadcast_buffers=False", "find_unused_parameters=False"]),
+            (
+                "find_unused_parameters = True",
+                ["broadcast_buffers=False", "find_unused_parameters=True"],
+            ),
+            ("model_wrapper_cfg = dict(type='MMDistributedDataParallel')", []),
+        ],
+        ids=["plain", "unused parameters", "own wrapper"],
+    )
+    def test_options_without_gpu(self, tmp_path, config, options):
+        (tmp_path / "config.py").write_text(config)
+        assert launch.options_without_gpu(str(tmp_path / "config.py")) == [
+            *("--cfg-options", "model_wrapper_cfg.device_ids=None"),
+            *(f"model_wrapper_cfg.{option}" for option in options),
+        ]
+
+
+def free_port():
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
