@@ -12,11 +12,11 @@ import os
 import sys
 
 from mmengine.config import Config, DictAction
-from mmengine.dist import init_dist
 from mmengine.logging import MMLogger
 
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.cam import RULES
+from dap.launch import init_processes
 from dap.pseudo_boxes import generate_from_config
 
 
@@ -48,8 +48,7 @@ def main() -> None:
     if args.rule:
         config.merge_from_dict({"pseudo_boxes.rule": args.rule})
     if args.launcher != "none":
-        backend = config.get("env_cfg", {}).get("dist_cfg", {}).get("backend", "nccl")
-        init_dist(args.launcher, backend=backend)
+        init_processes(args.launcher)
     MMLogger.get_instance("dap", logger_name="dap")
     try:
         generate_from_config(

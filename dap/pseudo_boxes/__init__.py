@@ -3,13 +3,14 @@
 from .classifier import CamClassifier
 from .engine import generate_pseudo_boxes, summary_line
 from .folders import ClassFolders
-from .from_config import generate_from_config, settings_from_config
+from .from_config import build_classifier, generate_from_config, settings_from_config
 from .settings import PseudoBoxSettings
 
 __all__ = [
     "CamClassifier",
     "ClassFolders",
     "PseudoBoxSettings",
+    "build_classifier",
     "generate_from_config",
     "generate_pseudo_boxes",
     "settings_from_config",

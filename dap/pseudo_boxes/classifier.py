@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dap.cam import MergedCam, multi_view_cam
+
+from .settings import PseudoBoxSettings
+
 PROBE_SIDE = 64
 
 
@@ -69,6 +73,38 @@ class CamClassifier:
     def features(self, images: Tensor) -> Tensor:
         """Compute the last feature map of normalised images, shape (N, C, h, w)."""
         return self.model.extract_feat(images, stage="backbone")[-1]
+
+    @torch.inference_mode()
+    def maps(
+        self, image: Tensor, labels: Tensor, settings: PseudoBoxSettings
+    ) -> tuple[MergedCam, Tensor]:
+        """Compute the merged maps of one image; the model must be in evaluation mode.
+
+        Args:
+            image: BGR, uint8, shape (C, H, W).
+            labels: Its classes, shape (L,).
+            settings: Views and rule.
+
+        Returns:
+            The maps of all labels, and the logits averaged over the views, shape (K,).
+        """
+        pooled: list[Tensor] = []
+
+        def features(batch: Tensor) -> Tensor:
+            found = self.features(batch)
+            pooled.append(found.float().mean(dim=(2, 3)))
+            return found
+
+        merged = multi_view_cam(
+            image.to(self.device),
+            features,
+            self.weight,
+            labels.to(self.device),
+            settings.views,
+            settings.rule,
+            self.normalize,
+        )
+        return merged, torch.cat(pooled).mean(dim=0) @ self.weight.T + self.bias
 
     def weights_sha256(self) -> str:
         """Hash of all parameters and buffers: two models with the same hash give the same maps."""

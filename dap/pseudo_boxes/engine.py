@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dap.cam import box_candidates, multi_view_cam, nms_larger_first
+from dap.cam import box_candidates, nms_larger_first
 
 from .classifier import CamClassifier
 from .coco import merge_records
@@ -184,28 +184,12 @@ def _record(
         return {"error": str(error)}
 
 
-@torch.inference_mode()
 def _boxes_record(
     sample: Sample, classifier: CamClassifier, settings: PseudoBoxSettings
 ) -> dict[str, Any]:
     assert sample.image is not None
-    pooled: list[torch.Tensor] = []
-
-    def features(batch: torch.Tensor) -> torch.Tensor:
-        found = classifier.features(batch)
-        pooled.append(found.float().mean(dim=(2, 3)))
-        return found
-
     height, width = sample.image.shape[1:]
-    merged = multi_view_cam(
-        sample.image.to(classifier.device),
-        features,
-        classifier.weight,
-        torch.as_tensor(sample.labels, device=classifier.device),
-        settings.views,
-        settings.rule,
-        classifier.normalize,
-    )
+    merged, logits = classifier.maps(sample.image, torch.as_tensor(sample.labels), settings)
     maps = merged.maps.cpu().numpy()
     if not np.isfinite(maps).all():
         raise FloatingPointError("the activation map is NaN or infinite")
@@ -222,7 +206,6 @@ def _boxes_record(
             own = found.boxes[found.thresholds == i]
             keep, _ = nms_larger_first(own, settings.nms_iou, settings.rule)
             single.add(BoxStatistics.of(own[keep]).as_row())
-    logits = torch.cat(pooled).mean(dim=0) @ classifier.weight.T + classifier.bias
     return {
         "height": height,
         "width": width,

@@ -88,8 +88,8 @@ def test_two_processes_give_the_same_files_as_one(planted_run, tmp_path, run_too
 
 def test_tool_takes_rule_and_options(planted_run, tmp_path, run_tool):
     config, checkpoint, _ = planted_run
-    run_tool(config, checkpoint, "--out", tmp_path / "out", "--rule", "release",
-             "--cfg-options", "pseudo_boxes.thresholds=(.4,)", "pseudo_boxes.flip=False")  # fmt: skip
+    options = ["--cfg-options", "pseudo_boxes.thresholds=(.4,)", "pseudo_boxes.flip=False"]
+    run_tool(config, checkpoint, "--out", tmp_path / "out", "--rule", "release", *options)
     settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
     assert settings == {"short_sides": [128], "flip": False, "thresholds": [0.4], "nms_iou": 0.8,
                         "rule": "release"}  # fmt: skip

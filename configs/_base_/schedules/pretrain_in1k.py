@@ -1,4 +1,4 @@
-"""One pass over ImageNet-1k with batch 32, no step (paper, section 4.1; warm-up and LR: release)."""
+"""One pass over ImageNet-1k with batch 32 (paper, section 4.1; LR and warm-up: its release)."""
 
 _base_ = ["../dap_runtime.py"]
 

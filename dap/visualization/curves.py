@@ -1,0 +1,69 @@
+"""Learning curves of fine-tuning runs (paper, Figure 5)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def read_curve(
+    work_dir: str | os.PathLike[str], metrics: Mapping[str, str]
+) -> list[dict[str, float]]:
+    """Read the validation results of the newest run in an MMEngine work directory.
+
+    Args:
+        work_dir: Folder with ``<timestamp>/vis_data/scalars.json``.
+        metrics: Name to give → name in MMEngine's log, such as ``{'AP50':
+            'coco/bbox_mAP_50'}``.
+
+    Returns:
+        One dict per validation: ``iteration`` (or epoch, as the runner counts) and the metrics,
+        in percent.
+
+    Raises:
+        ValueError: If there is no log, or no validation in it.
+    """
+    logs = sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
+    if not logs:
+        raise ValueError(f"{work_dir} holds no <timestamp>/vis_data/scalars.json: no finished run")
+    rows = [json.loads(line) for line in logs[-1].read_text().splitlines()]
+    curve = [
+        {"iteration": row["step"], **{name: 100 * row[key] for name, key in metrics.items()}}
+        for row in rows
+        if all(key in row for key in metrics.values())
+    ]
+    if not curve:
+        raise ValueError(f"{logs[-1]} holds no validation with {sorted(metrics.values())}")
+    return curve
+
+
+def draw_curves(
+    curves: Mapping[str, Sequence[Mapping[str, float]]],
+    metrics: Sequence[str],
+    out: str | os.PathLike[str],
+    title: str = "",
+) -> Path:
+    """Plot the curves of several runs, one panel a metric, as PNG or SVG by the file's ending."""
+    figure = Figure(figsize=(4.5 * len(metrics), 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, metric in zip(
+        figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True
+    ):
+        for name, curve in curves.items():
+            panel.plot(
+                [row["iteration"] for row in curve],
+                [row[metric] for row in curve],
+                marker="o",
+                label=name,
+            )
+        panel.set(xlabel="iteration", ylabel=metric)
+        panel.grid(alpha=0.3)
+        panel.legend()
+    figure.suptitle(title)
+    figure.savefig(out, dpi=110)
+    return Path(out)
