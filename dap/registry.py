@@ -5,10 +5,12 @@ locations below, so that a config needs no ``custom_imports``. Keep it light: MM
 ImportError raised in here.
 """
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
+DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="dap", locations=["dap.datasets"])
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="dap", locations=["dap.hooks"])
 WEIGHT_INITIALIZERS = Registry(
     "weight initializer",

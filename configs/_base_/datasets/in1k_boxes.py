@@ -10,7 +10,7 @@ train_dataloader = dict(
     sampler=dict(type="InfiniteSampler", shuffle=True),
     batch_sampler=dict(type="AspectRatioBatchSampler"),
     dataset=dict(
-        type="CocoDataset",
+        type="dap.CheckedCocoDataset",
         ann_file="work_dirs/boxes_resnet50_in1k/annotations.json",
         data_prefix=dict(img="data/imagenet/train/"),
         metainfo=dict(classes=()),

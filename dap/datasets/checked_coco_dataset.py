@@ -1,0 +1,69 @@
+"""A COCO file as mmdet's training set, its categories compared with the config's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
+
+from dap.registry import DATASETS
+
+
+@DATASETS.register_module()
+class CheckedCocoDataset(CocoDataset):
+    """mmdet's ``CocoDataset``, which stops where that one drops boxes without a word.
+
+    ``CocoDataset`` finds categories by name and skips the boxes of all others. Here a category of
+    the file that ``metainfo.classes`` does not list, or a class that the file does not have, is
+    an error. With ``metainfo=dict(classes=())`` all categories are taken, in the order of the
+    file, and their names become the data set's classes.
+
+    Args:
+        allow_unused: Accept categories in the file that the config does not list.
+        **kwargs: Those of ``CocoDataset``.
+
+    Raises:
+        ValueError: If the names differ, or no box is left.
+    """
+
+    def __init__(self, *args: Any, allow_unused: bool = False, **kwargs: Any) -> None:
+        self.allow_unused = allow_unused
+        super().__init__(*args, **kwargs)
+
+    def COCOAPI(self, path: str) -> COCO:
+        """Read the file; compare names while it is at hand."""
+        coco = COCO(path)
+        names = [category["name"] for category in coco.dataset["categories"]]
+        if not self.metainfo.get("classes"):
+            self._metainfo["classes"] = tuple(names)
+        self._check_names(names)
+        return coco
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Load the images; there must be at least one box."""
+        data_list: list[dict[str, Any]] = super().load_data_list()
+        if not self.test_mode and not any(image["instances"] for image in data_list):
+            raise ValueError(
+                f"{self.ann_file}: none of {len(data_list)} images has a box to train on. Expected "
+                "annotations with bbox at least one pixel wide and high"
+            )
+        return data_list
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        classes = self.metainfo["classes"]
+        unknown = [name for name in names if name not in classes]
+        absent = [name for name in classes if name not in names]
+        if absent or (unknown and not self.allow_unused):
+            raise ValueError(
+                f"{self.ann_file} and the config disagree about the categories: "
+                f"{len(unknown)} in the file are not in the config ({_few(unknown)}), "
+                f"{len(absent)} in the config are not in the file ({_few(absent)}). List the "
+                "file's names in dataset.metainfo.classes, or take all of them with "
+                "metainfo=dict(classes=()); to leave some out on purpose: allow_unused=True"
+            )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") or "none"

@@ -1,0 +1,36 @@
+"""A Faster R-CNN for two CPU cores: three narrow pyramid levels, few RoIs, small head."""
+
+_base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py"]
+
+custom_imports = dict(imports=["dap"], allow_failed_imports=False)  # lets checkpoints load
+model = dict(
+    backbone=dict(
+        depth=18,
+        stem_channels=16,
+        base_channels=16,
+        strides=(1, 2, 2, 1),  # as the classifier's
+        out_indices=(0, 1, 3),  # strides 4, 8, 16
+        norm_eval=False,
+        frozen_stages=1,
+    ),
+    neck=dict(in_channels=[16, 32, 128], out_channels=64, num_outs=4),
+    rpn_head=dict(
+        in_channels=64,
+        feat_channels=64,
+        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(
+            roi_layer=dict(use_torchvision=True),  # on the CPU twice as fast as mmcv's
+            out_channels=64,
+            featmap_strides=[4, 8, 16, 32],
+            finest_scale=24,
+        ),
+        bbox_head=dict(in_channels=64, fc_out_channels=256),
+    ),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=300, max_per_img=200),
+        rcnn=dict(sampler=dict(num=64)),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)),
+)

@@ -1,0 +1,83 @@
+"""Step 4 from the classifier's backbone (CLS): 5 images a class of other shapes."""
+
+_base_ = ["./detector_model.py", "mmdet::_base_/default_runtime.py"]
+
+classes = ("hexagon", "kite", "tee", "frame", "chevron", "four_star", "drop", "house")
+iterations = 150
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type="Pretrained", checkpoint="work_dirs/classifier/epoch_12.pth", prefix="backbone."
+        )
+    ),
+    roi_head=dict(bbox_head=dict(num_classes=8)),
+)
+dataset = dict(
+    type="VOCDataset",
+    data_root="data/",
+    data_prefix=dict(sub_data_root="shapes_voc/"),
+    metainfo=dict(classes=classes),
+)
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler"),
+    dataset=dict(
+        **dataset,
+        ann_file="shapes_voc/ImageSets/Main/train.txt",
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(type="RandomChoiceResize", scales=[(96, 160), (128, 160)], keep_ratio=True),
+            dict(type="RandomFlip", prob=0.5),
+            dict(type="PackDetInputs"),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        **dataset,
+        ann_file="shapes_voc/ImageSets/Main/test.txt",
+        test_mode=True,
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="Resize", scale=(128, 128), keep_ratio=True),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(
+                type="PackDetInputs",
+                meta_keys=(
+                    "img_id",
+                    "img_path",
+                    "ori_shape",
+                    "img_shape",
+                    "scale_factor",
+                    "instances",
+                ),
+            ),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="CocoMetric", metric="bbox")
+test_evaluator = val_evaluator
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=25)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=2),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=10, by_epoch=False),
+    dict(type="MultiStepLR", milestones=[120], by_epoch=False),
+]
+default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=iterations, by_epoch=False))
+log_processor = dict(by_epoch=False)
+randomness = dict(seed=0)
+del dataset

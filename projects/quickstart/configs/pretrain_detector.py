@@ -1,0 +1,51 @@
+"""Step 3: the whole detector on the pseudo boxes, backbone from the classifier."""
+
+_base_ = ["./detector_model.py", "mmdet::_base_/default_runtime.py"]
+
+num_classes = 16
+iterations = 900
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type="Pretrained", checkpoint="work_dirs/classifier/epoch_12.pth", prefix="backbone."
+        )
+    ),
+    roi_head=dict(bbox_head=dict(num_classes=num_classes)),
+)
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler"),
+    dataset=dict(
+        type="dap.CheckedCocoDataset",
+        ann_file="work_dirs/classifier/pseudo_boxes/annotations.json",
+        data_prefix=dict(img="data/shapes/train/"),
+        metainfo=dict(classes=()),  # empty: all categories of the file, in its order
+        filter_cfg=dict(filter_empty_gt=True),
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(
+                type="RandomChoiceResize",
+                scales=[(48, 160), (64, 160), (96, 160), (128, 160)],
+                keep_ratio=True,
+            ),
+            dict(type="RandomFlip", prob=0.5),
+            dict(type="PackDetInputs"),
+        ],
+    ),
+)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=2),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=50, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=50, end=iterations, by_epoch=False, eta_min=1e-5),
+]
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=iterations, by_epoch=False))
+log_processor = dict(by_epoch=False)
+randomness = dict(seed=0)
