@@ -22,8 +22,8 @@ def read_curve(
             'coco/bbox_mAP_50'}``.
 
     Returns:
-        One dict per validation: ``iteration`` (or epoch, as the runner counts) and the metrics,
-        in percent.
+        One dict per validation: ``iteration`` and the metrics, in percent. A runner that counts
+        validations by epoch leaves the iteration of its last training line before.
 
     Raises:
         ValueError: If there is no log, or no validation in it.
@@ -32,11 +32,12 @@ def read_curve(
     if not logs:
         raise ValueError(f"{work_dir} holds no <timestamp>/vis_data/scalars.json: no finished run")
     rows = [json.loads(line) for line in logs[-1].read_text().splitlines()]
-    curve = [
-        {"iteration": row["step"], **{name: 100 * row[key] for name, key in metrics.items()}}
-        for row in rows
-        if all(key in row for key in metrics.values())
-    ]
+    curve, trained = [], 0
+    for row in rows:
+        trained = max(trained, row.get("iter", 0))
+        if all(key in row for key in metrics.values()):
+            values = {name: 100 * row[key] for name, key in metrics.items()}
+            curve.append({"iteration": max(row["step"], trained), **values})
     if not curve:
         raise ValueError(f"{logs[-1]} holds no validation with {sorted(metrics.values())}")
     return curve

@@ -77,7 +77,10 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=10, by_epoch=False),
     dict(type="MultiStepLR", milestones=[120], by_epoch=False),
 ]
-default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=iterations, by_epoch=False))
+default_hooks = dict(
+    logger=dict(interval=25, log_metric_by_epoch=False),
+    checkpoint=dict(interval=iterations, by_epoch=False),
+)
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0)
 del dataset
