@@ -1,11 +1,15 @@
 """Boxes of hand-drawn maps, worked out by hand."""
 
+import ast
+import sys
+import timeit
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import dap.cam
 from dap.cam import RULES, box_candidates, boxes_from_cam, nms_larger_first
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "data" / "golden_boxes.npz"
@@ -267,3 +271,23 @@ def test_golden_maps():
             assert_same_set(box_candidates(cam, **args).boxes, pixels, 1e-6 * cell, name)
             merged, _ = boxes_from_cam(cam, **args)
             assert_same_set(merged, pixels[data[f"p4_keep_area_nms8_{key}"]], 1e-6 * cell, name)
+
+
+def test_one_map_takes_well_under_a_millisecond():
+    """The fastest of many runs, which other work on the machine does not slow down."""
+    cam = np.random.default_rng(0).random((18, 24))
+    cam = np.add.accumulate(np.add.accumulate(cam - 0.5, axis=0), axis=1)  # smooth
+    fastest = min(timeit.repeat(lambda: boxes_from_cam(cam), number=1, repeat=300))
+    assert fastest < 1e-3
+
+
+def test_room_imports_no_mm_package():
+    """``dap.cam`` stands on torch, numpy and cv2 alone."""
+    imported = set()
+    for path in Path(dap.cam.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(str(node.module).split(".")[0])
+    assert imported - sys.stdlib_module_names == {"torch", "numpy", "cv2"}
