@@ -84,21 +84,22 @@ def test_twins_share_all_but_the_initialisation():
     assert cls == dap
 
 
-def test_finished_steps_are_reused_and_failures_told(run, tmp_path, capsys):
+def test_finished_steps_are_known_and_failures_told(run, tmp_path):
     def step(code):
-        return run.Step("demo", "a demonstration", [sys.executable, "-c", code])
+        return run.Step("demo", "a demonstration", [sys.executable, "-c", code], "out")
 
-    touch = step("open('count', 'a').write('x'); print('Iter(train) 1')")
-    run.run_step(touch, tmp_path)
-    run.run_step(touch, tmp_path)
-    assert (tmp_path / "count").read_text() == "x"
-    assert "reused" in capsys.readouterr().out
-    run.run_step(step("open('count', 'a').write('y')"), tmp_path)  # another command runs
-    assert (tmp_path / "count").read_text() == "xy"
+    good = step("import os; os.makedirs('out'); print('Iter(train) 1')")
+    assert run.seconds_of_finished(good, tmp_path) is None
+    seconds = run.run_step(good, tmp_path)
+    assert run.seconds_of_finished(good, tmp_path) == seconds
+    run.run_step(good, tmp_path)  # what it wrote before is gone, or makedirs would fail
+    bad = step("print('no luck'); raise SystemExit(3)")
+    assert run.seconds_of_finished(bad, tmp_path) is None  # another command is not finished
     with pytest.raises(SystemExit, match=r"(?s)no luck.*step demo ended with code 3"):
-        run.run_step(step("print('no luck'); raise SystemExit(3)"), tmp_path)
-    with pytest.raises(SystemExit, match="step demo ended with code 3"):  # not taken for finished
-        run.run_step(step("print('no luck'); raise SystemExit(3)"), tmp_path)
+        run.run_step(bad, tmp_path)
+    assert run.seconds_of_finished(bad, tmp_path) is None
+    assert run.seconds_of_finished(good, tmp_path) is None
+    assert not (tmp_path / "out").exists()
 
 
 def test_unknown_step_is_named():

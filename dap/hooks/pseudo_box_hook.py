@@ -45,6 +45,19 @@ class PseudoBoxHook(Hook):
         PseudoBoxSettings(**settings)
         self.out_dir, self.num_workers, self.settings = out_dir, num_workers, settings
 
+    def before_train(self, runner: Runner) -> None:
+        """Refuse a folder that is taken now, not after days of training.
+
+        Raises:
+            ValueError: If a training that starts anew would meet another run's boxes.
+        """
+        annotations = os.path.join(self._folder(runner), "annotations.json")
+        if runner.iter == 0 and os.path.exists(annotations):
+            raise ValueError(
+                f"{annotations} is of an earlier training, which is left as it is. Set another "
+                "out_dir for PseudoBoxHook or another work_dir, or move the folder away"
+            )
+
     def after_train(self, runner: Runner) -> None:
         """Write the boxes with the trained classifier."""
         self._generate(runner)
@@ -57,7 +70,7 @@ class PseudoBoxHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         config = runner.cfg.copy()
         config["pseudo_boxes"] = {**config.get("pseudo_boxes", {}), **self.settings}
-        out_dir = self.out_dir or os.path.join(runner.work_dir, "pseudo_boxes")
+        out_dir = self._folder(runner)
         print_log(f"writing pseudo boxes to {out_dir}", logger="current")
         generate_pseudo_boxes(
             model,
@@ -67,3 +80,6 @@ class PseudoBoxHook(Hook):
             checkpoint=f"{runner.work_dir} after {runner.iter} iterations",
             num_workers=self.num_workers,
         )
+
+    def _folder(self, runner: Runner) -> str:
+        return self.out_dir or os.path.join(runner.work_dir, "pseudo_boxes")

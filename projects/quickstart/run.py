@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -32,11 +33,13 @@ class Step(NamedTuple):
         name: For ``--steps`` and the log file.
         title: What it does, for people.
         command: Program and arguments.
+        output: Folder it writes, emptied before it runs.
     """
 
     name: str
     title: str
     command: list[str]
+    output: str
 
 
 def mim_train(package: str, config: str, name: str, seed: int, *options: str) -> list[str]:
@@ -56,11 +59,13 @@ def pretrain_and_finetune(name: str, seed: int, *options: str) -> list[Step]:
             f"pretrain_{name}",
             "Step 3: pre-train the whole detector on the boxes",
             mim_train("mmdet", "pretrain_detector.py", f"pretrain_{name}", seed, *options),
+            f"work_dirs/pretrain_{name}",
         ),
         Step(
             f"extract_{name}",
             "its weights without the category-dependent layers",
             [*python, str(TOOLS / "extract_detector.py"), checkpoint, f"work_dirs/detector_{name}"],
+            f"work_dirs/detector_{name}",
         ),
         Step(
             name,
@@ -68,6 +73,7 @@ def pretrain_and_finetune(name: str, seed: int, *options: str) -> list[Step]:
             mim_train(
                 "mmdet", "finetune_dap.py", name, seed, f"model.init_cfg.checkpoint={{{name}}}"
             ),
+            f"work_dirs/{name}",
         ),
     ]
 
@@ -76,39 +82,47 @@ def all_steps(seed: int, control: bool) -> list[Step]:
     """The chain in its order."""
     python = [sys.executable, "-W", "ignore"]
     steps = [
-        Step("data", "make the two data sets", [*python, str(HERE / "shapes.py"), str(seed)]),
+        Step(
+            "data", "make the two data sets", [*python, str(HERE / "shapes.py"), str(seed)], "data"
+        ),
         Step(
             "classifier",
             "Steps 1 and 2: train a classifier, its hook writes pseudo boxes",
             mim_train("mmpretrain", "classifier.py", "classifier", seed),
+            "work_dirs/classifier",
         ),
         *pretrain_and_finetune("dap", seed),
         Step(
             "cls",
             "the twin: fine-tune from the classifier (cls)",
             mim_train("mmdet", "finetune_cls.py", "cls", seed),
+            "work_dirs/cls",
         ),
     ]
     if control:
         boxes = "train_dataloader.dataset.ann_file=data/true_boxes.json"
         steps += pretrain_and_finetune("control", seed, boxes)
     report = [*python, str(HERE / "report.py"), "--seed", str(seed)]
-    return [*steps, Step("report", "table, curves and gallery", report)]
+    return [*steps, Step("report", "table, curves and gallery", report, "report")]
+
+
+def seconds_of_finished(step: Step, work_dir: Path) -> float | None:
+    """Seconds that a finished step took; None if it is not finished, or was another command."""
+    stamp = work_dir / "steps" / f"{step.name}.json"
+    done = json.loads(stamp.read_text()) if stamp.exists() else {}
+    return done["seconds"] if done.get("command") == step.command else None
 
 
 def run_step(step: Step, work_dir: Path) -> float:
-    """Run a step unless it is finished; return the seconds it took, now or then.
+    """Run a step; return the seconds it took.
 
     Raises:
         SystemExit: If its command fails; the end of its log is shown.
     """
     stamp, log = work_dir / "steps" / f"{step.name}.json", work_dir / "steps" / f"{step.name}.log"
     stamp.parent.mkdir(parents=True, exist_ok=True)
-    if stamp.exists() and step.name != "report":
-        done = json.loads(stamp.read_text())
-        if done["command"] == step.command:
-            print(f"[{step.name}] finished earlier, reused", flush=True)
-            return float(done["seconds"])
+    stamp.unlink(missing_ok=True)
+    shutil.rmtree(work_dir / step.output, ignore_errors=True)
     print(f"[{step.name}] {step.title}", flush=True)
     started = time.monotonic()
     code = _run_logged(_with_detectors(step.command, work_dir), work_dir, log)
@@ -178,13 +192,19 @@ def main() -> None:
     if unknown:
         sys.exit(f"error: no such step: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     work_dir.mkdir(parents=True, exist_ok=True)
-    seconds = 0.0
+    seconds, renewed = 0.0, False
     for step in steps:
         if args.steps and step.name not in args.steps:
             continue
         if step.name == "report":
             step.command.extend(["--seconds", str(round(seconds, 1))])
-        seconds += run_step(step, work_dir)
+        taken = seconds_of_finished(step, work_dir)
+        if taken is None or renewed or step.name == "report":
+            renewed = True  # what follows builds on it
+            taken = run_step(step, work_dir)
+        else:
+            print(f"[{step.name}] finished earlier, reused", flush=True)
+        seconds += taken
     print(f"{seconds / 60:.1f} minutes in all; everything is in {work_dir}")
 
 

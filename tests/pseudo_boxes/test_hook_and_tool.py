@@ -247,6 +247,17 @@ def test_hook_after_a_test_run(tmp_path):
     assert summary["settings"]["rule"] == "release"
 
 
+def test_hook_refuses_a_taken_folder_before_training(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    boxes = tmp_path / "work" / "pseudo_boxes"
+    boxes.mkdir(parents=True)
+    (boxes / "annotations.json").write_text("mine")
+    with pytest.raises(ValueError, match="is of an earlier training"):
+        Runner.from_cfg(runner_config(root, tmp_path / "work")).train()
+    assert (boxes / "annotations.json").read_text() == "mine"
+    assert not list((tmp_path / "work").glob("*.pth"))
+
+
 def test_hook_checks_its_settings_at_once():
     with pytest.raises(ValueError, match=r"unknown settings \['threshold'\]"):
         dap.hooks.PseudoBoxHook(threshold=(0.5,))
