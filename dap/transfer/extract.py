@@ -1,0 +1,137 @@
+"""Publish a detector's weights without what belongs to its categories."""
+
+import hashlib
+import io
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from dap.transfer.category_dependent import category_dependent_parameters
+from dap.transfer.checkpoint import LEFT_OUT, load_weights
+from dap.transfer.model_configs import parse_model_config, read_model_config
+
+_SUFFIXES = (".pth", ".safetensors")
+
+
+def extract_detector(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    model_cfg: str | os.PathLike[str] | Config | Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a detector's weights without category-dependent layers and training state.
+
+    The file is a state dict, for ``load_from`` as well as for ``dap.PretrainedDetector``. It notes
+    which layers it was written without. The same weights give the same bytes.
+
+    Args:
+        checkpoint: File or URL, anything that `load_weights` reads.
+        out: Folder, or a name that ends with ``.pth`` or ``.safetensors``. The file is called
+            ``<name>-<hash8>.pth`` with the first eight hex digits of its sha256, like those of
+            OpenMMLab's model zoo; in a folder it has the checkpoint's name.
+        model_cfg: Config of the detector, its ``model`` part or its path. Defaults to the one in
+            the checkpoint.
+
+    Returns:
+        The file written.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is no checkpoint, if there is no config, or if the config is another
+            detector's.
+    """
+    weights, meta = load_weights(checkpoint)
+    left_out = _category_dependent(weights, meta, model_cfg, os.fspath(checkpoint))
+    kept = {name: value for name, value in weights.items() if name not in left_out}
+    target = _target(Path(out), os.fspath(checkpoint))
+    versions = getattr(weights, "_metadata", {})
+    content = _serialise(kept, sorted(left_out), versions, target.suffix)
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    path = target.with_name(f"{target.stem}-{digest}{target.suffix}")
+    _write(path, content)
+    names = ", ".join(sorted(left_out)) or "nothing"
+    print_log(f"{path}: {len(kept)} tensors; left out: {names}", logger="current")
+    return path
+
+
+def _category_dependent(
+    weights: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    model_cfg: str | os.PathLike[str] | Config | Mapping[str, Any] | None,
+    checkpoint: str,
+) -> frozenset[str]:
+    """Find the layers to leave out, and refuse a config that does not describe the weights."""
+    if model_cfg is None and LEFT_OUT in meta:  # extracted before
+        return frozenset(meta[LEFT_OUT])
+    if model_cfg is not None:
+        config = read_model_config(model_cfg)
+    else:
+        text = meta.get("cfg")
+        parsed = parse_model_config(text) if isinstance(text, str) else None
+        if parsed is None:
+            raise ValueError(
+                f"{checkpoint} has no readable config, which tells what depends on the categories. "
+                "Pass the config of its detector (--config)."
+            )
+        config = parsed
+    names = category_dependent_parameters(*config)
+    if absent := sorted(names - weights.keys()):
+        raise ValueError(
+            f"{checkpoint} is of another detector than the config: the config's has {absent[0]}, "
+            f"the checkpoint begins with {next(iter(weights))}. Pass the config that it was "
+            "trained with."
+        )
+    return names
+
+
+def _target(out: Path, checkpoint: str) -> Path:
+    """Name the file to write, yet without the hash."""
+    if out.suffix in _SUFFIXES:
+        return out
+    if out.suffix in (".pt", ".bin", ".ckpt", ".pkl"):
+        raise ValueError(
+            f"OUT is {out}, expected a folder or a name that ends with {' or '.join(_SUFFIXES)}."
+        )
+    return out / f"{Path(checkpoint).stem}.pth"
+
+
+def _serialise(
+    weights: Mapping[str, Tensor],
+    left_out: list[str],
+    versions: Mapping[str, Mapping[str, Any]],
+    suffix: str,
+) -> bytes:
+    """Turn weights into the bytes of a file, always the same for the same weights."""
+    # A clone owns its memory; a view would be saved with all that it is a view of.
+    state = OrderedDict((n, v.detach().contiguous().clone()) for n, v in weights.items())
+    if suffix == ".safetensors":
+        return to_safetensors(state, {LEFT_OUT: json.dumps(left_out)})
+    metadata: dict[str, dict[str, Any]] = {
+        module: {"version": entry["version"]}
+        for module, entry in versions.items()
+        if "version" in entry
+    }
+    metadata.setdefault("", {})[LEFT_OUT] = left_out
+    state._metadata = metadata  # type: ignore[attr-defined]
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
