@@ -14,7 +14,7 @@ from mmpretrain.datasets.custom import find_folders
 from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
-from dap.transfer.checkpoint import load_weights
+from dap.checkpoint import load_weights
 
 from .engine import generate_pseudo_boxes
 from .folders import ClassFolders, read_folder_names

@@ -1,7 +1,6 @@
 """Steps 3 → 4: which weights move from one detector to another, and the report of it."""
 
 from dap.transfer.category_dependent import category_dependent_parameters
-from dap.transfer.checkpoint import load_weights
 from dap.transfer.extract import extract_detector
 from dap.transfer.loading import transfer
 from dap.transfer.pretrained_detector import PretrainedDetector
@@ -12,6 +11,5 @@ __all__ = [
     "TransferReport",
     "category_dependent_parameters",
     "extract_detector",
-    "load_weights",
     "transfer",
 ]

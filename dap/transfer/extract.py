@@ -15,8 +15,8 @@ from mmengine.logging import print_log
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from dap.checkpoint import LEFT_OUT, load_weights
 from dap.transfer.category_dependent import category_dependent_parameters
-from dap.transfer.checkpoint import LEFT_OUT, load_weights
 from dap.transfer.model_configs import parse_model_config, read_model_config
 
 _SUFFIXES = (".pth", ".safetensors")

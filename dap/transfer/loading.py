@@ -6,8 +6,8 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from dap.checkpoint import select
 from dap.transfer.category_dependent import Shape
-from dap.transfer.checkpoint import select
 from dap.transfer.report import TransferReport, detector_parts
 
 

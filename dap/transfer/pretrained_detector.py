@@ -10,9 +10,9 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from torch import Tensor, nn
 
+from dap.checkpoint import LEFT_OUT, load_weights, select
 from dap.registry import WEIGHT_INITIALIZERS
 from dap.transfer.category_dependent import category_dependent_parameters, differing_in_class_count
-from dap.transfer.checkpoint import LEFT_OUT, load_weights, select
 from dap.transfer.loading import LoadAgain, reinitialises_itself, transfer
 from dap.transfer.model_configs import (
     UNBUILDABLE,

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tiny_detectors import save_mmengine, tiny_model
 from torch import nn
 
-from dap.transfer import load_weights
+from dap.checkpoint import load_weights
 
 W, B = torch.tensor([[1.0, 2.0]]), torch.tensor([3.0])
 WEIGHTS = {"neck.fc.weight": W, "neck.fc.bias": B}
