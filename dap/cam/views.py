@@ -13,6 +13,7 @@ from .activation import class_activation_map
 from .boxes import RULES, Rule
 
 PAD_MULTIPLE = 32
+MAX_ASPECT = 10
 
 
 class View(NamedTuple):
@@ -45,8 +46,12 @@ def make_views(short_sides: Sequence[int] = (288, 576), flip: bool = True) -> tu
 
 
 def resized_size(image_size_hw: tuple[int, int], short_side: int) -> tuple[int, int]:
-    """Height and width of an image whose shorter side is brought to ``short_side`` pixels."""
-    scale = short_side / min(image_size_hw)
+    """Height and width of an image whose shorter side is brought to ``short_side`` pixels.
+
+    The aspect ratio stays. A strip that would be longer than ``MAX_ASPECT`` times the short side
+    is made smaller as a whole, so that one odd image cannot fill the memory.
+    """
+    scale = min(short_side / min(image_size_hw), MAX_ASPECT * short_side / max(image_size_hw))
     height, width = (max(1, round(side * scale)) for side in image_size_hw)
     return height, width
 
@@ -115,7 +120,7 @@ def multi_view_cam(
     ]  # fmt: skip
     if rule == "paper":
         return _merge_paper(scales, image.shape[-2:])
-    return _merge_release(scales, min(image.shape[-2:]) / sides[0])
+    return _merge_release(scales, min(image.shape[-2:]) / min(scales[0].size_hw))
 
 
 class _ScaleMaps(NamedTuple):

@@ -58,9 +58,9 @@ def _wordnet_ids(images: LabelledImages, num_classes: int) -> list[str] | None:
     if folders:
         found = {label: folder for folder, label in folders.items()}
     else:
-        for index in range(len(images)):
-            for part in images.file_name(index).split("/")[:-1]:
-                for label in images.labels(index) if _WORDNET_ID.fullmatch(part) else ():
+        for entry in images.entries():
+            for part in entry.file_name.split("/")[:-1]:
+                for label in entry.labels if _WORDNET_ID.fullmatch(part) else ():
                     found.setdefault(int(label), part)
             if len(found) == num_classes:
                 break

@@ -119,7 +119,8 @@ class CamClassifier:
     def _verify(self) -> None:
         generator = torch.Generator().manual_seed(0)
         probe = torch.rand(1, 3, PROBE_SIDE, PROBE_SIDE, generator=generator) * 255
-        features = self.features(self.normalize(probe.to(self.device)))
+        normalized = self.normalize(probe.to(self.device))
+        features = self.features(normalized)
         if features.ndim != 4 or features.shape[1] != self.weight.shape[1]:
             raise ValueError(
                 f"classifier {type(self.model).__name__}: the backbone's last output has shape "
@@ -128,8 +129,7 @@ class CamClassifier:
                 "average pooling and a linear head; a vision transformer's tokens give none"
             )
         own = features.mean(dim=(2, 3)) @ self.weight.T + self.bias
-        pooled = (features,) if self.model.neck is None else self.model.neck((features,))
-        logits = self.model.head(pooled)
+        logits = self.model.head(self.model.extract_feat(normalized, stage="neck"))
         if logits.shape != own.shape or not torch.allclose(logits, own, rtol=1e-3, atol=1e-3):
             raise ValueError(
                 f"classifier {type(self.model).__name__}: head {type(self.model.head).__name__} "

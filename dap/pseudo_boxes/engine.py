@@ -123,9 +123,9 @@ def _write_records(
         with open(folder / f"rank{rank}.jsonl", "w", encoding="utf-8") as file:
             for sample in _samples(images, indices, num_workers):
                 record = _record(sample, classifier, settings)
-                record["file_name"] = images.file_name(sample.number)
+                record["file_name"] = sample.entry.file_name
                 if "error" in record:
-                    failures.append(f"{sample.path}: {record['error']}")
+                    failures.append(f"{sample.entry.path}: {record['error']}")
                 file.write(json.dumps(record) + "\n")
                 progress.step()
     finally:
@@ -189,13 +189,13 @@ def _boxes_record(
 ) -> dict[str, Any]:
     assert sample.image is not None
     height, width = sample.image.shape[1:]
-    merged, logits = classifier.maps(sample.image, torch.as_tensor(sample.labels), settings)
+    merged, logits = classifier.maps(sample.image, torch.as_tensor(sample.entry.labels), settings)
     maps = merged.maps.cpu().numpy()
     if not np.isfinite(maps).all():
         raise FloatingPointError("the activation map is NaN or infinite")
     boxes: list[list[float]] = []
     statistics = [BoxStatistics() for _ in settings.thresholds]
-    for label, cam in zip(sample.labels.tolist(), maps, strict=True):
+    for label, cam in zip(sample.entry.labels.tolist(), maps, strict=True):
         found = box_candidates(
             cam, settings.thresholds, settings.rule, merged.cell_size, (height, width)
         )
@@ -211,5 +211,5 @@ def _boxes_record(
         "width": width,
         "boxes": boxes,
         "per_threshold": [single.as_row() for single in statistics],
-        "top1": int(logits.argmax()) in sample.labels,
+        "top1": int(logits.argmax()) in sample.entry.labels,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -16,20 +16,30 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 
+class Entry(NamedTuple):
+    """One image of the data set, not yet read.
+
+    Attributes:
+        path: Where the file is.
+        file_name: The path relative to the root of the images, with forward slashes.
+        labels: Its classes, ascending, each once, shape (L,).
+    """
+
+    path: str
+    file_name: str
+    labels: np.ndarray
+
+
 class Sample(NamedTuple):
     """One image of the data set.
 
     Attributes:
-        number: Position in the data set.
-        path: Where the file is.
-        labels: Its classes, ascending, shape (L,).
+        entry: Which one.
         image: Shape (C, H, W), uint8, BGR, or None if it could not be read.
         error: Why it could not be read, or None.
     """
 
-    number: int
-    path: str
-    labels: np.ndarray
+    entry: Entry
     image: Tensor | None
     error: str | None
 
@@ -74,33 +84,30 @@ class LabelledImages(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        path, labels = self.path(index), self.labels(index)
+        entry = self.entry(index)
         try:
-            image = read_image(path, self.loader)
+            image = read_image(entry.path, self.loader)
         except (OSError, ValueError, cv2.error) as error:
-            return Sample(index, path, labels, None, f"{type(error).__name__}: {error}")
-        return Sample(index, path, labels, image, None)
+            return Sample(entry, None, f"{type(error).__name__}: {error}")
+        return Sample(entry, image, None)
 
-    def path(self, index: int) -> str:
-        """Path of an image file."""
-        return str(self.dataset.get_data_info(index)["img_path"])
+    def entry(self, index: int) -> Entry:
+        """What the data set knows of an image without opening it."""
+        info = self.dataset.get_data_info(index)
+        path, root = str(info["img_path"]), self.root
+        name = path[len(root) :].lstrip("/\\") if root and path.startswith(root) else path
+        labels = np.unique(np.atleast_1d(info["gt_label"]).astype(int))
+        return Entry(path, name.replace(os.sep, "/"), labels)
 
-    def labels(self, index: int) -> np.ndarray:
-        """Classes of an image, ascending, each once."""
-        return np.unique(np.atleast_1d(self.dataset.get_data_info(index)["gt_label"]).astype(int))
+    def entries(self) -> Iterator[Entry]:
+        """All images in their order."""
+        return (self.entry(index) for index in range(len(self)))
 
     @property
     def root(self) -> str:
         """The folder that file names are relative to: the dataset's image prefix, or ''."""
         prefix = getattr(self.dataset, "data_prefix", None) or {}
         return str(prefix.get("img_path") or getattr(self.dataset, "data_root", "") or "")
-
-    def file_name(self, index: int) -> str:
-        """Path of an image relative to :attr:`root`, with forward slashes."""
-        path, root = self.path(index), self.root
-        if root and path.startswith(root):
-            path = path[len(root) :].lstrip("/\\")
-        return path.replace(os.sep, "/")
 
 
 def read_image(path: str, loader: LoadImageFromFile | None = None) -> Tensor:

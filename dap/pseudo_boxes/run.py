@@ -133,13 +133,12 @@ def finished_summary(out: Path, run: PseudoBoxRun) -> dict[str, Any] | None:
 
 def _list_sha256(images: LabelledImages, num_classes: int) -> str:
     digest = hashlib.sha256()
-    for index in range(len(images)):
-        labels = images.labels(index).tolist()
-        name = images.file_name(index)
+    for entry in images.entries():
+        labels = entry.labels.tolist()
         if labels and not 0 <= labels[0] <= labels[-1] < num_classes:
             raise ValueError(
-                f"{images.path(index)} has label {labels}; the classifier has {num_classes} "
-                f"classes, 0 to {num_classes - 1}. The data set does not belong to this classifier"
+                f"{entry.path} has label {labels}; the classifier has {num_classes} classes, 0 to "
+                f"{num_classes - 1}. The data set does not belong to this classifier"
             )
-        digest.update(f"{name}\t{labels}\n".encode())
+        digest.update(f"{entry.file_name}\t{labels}\n".encode())
     return digest.hexdigest()

@@ -28,7 +28,12 @@ def test_bad_short_sides_are_refused(sides):
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((300, 400), (288, 384)), ((500, 333), (432, 288)), ((1, 900), (288, 259200))],
+    [
+        ((300, 400), (288, 384)),
+        ((500, 333), (432, 288)),
+        ((100, 1000), (288, 2880)),
+        ((1, 900), (3, 2880)),
+    ],
 )
 def test_aspect_ratio_stays(size, expected):
     assert resized_size(size, 288) == expected

@@ -149,11 +149,16 @@ def test_several_classes_of_an_image_have_boxes_of_their_own(tmp_path):
     write_image(tmp_path / "images" / "both.png", image)
     listing = {
         "metainfo": {"classes": ["blue", "green", "red"]},
-        "data_list": [{"img_path": "both.png", "gt_label": [2, 0]}],
+        "data_list": [
+            {"img_path": "both.png", "gt_label": [2, 0]},
+            {"img_path": "none.png", "gt_label": []},
+        ],
     }
+    write_image(tmp_path / "images" / "none.png", image)
     (tmp_path / "list.json").write_text(json.dumps(listing))
     dataset = MultiLabelDataset(data_root=str(tmp_path), ann_file="list.json", data_prefix="images")
-    _, coco = generate(tmp_path, tmp_path / "out", dataset=dataset)
+    summary, coco = generate(tmp_path, tmp_path / "out", dataset=dataset)
+    assert (summary["images"], summary["images_without_boxes"]) == (2, 1)
     centres = {a["category_id"]: a["bbox"][0] + a["bbox"][2] / 2 for a in coco["annotations"]}
     assert centres == {1: pytest.approx(144, abs=1), 3: pytest.approx(48, abs=1)}
 
