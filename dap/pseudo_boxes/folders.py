@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 
 from mmengine.fileio import list_from_file
+from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.custom import find_folders, get_samples
 
@@ -53,11 +55,18 @@ class ClassFolders(CustomDataset):
     def _find_samples(self) -> list[tuple[str, int]]:
         found, _ = find_folders(self.img_prefix)
         own = {name: self.folder_to_idx[name] for name in found}
-        samples, _ = get_samples(self.img_prefix, own, self.is_valid_file)
+        samples, empty = get_samples(self.img_prefix, own, self.is_valid_file)
         if not samples:
             raise RuntimeError(
                 f"{self.img_prefix}: {len(own)} class folders, but no image in them; expected "
                 f"files ending in {', '.join(sorted(self.extensions))}"
+            )
+        if empty:
+            print_log(
+                f"{self.img_prefix}: no image in {len(empty)} of {len(own)} class folders, such as "
+                f"{min(empty)}",
+                "current",
+                logging.WARNING,
             )
         return samples
 

@@ -114,13 +114,12 @@ def build_training_set(config: Config) -> Any:
 
 def known_classes(config: Config, meta: dict[str, Any]) -> list[str] | None:
     """Class names in label order, from the checkpoint or else from the config's dataset."""
-    classes = meta.get("dataset_meta", {}).get("classes")
+    classes = (meta.get("dataset_meta") or {}).get("classes")
+    dataset = (config.get("train_dataloader") or {}).get("dataset") or {}
     if classes is None:
-        dataset = copy.deepcopy((config.get("train_dataloader") or {}).get("dataset"))
-        if dataset is None or "classes" in dataset.get("metainfo", {}):
-            classes = (dataset or {}).get("metainfo", {}).get("classes")
-        else:
-            classes = getattr(DATASETS.get(dataset["type"]), "METAINFO", {}).get("classes")
+        classes = (dataset.get("metainfo") or {}).get("classes")
+    if classes is None and "type" in dataset:
+        classes = getattr(DATASETS.get(dataset["type"]), "METAINFO", {}).get("classes")
     return None if classes is None else [str(name) for name in classes]
 
 

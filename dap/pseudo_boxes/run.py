@@ -91,9 +91,9 @@ def identity(described: dict[str, Any]) -> dict[str, Any]:
     flat = {
         f"{part}.{key}": value
         for part in ("settings", "classifier", "image_list")
-        for key, value in described[part].items()
+        for key, value in described.get(part, {}).items()
     }
-    del flat["image_list.root"]
+    flat.pop("image_list.root", None)
     return flat
 
 
@@ -114,7 +114,13 @@ def finished_summary(out: Path, run: PseudoBoxRun) -> dict[str, Any] | None:
                 "left as it is; choose another output folder or move it away"
             )
         return None
-    summary: dict[str, Any] = json.loads(summary_file.read_text())
+    try:
+        summary: dict[str, Any] = json.loads(summary_file.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{summary_file} is not what a run writes ({error}). It is left as it is; choose "
+            "another output folder or move it away"
+        ) from error
     earlier, now = identity(summary), identity(run.as_json())
     differences = [
         f"{key}: {earlier.get(key)!r} there, {now.get(key)!r} now"

@@ -21,6 +21,15 @@ class MeanColours(nn.Module):
 
 
 @MODELS.register_module()
+class NanOnBlack(MeanColours):
+    """Mean colours over their sum: not a number where an image is black."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        (means,) = super().forward(images)
+        return (means / means.sum(dim=(1, 2, 3), keepdim=True),)
+
+
+@MODELS.register_module()
 class DoublingHead(nn.Module):
     """A head with one linear layer that is not all it does."""
 

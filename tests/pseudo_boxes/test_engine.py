@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from mmpretrain.registry import MODELS
-from planted import model_config, planted_classifier
+from planted import model_config, planted_classifier, planted_state
 from pycocotools.coco import COCO
 
 from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes
@@ -290,6 +290,28 @@ def test_file_that_vanishes_is_counted(tmp_path):
     (failure,) = summary["failed"]
     assert failure["file_name"] == "red/1.jpg"
     assert "FileNotFoundError" in failure["reason"]
+
+
+def test_image_whose_map_is_not_finite_is_counted(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    write_image(root / "red" / "black.png", np.zeros((64, 64, 3), np.uint8))
+    model = MODELS.build(model_config(backbone={"type": "NanOnBlack"}))
+    model.load_state_dict(planted_state())
+    summary, coco = generate(root, tmp_path / "out", model=model)
+    (failure,) = summary["failed"]
+    assert failure["file_name"] == "red/black.png"
+    assert "NaN or infinite" in failure["reason"]
+    assert len(coco["images"]) == 3
+
+
+def test_foreign_summary_is_left_alone(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    (tmp_path / "out").mkdir()
+    for content, message in (("no json", "not what a run writes"), ("{}", "holds another run")):
+        (tmp_path / "out" / "summary.json").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            generate(root, tmp_path / "out")
+        assert (tmp_path / "out" / "summary.json").read_text() == content
 
 
 def test_no_usable_image_at_all_is_an_error(tmp_path):
