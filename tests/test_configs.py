@@ -119,24 +119,38 @@ class Workplace:
         program = [sys.executable, "-W", "ignore", "-m", "mim", "train", package, config]
         return self.run(*program, "--work-dir", f"work_dirs/{name}", "--cfg-options", *options)
 
+    def dist_train(self, config: Path, name: str, *options: str) -> str:
+        """Train in two processes."""
+        script = ["bash", ROOT / "tools" / "dist_train.sh", config, 2]
+        return self.run(*script, "--work-dir", f"work_dirs/{name}", "--cfg-options", *options)
+
+
+def from_classifier(checkpoint: Path) -> list[str]:
+    """Options for a backbone that starts from one's own classifier."""
+    prefix = "model.backbone.init_cfg"
+    return [f"{prefix}.checkpoint={checkpoint}", f"{prefix}.prefix=backbone."]
+
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     return Workplace(tmp_path_factory.mktemp("workplace"))
 
 
+CLASSIFIER_OPTIONS = [
+    *(f"model.backbone.{part}" for part in SMALL_RESNET),
+    "model.head.in_channels=64", "model.head.num_classes=3", "model.head.topk=(1,)",
+    "train_dataloader.dataset.split=''", "train_dataloader.dataset.data_prefix=train",
+    "train_dataloader.dataset.metainfo.classes=('blue','green','red')",
+    "train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False",
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def classifier(workplace):
     """Step 1 by mim."""
-    config = CONFIGS / "classification" / "cls_resnet50_8xb32_in1k.py"
     workplace.mim_train(
-        "mmpretrain", config, "classifier",
-        *(f"model.backbone.{part}" for part in SMALL_RESNET),
-        "model.head.in_channels=64", "model.head.num_classes=3", "model.head.topk=(1,)",
-        "train_dataloader.dataset.split=''", "train_dataloader.dataset.data_prefix=train",
-        "train_dataloader.dataset.metainfo.classes=('blue','green','red')",
-        "train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False",
-        "train_dataloader.batch_size=4", "train_cfg.max_epochs=1",
+        "mmpretrain", CONFIGS / "classification" / "cls_resnet50_8xb32_in1k.py", "classifier",
+        *CLASSIFIER_OPTIONS, "train_dataloader.batch_size=4", "train_cfg.max_epochs=1",
         "val_cfg=None", "val_dataloader=None", "val_evaluator=None",
         "test_cfg=None", "test_dataloader=None", "test_evaluator=None",
     )  # fmt: skip
@@ -145,12 +159,12 @@ def classifier(workplace):
 
 @pytest.fixture(scope="module")
 def boxes(workplace, classifier):
-    """Step 2 by the tool, with the config that the classifier's run left behind."""
+    """Step 2 by the tool."""
     workplace.run(
         sys.executable, ROOT / "tools" / "generate_pseudo_boxes.py",
-        workplace.folder / "work_dirs" / "classifier" / "cls_resnet50_8xb32_in1k.py", classifier,
+        CONFIGS / "pseudo_boxes" / "boxes_resnet50_in1k.py", classifier,
         "--out", "work_dirs/boxes_resnet50_in1k",
-        "--cfg-options", "pseudo_boxes.short_sides=(64,)",
+        "--cfg-options", *CLASSIFIER_OPTIONS, "pseudo_boxes.short_sides=(64,)",
     )  # fmt: skip
     return workplace.folder / "work_dirs" / "boxes_resnet50_in1k" / "annotations.json"
 
@@ -161,8 +175,7 @@ def detector(workplace, classifier, boxes):
     workplace.mim_train(
         "mmdet", PRETRAIN, "pretrain", *SMALL_DETECTOR,
         "model.roi_head.bbox_head.num_classes=3",
-        f"model.backbone.init_cfg.checkpoint={classifier}",
-        "model.backbone.init_cfg.prefix=backbone.",
+        *from_classifier(classifier),
         "train_dataloader.dataset.pipeline.2.scales=[(160,48),(160,64)]",
         "train_cfg.max_iters=2", "default_hooks.logger.interval=1",
     )  # fmt: skip
@@ -197,24 +210,28 @@ def test_finetuning_from_dap_by_mim(workplace, detector):
     assert torch.equal(saved[frozen], source[frozen])
 
 
-def test_finetuning_from_cls_by_dist_train(workplace, classifier):
-    output = workplace.run(
-        "bash", ROOT / "tools" / "dist_train.sh", CLS, 2,
-        "--work-dir", "work_dirs/cls", "--cfg-options", *VOC_OPTIONS,
-        f"model.backbone.init_cfg.checkpoint={classifier}",
-        "model.backbone.init_cfg.prefix=backbone.",
-    )  # fmt: skip
+def test_finetuning_from_cls_by_mim(workplace, classifier):
+    output = workplace.mim_train("mmdet", CLS, "cls", *VOC_OPTIONS, *from_classifier(classifier))
     assert "voc_area/mAP" in output
-    assert (workplace.folder / "work_dirs" / "cls" / "epoch_1.pth").exists()
+
+
+def test_finetuning_from_dap_by_dist_train(workplace, detector):
+    output = workplace.dist_train(
+        DAP, "dap2", *VOC_OPTIONS, f"model.init_cfg.checkpoint={detector}"
+    )
+    assert "voc_area/mAP" in output
+    assert "re-initialised because category-dependent: roi_head.bbox_head.fc_cls" in output
+
+
+def test_finetuning_from_cls_by_dist_train(workplace, classifier):
+    workplace.dist_train(CLS, "cls2", *VOC_OPTIONS, *from_classifier(classifier))
+    assert (workplace.folder / "work_dirs" / "cls2" / "epoch_1.pth").exists()
 
 
 def test_pretraining_by_dist_train(workplace, classifier, boxes):
-    workplace.run(
-        "bash", ROOT / "tools" / "dist_train.sh", PRETRAIN, 2,
-        "--work-dir", "work_dirs/pretrain2", "--cfg-options", *SMALL_DETECTOR,
+    workplace.dist_train(
+        PRETRAIN, "pretrain2", *SMALL_DETECTOR, *from_classifier(classifier),
         "model.roi_head.bbox_head.num_classes=3",
-        f"model.backbone.init_cfg.checkpoint={classifier}",
-        "model.backbone.init_cfg.prefix=backbone.",
         "train_dataloader.dataset.pipeline.2.scales=[(160,48)]",
         "train_cfg.max_iters=1",
     )  # fmt: skip

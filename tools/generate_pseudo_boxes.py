@@ -43,18 +43,18 @@ def main() -> None:
     """Run Step 2."""
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options)
-    if args.rule:
-        config.merge_from_dict({"pseudo_boxes.rule": args.rule})
-    if args.launcher != "none":
-        init_processes(args.launcher)
-    MMLogger.get_instance("dap", logger_name="dap")
     try:
+        config = Config.fromfile(args.config)
+        config.merge_from_dict(args.cfg_options)
+        if args.rule:
+            config.merge_from_dict({"pseudo_boxes.rule": args.rule})
+        if args.launcher != "none":
+            init_processes(args.launcher)
+        MMLogger.get_instance("dap", logger_name="dap")
         generate_from_config(
             config, args.checkpoint, args.out, args.images, args.classes, args.workers, args.device
         )
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -37,7 +37,12 @@ def class_activation_map(
             f"weight: expected shape (K, {features.shape[1]}) to fit features of shape "
             f"{tuple(features.shape)}, found {tuple(weight.shape)}"
         )
-    if labels.shape != features.shape[:1] or labels.is_floating_point():
+    labels = torch.as_tensor(labels, device=features.device)
+    if (
+        labels.shape != features.shape[:1]
+        or labels.dtype.is_floating_point
+        or (labels.dtype == torch.bool)
+    ):
         raise ValueError(
             f"labels: expected integers of shape ({features.shape[0]},), found "
             f"{labels.dtype} of shape {tuple(labels.shape)}"
@@ -49,6 +54,9 @@ def class_activation_map(
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias: expected shape ({len(weight)},), found {tuple(bias.shape)}")
+    if not features.is_floating_point():
+        features = features.to(weight.dtype)
+    labels = labels.long()  # bytes would select like a mask
     maps = torch.einsum("nchw,nc->nhw", features, weight[labels].to(features.dtype))
     if bias is not None:
         maps = maps + bias[labels].to(maps.dtype)[:, None, None]

@@ -13,6 +13,7 @@ RULES: tuple[Rule, ...] = ("paper", "release")
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 NMS_IOU = 0.8
 
+_FLAT = 1e-5  # a map whose values differ by no more, relative to their size, is rounding noise
 _RELEASE_WEIGHT_OFFSET = 0.22  # added to the map in the moments of the official release
 _RELEASE_MAX_COMPONENTS = 4  # per threshold, in the official release
 
@@ -65,7 +66,8 @@ def boxes_from_cam(
     Returns:
         Boxes, xyxy, half-open, float64, shape (N, 4), and their scores, shape (N,), best first.
         The score is the area that the NMS ranks by, in square pixels. A constant map has no box
-        (eq. 1 is undefined for it): shapes (0, 4) and (0,).
+        (eq. 1 is undefined for it): shapes (0, 4) and (0,). Constant is a map whose values differ
+        by at most 1e-5 of the largest magnitude: float32 leaves such noise.
 
     Raises:
         ValueError: If the map is not 2-D, is empty or not finite, or a setting is out of range.
@@ -91,11 +93,11 @@ def box_candidates(
     cam = _checked_map(cam)
     taus = _checked_thresholds(thresholds)
     cell_y, cell_x = _pair(cell_size)
-    height, width = image_size_hw or (cam.shape[0] * cell_y, cam.shape[1] * cell_x)
+    height, width = _checked_size(image_size_hw, cam.shape[0] * cell_y, cam.shape[1] * cell_x)
     if rule not in RULES:
         raise ValueError(f"rule: expected one of {RULES}, found {rule!r}")
     low, high = cam.min(), cam.max()
-    if low == high:
+    if high - low <= _FLAT * max(abs(low), abs(high)):
         return Candidates(np.zeros((0, 4)), np.zeros(0, int))
     if rule == "paper":
         rows, columns, index = _paper_profiles((cam - low) / (high - low), taus)
@@ -150,11 +152,12 @@ def _checked_map(cam: np.ndarray) -> np.ndarray:
     if cam.ndim != 2 or cam.size == 0:
         raise ValueError(f"cam: expected one map of shape (H, W), found shape {cam.shape}")
     cam = cam.astype(np.float64)
-    finite = np.isfinite(cam)
+    finite = np.isfinite(cam) & (abs(cam) < 1e300)
     if not finite.all():
         raise ValueError(
             f"cam: {int((~finite).sum())} of {cam.size} cells are NaN or infinite; expected finite "
-            "values. Look for NaN in the classifier's weights or an overflow of half precision"
+            "values below 1e300. Look for NaN in the classifier's weights or an overflow of half "
+            "precision"
         )
     return cam
 
@@ -164,6 +167,17 @@ def _checked_thresholds(thresholds: Sequence[float]) -> np.ndarray:
     if taus.ndim != 1 or taus.size == 0 or not ((taus >= 0) & (taus < 1)).all():
         raise ValueError(f"thresholds: expected values in [0, 1), found {thresholds!r}")
     return taus
+
+
+def _checked_size(
+    image_size_hw: tuple[float, float] | None, map_height: float, map_width: float
+) -> tuple[float, float]:
+    if image_size_hw is None:
+        return map_height, map_width
+    height, width = (float(side) for side in image_size_hw)
+    if not (0 < height < np.inf and 0 < width < np.inf):
+        raise ValueError(f"image_size_hw: expected positive pixels, found {image_size_hw!r}")
+    return height, width
 
 
 def _pair(cell_size: float | tuple[float, float]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -39,8 +40,9 @@ def make_views(short_sides: Sequence[int] = (288, 576), flip: bool = True) -> tu
         ValueError: If there is no short side, or one is not a positive integer.
     """
     sides = list(short_sides)
-    if not sides or not all(isinstance(side, int) and side > 0 for side in sides):
+    if not sides or not all(isinstance(side, Integral) and side > 0 for side in sides):
         raise ValueError(f"short_sides: expected positive pixel counts, found {short_sides!r}")
+    sides = [int(side) for side in sides]
     flips = (False, True) if flip else (False,)
     return tuple(View(side, flipped) for side in sides for flipped in flips)
 

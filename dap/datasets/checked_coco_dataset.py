@@ -15,10 +15,11 @@ from dap.registry import DATASETS
 class CheckedCocoDataset(CocoDataset):
     """mmdet's ``CocoDataset``, which stops where that one drops boxes without a word.
 
-    ``CocoDataset`` finds categories by name and skips the boxes of all others. Here a category of
-    the file that ``metainfo.classes`` does not list, or a class that the file does not have, is
-    an error. With ``metainfo=dict(classes=())`` all categories are taken, in the order of the
-    file, and their names become the data set's classes.
+    ``CocoDataset`` finds categories by name, skips the boxes of all others, and numbers the
+    classes as the file does. Here a category of the file that ``metainfo.classes`` does not list,
+    a class that the file does not have, or another order is an error. With
+    ``metainfo=dict(classes=())`` all categories are taken, in the order of the file, and their
+    names become the data set's classes.
 
     Args:
         allow_unused: Accept categories in the file that the config does not list.
@@ -55,6 +56,7 @@ class CheckedCocoDataset(CocoDataset):
         classes = self.metainfo["classes"]
         unknown = [name for name in names if name not in classes]
         absent = [name for name in classes if name not in names]
+        in_file = [name for name in names if name in classes]
         if absent or (unknown and not self.allow_unused):
             raise ValueError(
                 f"{self.ann_file} and the config disagree about the categories: "
@@ -62,6 +64,12 @@ class CheckedCocoDataset(CocoDataset):
                 f"{len(absent)} in the config are not in the file ({_few(absent)}). List the "
                 "file's names in dataset.metainfo.classes, or take all of them with "
                 "metainfo=dict(classes=()); to leave some out on purpose: allow_unused=True"
+            )
+        if in_file != list(classes):
+            raise ValueError(
+                f"{self.ann_file} has the categories in the order {_few(in_file)}, the config in "
+                f"the order {_few(classes)}. mmdet numbers them as the file does, so that boxes "
+                "would carry other names. List dataset.metainfo.classes in the order of the file"
             )
 
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
-from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes, settings_from_config
+from dap.pseudo_boxes import (
+    CamClassifier,
+    PseudoBoxSettings,
+    generate_pseudo_boxes,
+    settings_from_config,
+)
+from dap.pseudo_boxes.categories import coco_categories
 from dap.pseudo_boxes.from_config import build_training_set
+from dap.pseudo_boxes.images import LabelledImages
 from dap.registry import HOOKS
 
 
@@ -46,10 +54,11 @@ class PseudoBoxHook(Hook):
         self.out_dir, self.num_workers, self.settings = out_dir, num_workers, settings
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse a folder that is taken now, not after days of training.
+        """Refuse now what would fail after days of training.
 
         Raises:
-            ValueError: If a training that starts anew would meet another run's boxes.
+            ValueError: If a training that starts anew would meet another run's boxes, or no maps
+                can be had from this classifier, or data set and classifier do not fit.
         """
         annotations = os.path.join(self._folder(runner), "annotations.json")
         if runner.iter == 0 and os.path.exists(annotations):
@@ -57,6 +66,15 @@ class PseudoBoxHook(Hook):
                 f"{annotations} is of an earlier training, which is left as it is. Set another "
                 "out_dir for PseudoBoxHook or another work_dir, or move the folder away"
             )
+        self._check(runner)
+
+    def before_test(self, runner: Runner) -> None:
+        """Refuse a classifier or data set that would fail after the test.
+
+        Raises:
+            ValueError: As :meth:`before_train`.
+        """
+        self._check(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Write the boxes with the trained classifier."""
@@ -66,8 +84,12 @@ class PseudoBoxHook(Hook):
         """Write the boxes with the classifier that was tested."""
         self._generate(runner)
 
+    def _check(self, runner: Runner) -> None:
+        classifier = CamClassifier(_trained_model(runner))
+        coco_categories(LabelledImages(build_training_set(runner.cfg)), classifier.num_classes)
+
     def _generate(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = _trained_model(runner)
         config = runner.cfg.copy()
         config["pseudo_boxes"] = {**config.get("pseudo_boxes", {}), **self.settings}
         out_dir = self._folder(runner)
@@ -83,3 +105,11 @@ class PseudoBoxHook(Hook):
 
     def _folder(self, runner: Runner) -> str:
         return self.out_dir or os.path.join(runner.work_dir, "pseudo_boxes")
+
+
+def _trained_model(runner: Runner) -> nn.Module:
+    """The model as it stands in checkpoints: averaged, if the runner has an ``EMAHook``."""
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook) and hasattr(hook, "ema_model"):
+            return hook.ema_model.module
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

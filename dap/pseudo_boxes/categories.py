@@ -11,6 +11,11 @@ from .images import LabelledImages
 _WORDNET_ID = re.compile(r"n\d{8}")
 
 
+def is_wordnet_id(name: str) -> bool:
+    """Whether a name is a WordNet id, as ImageNet's class folders have it: ``n01440764``."""
+    return _WORDNET_ID.fullmatch(name) is not None
+
+
 def coco_categories(images: LabelledImages, num_classes: int) -> list[dict[str, Any]]:
     """Describe the classes of a data set as COCO categories, label order.
 
@@ -60,12 +65,12 @@ def _wordnet_ids(images: LabelledImages, num_classes: int) -> list[str] | None:
     else:
         for entry in images.entries():
             for part in entry.file_name.split("/")[:-1]:
-                for label in entry.labels if _WORDNET_ID.fullmatch(part) else ():
+                for label in entry.labels if is_wordnet_id(part) else ():
                     found.setdefault(int(label), part)
             if len(found) == num_classes:
                 break
     names = [found.get(label, "") for label in range(num_classes)]
-    valid = all(_WORDNET_ID.fullmatch(name) for name in names)
+    valid = all(is_wordnet_id(name) for name in names)
     return names if valid and len(set(names)) == num_classes else None
 
 

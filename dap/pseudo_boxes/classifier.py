@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from dap.cam import MergedCam, multi_view_cam
 
 from .settings import PseudoBoxSettings
 
-PROBE_SIDE = 64
+PROBE_SIDE = 224
 
 
 class CamClassifier:
@@ -36,8 +39,9 @@ class CamClassifier:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.model: Any = model
-        linear = _linear_layer(model)
+        given: Any = model
+        self.model: Any = given.module if is_model_wrapper(model) else given
+        linear = _linear_layer(self.model)
         self.weight = linear.weight.detach()
         self.bias = torch.zeros_like(self.weight[:, 0])
         if linear.bias is not None:
@@ -47,12 +51,8 @@ class CamClassifier:
                 f"classifier {type(model).__name__}: its linear layer holds weights that are not "
                 "finite. Its training has diverged; take an earlier checkpoint"
             )
-        training = model.training
-        model.eval()
-        try:
-            self._verify()
-        finally:
-            model.train(training)
+        with evaluating(self.model):
+            self._beyond_weights = self._verify()
 
     @property
     def num_classes(self) -> int:
@@ -68,11 +68,15 @@ class CamClassifier:
         """Normalise a batch as the model's data preprocessor does, shape (N, C, H, W)."""
         preprocessor = self.model.data_preprocessor
         normalized = preprocessor({"inputs": images}, training=False)["inputs"]
-        return normalized[..., : images.shape[-2], : images.shape[-1]]
+        return normalized[..., : images.shape[-2], : images.shape[-1]].to(self.weight.dtype)
 
     def features(self, images: Tensor) -> Tensor:
-        """Compute the last feature map of normalised images, shape (N, C, h, w)."""
-        return self.model.extract_feat(images, stage="backbone")[-1]
+        """Compute the last feature map before the pooling, of normalised images (N, C, h, w)."""
+        found = self.model.extract_feat(images, stage="backbone")
+        if isinstance(self.model.neck, nn.Sequential):
+            for layer in list(self.model.neck)[:-1]:  # what fuses stages, as HRNet's
+                found = layer(found)
+        return found[-1] if isinstance(found, tuple | list) else found
 
     @torch.inference_mode()
     def maps(
@@ -107,8 +111,8 @@ class CamClassifier:
         return merged, torch.cat(pooled).mean(dim=0) @ self.weight.T + self.bias
 
     def weights_sha256(self) -> str:
-        """Hash of all parameters and buffers: two models with the same hash give the same maps."""
-        digest = hashlib.sha256()
+        """Hash of all parameters and buffers, of the normalisation and of the map's stride."""
+        digest = hashlib.sha256(self._beyond_weights.encode())
         for name, value in sorted(self.model.state_dict().items()):
             value = value.detach().cpu().contiguous()
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -116,27 +120,58 @@ class CamClassifier:
         return digest.hexdigest()
 
     @torch.inference_mode()
-    def _verify(self) -> None:
+    def _verify(self) -> str:
+        """Compare the mean of the maps with the logits; describe what decides and is no weight."""
         generator = torch.Generator().manual_seed(0)
         probe = torch.rand(1, 3, PROBE_SIDE, PROBE_SIDE, generator=generator) * 255
-        normalized = self.normalize(probe.to(self.device))
-        features = self.features(normalized)
-        if features.ndim != 4 or features.shape[1] != self.weight.shape[1]:
+        try:
+            normalized = self.normalize(probe.to(self.device))
+            features = self.features(normalized)
+            logits = self.model.head(self.model.extract_feat(normalized, stage="neck"))
+            shape = tuple(features.shape)
+        except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError) as error:
             raise ValueError(
-                f"classifier {type(self.model).__name__}: the backbone's last output has shape "
-                f"{tuple(features.shape)}; expected a feature map (N, {self.weight.shape[1]}, H, "
-                "W) that the linear layer fits. Class activation maps need a backbone with global "
-                "average pooling and a linear head; a vision transformer's tokens give none"
-            )
-        own = features.mean(dim=(2, 3)) @ self.weight.T + self.bias
-        logits = self.model.head(self.model.extract_feat(normalized, stage="neck"))
-        if logits.shape != own.shape or not torch.allclose(logits, own, rtol=1e-3, atol=1e-3):
+                f"classifier {self._name()}: it failed on a colour image of {PROBE_SIDE} x "
+                f"{PROBE_SIDE} px ({type(error).__name__}: {error}). Expected an mmpretrain "
+                "ImageClassifier of colour images that ends in global average pooling and one "
+                "linear layer"
+            ) from error
+        if features.ndim != 4 or shape[1] != self.weight.shape[1]:
             raise ValueError(
-                f"classifier {type(self.model).__name__}: head {type(self.model.head).__name__} "
-                "does not give the linear layer of the averaged features (largest difference "
-                f"{_largest_difference(logits, own)}), so the class activation map is not defined "
-                "by its weights. Use a classifier with GlobalAveragePooling and LinearClsHead"
+                f"classifier {self._name()}: what is pooled has shape {shape}; expected a feature "
+                f"map (N, {self.weight.shape[1]}, H, W) that the linear layer fits. Class "
+                "activation maps need a backbone with global average pooling and a linear head; "
+                "the tokens of a vision transformer give none"
             )
+        own = features.mean(dim=(2, 3)) @ self.weight.T
+        given = logits - self.bias if torch.is_tensor(logits) else logits
+        if not _nearly_equal(given, own):
+            raise ValueError(
+                f"classifier {self._name()}: its logits are not the linear layer of the averaged "
+                "features, so the class activation map is not defined by its weights. Use a "
+                "classifier with GlobalAveragePooling and LinearClsHead"
+            )
+        strides = f"{PROBE_SIDE / shape[2]:g} {PROBE_SIDE / shape[3]:g}"
+        preprocessor = self.model.data_preprocessor
+        settings = [getattr(preprocessor, name, None) for name in ("mean", "std", "to_rgb")]
+        settings = [x.flatten().tolist() if torch.is_tensor(x) else x for x in settings]
+        return f"normalisation {settings}, stride {strides}"
+
+    def _name(self) -> str:
+        head = getattr(self.model, "head", None)
+        return f"{type(self.model).__name__} with {type(head).__name__}"
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode; give each module its own mode back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _linear_layer(model: nn.Module) -> nn.Linear:
@@ -156,7 +191,9 @@ def _linear_layer(model: nn.Module) -> nn.Linear:
     return layers[0]
 
 
-def _largest_difference(a: Tensor, b: Tensor) -> str:
-    if a.shape != b.shape:
-        return f"shapes {tuple(a.shape)} and {tuple(b.shape)}"
-    return f"{float((a - b).abs().max()):.3g}"
+def _nearly_equal(given: Any, own: Tensor) -> bool:
+    """Whether logits without bias agree to a thousandth of the largest."""
+    if not torch.is_tensor(given) or given.shape != own.shape:
+        return False
+    tolerance = 1e-3 if own.dtype == torch.float32 else 2e-2
+    return bool((given - own).abs().max() <= tolerance * own.abs().max() + 1e-12)

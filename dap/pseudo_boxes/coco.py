@@ -82,7 +82,7 @@ def _summarise(records: Iterator[tuple[int, dict[str, Any]]], run: PseudoBoxRun)
         "top1": round(right / images, 4) if images else None,
         "merged": merged.summary(images),
         "per_threshold": {
-            f"{tau:g}": own.summary(images) for tau, own in zip(thresholds, single, strict=True)
+            str(tau): own.summary(images) for tau, own in zip(thresholds, single, strict=True)
         },
         "failed": failed,
         **run.as_json(),

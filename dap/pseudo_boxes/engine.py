@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from dap.cam import box_candidates, nms_larger_first
 
-from .classifier import CamClassifier
+from .classifier import CamClassifier, evaluating
 from .coco import merge_records
 from .images import LabelledImages, Sample
 from .progress import Progress
@@ -115,21 +115,19 @@ def _write_records(
     rank, world_size = get_rank(), get_world_size()
     blocks = range(rank, -(-len(images) // BLOCK), world_size)
     indices = [i for b in blocks for i in range(b * BLOCK, min(len(images), (b + 1) * BLOCK))]
-    progress = Progress(len(indices), world_size)
+    progress = Progress(len(indices), len(images), world_size)
     failures = []
-    training = classifier.model.training
-    classifier.model.eval()
-    try:
-        with open(folder / f"rank{rank}.jsonl", "w", encoding="utf-8") as file:
-            for sample in _samples(images, indices, num_workers):
-                record = _record(sample, classifier, settings)
-                record["file_name"] = sample.entry.file_name
-                if "error" in record:
-                    failures.append(f"{sample.entry.path}: {record['error']}")
-                file.write(json.dumps(record) + "\n")
-                progress.step()
-    finally:
-        classifier.model.train(training)
+    with (
+        evaluating(classifier.model),
+        open(folder / f"rank{rank}.jsonl", "w", encoding="utf-8") as file,
+    ):
+        for sample in _samples(images, indices, num_workers):
+            record = _record(sample, classifier, settings)
+            record["file_name"] = sample.entry.file_name
+            if "error" in record:
+                failures.append(f"{sample.entry.path}: {record['error']}")
+            file.write(json.dumps(record) + "\n")
+            progress.step()
     line = progress.close()
     if rank == 0:
         print_log(line, logger="current")
@@ -180,8 +178,10 @@ def _record(
         return {"error": sample.error}
     try:
         return _boxes_record(sample, classifier, settings)
-    except FloatingPointError as error:
-        return {"error": str(error)}
+    except torch.OutOfMemoryError:
+        raise
+    except (FloatingPointError, RuntimeError, AssertionError) as error:  # this image alone
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def _boxes_record(

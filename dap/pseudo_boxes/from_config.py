@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmpretrain.datasets.custom import find_folders
@@ -16,6 +17,8 @@ from torch import nn
 
 from dap.checkpoint import load_weights
 
+from .categories import is_wordnet_id
+from .classifier import CamClassifier
 from .engine import generate_pseudo_boxes
 from .folders import ClassFolders, read_folder_names
 from .settings import PseudoBoxSettings
@@ -55,7 +58,8 @@ def generate_from_config(
         dataset = build_training_set(config)
     else:
         known = known_classes(config, meta)
-        dataset = build_class_folders(images, _num_classes(config), known, classes_file)
+        count = CamClassifier(model).num_classes
+        dataset = build_class_folders(images, count, known, classes_file)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return generate_pseudo_boxes(model, dataset, out_dir, settings, checkpoint, num_workers)
 
@@ -116,10 +120,16 @@ def known_classes(config: Config, meta: dict[str, Any]) -> list[str] | None:
     """Class names in label order, from the checkpoint or else from the config's dataset."""
     classes = (meta.get("dataset_meta") or {}).get("classes")
     dataset = (config.get("train_dataloader") or {}).get("dataset") or {}
+    while "dataset" in dataset:
+        dataset = dataset["dataset"]
     if classes is None:
-        classes = (dataset.get("metainfo") or {}).get("classes")
+        classes = (dataset.get("metainfo") or {}).get("classes", dataset.get("classes"))
     if classes is None and "type" in dataset:
-        classes = getattr(DATASETS.get(dataset["type"]), "METAINFO", {}).get("classes")
+        kind = dataset["type"]
+        cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+        classes = getattr(cls, "METAINFO", {}).get("classes")
+    if isinstance(classes, str):  # the name of a file, as mmpretrain takes it
+        classes = list_from_file(classes)
     return None if classes is None else [str(name) for name in classes]
 
 
@@ -141,22 +151,19 @@ def build_class_folders(
     if known is not None and found & set(known):
         return ClassFolders(root, num_classes, known)
     if readable is not None and len(found) == num_classes:
+        if not all(is_wordnet_id(name) for name in found):
+            raise ValueError(
+                f"images: {root} holds {len(found)} class folders, as many as the classifier has "
+                f"classes, but none is named like one: {min(found)!r}, … there, {readable[0]!r}, … "
+                "here. Name the folders of all classes in label order, one a line, with --classes "
+                "FILE"
+            )
         print_log(
             f"{root}: class folders get labels in sorted order; the classifier's classes are "
             f"{readable[0]!r}, {readable[1 % num_classes]!r}, …",
             logger="current",
         )
     return ClassFolders(root, num_classes, readable_names=readable)
-
-
-def _num_classes(config: Config) -> int:
-    head = config.model.get("head") or {}
-    if "num_classes" not in head:
-        raise ValueError(
-            f"config {config.filename}: model.head.num_classes is missing, so that class folders "
-            "cannot be matched to a linear head; use a classifier with LinearClsHead"
-        )
-    return int(head["num_classes"])
 
 
 def _drop_init(config: Any) -> None:

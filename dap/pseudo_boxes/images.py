@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
+from mmengine.dataset import ClassBalancedDataset, RepeatDataset
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -60,8 +61,13 @@ class LabelledImages(Dataset):
     """
 
     def __init__(self, dataset: Any) -> None:
-        while hasattr(dataset, "dataset"):
+        while isinstance(dataset, RepeatDataset | ClassBalancedDataset):
             dataset = dataset.dataset
+        if not hasattr(dataset, "get_data_info") or not hasattr(dataset, "full_init"):
+            raise ValueError(
+                f"dataset {type(dataset).__name__}: expected an mmpretrain dataset, found one "
+                "that hides what it holds. Give the dataset inside"
+            )
         dataset.full_init()
         self.dataset = dataset
         if len(dataset) == 0:
@@ -142,13 +148,27 @@ def read_image(path: str, loader: LoadImageFromFile | None = None) -> Tensor:
 def _check_complete(data: bytes) -> None:
     """Refuse a JPEG or PNG file whose end is missing: decoders fill the rest with grey."""
     if data.startswith(b"\xff\xd8"):
-        complete = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+        complete = _jpeg_ends(data)
     elif data.startswith(b"\x89PNG"):
         complete = b"IEND" in data
     else:
         complete = True
     if not complete:
         raise ValueError(f"the file is cut off after {len(data)} bytes; its end is missing")
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Walk the segments of a JPEG file to its end marker; what follows that is not looked at."""
+    at = 2
+    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 1:
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return True
+        if marker in (0x00, 0xFF) or 0xD0 <= marker <= 0xD8:
+            at += 1 if marker == 0xFF else 2  # stuffed or fill byte, restart: inside a scan
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False
 
 
 def _image_loader(dataset: Any) -> LoadImageFromFile:

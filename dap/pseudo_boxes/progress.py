@@ -17,15 +17,16 @@ class Progress:
     """Count images on the main process, with rate and time left.
 
     Args:
-        total: Number of images this process will do.
+        share: Number of images this process will do.
+        total: Number of images all processes will do.
         world_size: Number of processes that work side by side: the rate shown is that of all.
     """
 
-    def __init__(self, total: int, world_size: int = 1) -> None:
-        self.total, self.world_size, self.done = total, world_size, 0
+    def __init__(self, share: int, total: int, world_size: int = 1) -> None:
+        self.share, self.total, self.world_size, self.done = share, total, world_size, 0
         self.started = self.logged = time.monotonic()
         terminal = sys.stderr.isatty() and is_main_process()
-        self.bar = tqdm(total=total * world_size, unit="img") if terminal else None
+        self.bar = tqdm(total=total, unit="img") if terminal else None
 
     def step(self) -> None:
         """Count one image of this process."""
@@ -40,11 +41,9 @@ class Progress:
         """Say how far the work is."""
         seconds = max(time.monotonic() - self.started, 1e-9)
         rate = self.done * self.world_size / seconds
-        left = timedelta(seconds=round((self.total - self.done) * seconds / max(self.done, 1)))
-        return (
-            f"pseudo boxes: {self.done * self.world_size}/{self.total * self.world_size} images, "
-            f"{rate:.1f} images/s, {left} left"
-        )
+        left = timedelta(seconds=round((self.share - self.done) * seconds / max(self.done, 1)))
+        done = min(self.done * self.world_size, self.total)
+        return f"pseudo boxes: {done}/{self.total} images, {rate:.1f} images/s, {left} left"
 
     def close(self) -> str:
         """End the bar; return the closing line."""

@@ -146,5 +146,5 @@ def _list_sha256(images: LabelledImages, num_classes: int) -> str:
                 f"{entry.path} has label {labels}; the classifier has {num_classes} classes, 0 to "
                 f"{num_classes - 1}. The data set does not belong to this classifier"
             )
-        digest.update(f"{entry.file_name}\t{labels}\n".encode())
+        digest.update(f"{entry.file_name}\t{labels}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

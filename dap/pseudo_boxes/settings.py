@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 from dap.cam import NMS_IOU, RULES, THRESHOLDS, Rule, View, make_views
@@ -30,12 +32,22 @@ class PseudoBoxSettings:
     rule: Rule = "paper"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "short_sides", tuple(self.short_sides))
-        object.__setattr__(self, "thresholds", tuple(float(tau) for tau in self.thresholds))
+        for name in ("short_sides", "thresholds"):
+            values = getattr(self, name)
+            if not isinstance(values, Sequence) or isinstance(values, str):
+                raise ValueError(f"{name}: expected a list of numbers, found {values!r}")
         make_views(self.short_sides, self.flip)
-        if not self.thresholds or not all(0 <= tau < 1 for tau in self.thresholds):
+        object.__setattr__(self, "short_sides", tuple(int(side) for side in self.short_sides))
+        if not self.thresholds or not all(
+            isinstance(tau, Real) and 0 <= tau < 1 for tau in self.thresholds
+        ):
             raise ValueError(f"thresholds: expected values in [0, 1), found {self.thresholds}")
-        if self.nms_iou is not None and not 0 < self.nms_iou <= 1:
+        object.__setattr__(self, "thresholds", tuple(float(tau) for tau in self.thresholds))
+        if len(set(self.thresholds)) < len(self.thresholds):
+            raise ValueError(f"thresholds: expected each once, found {self.thresholds}")
+        if self.nms_iou is not None and not (
+            isinstance(self.nms_iou, Real) and 0 < self.nms_iou <= 1
+        ):
             raise ValueError(f"nms_iou: expected a value in (0, 1] or None, found {self.nms_iou}")
         if self.rule not in RULES:
             raise ValueError(f"rule: expected one of {RULES}, found {self.rule!r}")

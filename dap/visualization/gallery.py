@@ -38,7 +38,8 @@ def draw_gallery(
         out: PNG file to write.
         image_ids: Images to show, in this order.
         cam: Gives the map (h, w) of an image (BGR, uint8, shape (C, H, W)) and label, and its
-            cell size in pixels (y, x); shown as heat over the image. Without it, boxes alone.
+            cell size in pixels (y, x); shown as heat over images that have a box. Without it,
+            boxes alone.
         tile: Side of a picture in pixels.
         columns: Pictures per row.
 
@@ -90,7 +91,8 @@ def _tile(
 ) -> np.ndarray:
     """Fit a picture into a white square and draw its boxes."""
     scale = (side - 4) / max(picture.shape[:2])
-    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    size_wh = tuple(max(1, round(side * scale)) for side in picture.shape[1::-1])
+    small = cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA)
     for box in boxes:
         x, y, w, h = (round(value * scale) for value in box["bbox"])
         colour = COLOURS_BGR[thresholds.index(box["threshold"]) % len(COLOURS_BGR)]

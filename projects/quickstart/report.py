@@ -65,10 +65,14 @@ def box_quality() -> dict[str, float]:
     true_names = {image["id"]: image["file_name"] for image in truth["images"]}
     for annotation in truth["annotations"]:
         true[true_names[annotation["image_id"]]].append(annotation["bbox"])
-    overlaps = [iou(np.array(found[name]), np.array(true[name])) for name in found if found[name]]
+    overlaps = [iou(np.array(found[name]).reshape(-1, 4), np.array(true[name])) for name in found]
     return {
-        "objects_found": float(np.concatenate([o.max(axis=0) >= 0.5 for o in overlaps]).mean()),
-        "boxes_right": float(np.concatenate([o.max(axis=1) >= 0.5 for o in overlaps]).mean()),
+        "objects_found": float(
+            np.concatenate([o.max(axis=0, initial=0) >= 0.5 for o in overlaps]).mean()
+        ),
+        "boxes_right": float(
+            np.concatenate([o.max(axis=1, initial=0) >= 0.5 for o in overlaps]).mean()
+        ),
     }
 
 

@@ -9,6 +9,7 @@ CLS twin on the same few images, and reports. A second call reuses the steps tha
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -110,7 +111,14 @@ def seconds_of_finished(step: Step, work_dir: Path) -> float | None:
     """Seconds that a finished step took; None if it is not finished, or was another command."""
     stamp = work_dir / "steps" / f"{step.name}.json"
     done = json.loads(stamp.read_text()) if stamp.exists() else {}
-    return done["seconds"] if done.get("command") == step.command else None
+    same = done.get("command") == step.command and done.get("project") == project_sha256()
+    return done["seconds"] if same else None
+
+
+def project_sha256() -> str:
+    """Hash of the configs and scripts here: an edited one makes finished steps run again."""
+    files = sorted(p for p in HERE.rglob("*.py") if p.name not in ("run.py", "report.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def run_step(step: Step, work_dir: Path) -> float:
@@ -130,7 +138,9 @@ def run_step(step: Step, work_dir: Path) -> float:
         tail = "\n".join(log.read_text().splitlines()[-25:])
         sys.exit(f"{tail}\nerror: step {step.name} ended with code {code}; its log is {log}")
     seconds = round(time.monotonic() - started, 1)
-    stamp.write_text(json.dumps({"command": step.command, "seconds": seconds}))
+    stamp.write_text(
+        json.dumps({"command": step.command, "project": project_sha256(), "seconds": seconds})
+    )
     print(f"[{step.name}] {seconds:.0f} s", flush=True)
     return seconds
 
@@ -194,17 +204,16 @@ def main() -> None:
     work_dir.mkdir(parents=True, exist_ok=True)
     seconds, renewed = 0.0, False
     for step in steps:
-        if args.steps and step.name not in args.steps:
-            continue
-        if step.name == "report":
-            step.command.extend(["--seconds", str(round(seconds, 1))])
         taken = seconds_of_finished(step, work_dir)
-        if taken is None or renewed or step.name == "report":
+        chosen = step.name in (args.steps or names)
+        if chosen and (taken is None or renewed or step.name == "report"):
             renewed = True  # what follows builds on it
+            if step.name == "report":
+                step.command.extend(["--seconds", str(round(seconds, 1))])
             taken = run_step(step, work_dir)
-        else:
+        elif chosen:
             print(f"[{step.name}] finished earlier, reused", flush=True)
-        seconds += taken
+        seconds += taken or 0.0
     print(f"{seconds / 60:.1f} minutes in all; everything is in {work_dir}")
 
 

@@ -16,6 +16,15 @@ def test_values_by_hand():
     assert maps.tolist() == [[[0.5, 2.5], [0.5, -1.5]]]
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_labels_and_features_of_any_integer_kind(dtype):
+    features = FEATURES.expand(2, -1, -1, -1)
+    maps = class_activation_map(features, WEIGHT, torch.tensor([1, 0], dtype=dtype))
+    assert maps.tolist() == [[[0.0, 2.0], [0.0, -2.0]], [[1.0, 2.0], [3.0, 4.0]]]
+    whole = class_activation_map(FEATURES.to(torch.int64), WEIGHT / 2, torch.tensor([0]))
+    assert whole.tolist() == [[[0.5, 1.0], [1.5, 2.0]]]
+
+
 def test_mean_of_the_map_is_the_logit_of_its_class():
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(5, 8, 4, 6, generator=generator)
@@ -54,6 +63,7 @@ def test_chunked_is_whole_and_inputs_stay():
         ({"weight": torch.zeros(3, 5)}, r"weight: expected shape \(K, 2\)"),
         ({"labels": torch.tensor([3])}, r"labels: expected classes in \[0, 3\)"),
         ({"labels": torch.tensor([-1])}, "labels: "),
+        ({"labels": torch.tensor([True])}, "labels: expected integers"),
         ({"labels": torch.tensor([0.0])}, "labels: expected integers"),
         ({"labels": torch.tensor([0, 1])}, "labels: "),
         ({"bias": torch.zeros(2)}, r"bias: expected shape \(3,\)"),

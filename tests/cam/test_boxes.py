@@ -166,7 +166,14 @@ def test_constant_map_has_no_box(rule, value):
     assert scores.shape == (0,)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("rule", RULES)
+def test_rounding_noise_on_a_constant_map_has_no_box(rule):
+    for noisy in ([[0.1 + 0.2, 0.3], [0.3, 0.3]], [[7.0, 7.000001], [7.0, 7.0]]):
+        assert len(boxes_from_cam(np.array(noisy), rule=rule)[0]) == 0
+    assert len(boxes_from_cam(np.array([[1.0, 1.001], [1.0, 1.0]]))[0]) == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1.5e308])
 def test_map_that_is_not_finite_is_refused(bad):
     cam = np.eye(4)
     cam[1, 2] = bad
@@ -186,6 +193,8 @@ def test_map_that_is_not_finite_is_refused(bad):
         ({"nms_iou": 1.5}, "nms_iou: "),
         ({"rule": "papre"}, "rule: "),
         ({"cell_size": 0}, "cell_size: "),
+        ({"image_size_hw": (0, 4)}, "image_size_hw: "),
+        ({"image_size_hw": np.array([4, np.nan])}, "image_size_hw: "),
         ({"cell_size": (1, -2)}, "cell_size: "),
     ],
 )

@@ -25,14 +25,18 @@ def build(path, classes, kind=CheckedCocoDataset, **kwargs):
     )
 
 
-@pytest.mark.parametrize("classes", [("blue", "green", "red"), ("red", "blue", "green")])
-def test_is_the_stock_dataset_where_the_names_agree(tmp_path, classes):
-    path = make_coco(tmp_path)
+def test_is_the_stock_dataset_where_the_names_agree(tmp_path):
+    path, classes = make_coco(tmp_path), ("blue", "green", "red")
     checked, stock = build(path, classes), build(path, classes, CocoDataset)
     assert len(checked) == len(stock) == 5  # the first image has no box
     for index in range(5):
         assert checked.get_data_info(index) == stock.get_data_info(index)
     assert checked.metainfo["classes"] == classes
+
+
+def test_another_order_would_exchange_names(tmp_path):
+    with pytest.raises(ValueError, match=r"order blue, green, red, the config in the order red"):
+        build(make_coco(tmp_path), ("red", "blue", "green"))
 
 
 def test_empty_classes_take_the_names_of_the_file(tmp_path):
@@ -44,9 +48,9 @@ def test_empty_classes_take_the_names_of_the_file(tmp_path):
 def test_categories_that_the_config_does_not_know_are_named(tmp_path):
     path = make_coco(tmp_path)
     with pytest.raises(ValueError, match=r"annotations\.json.*1 in the file.*\(blue\)"):
-        build(path, ("red", "green"))
-    dataset = build(path, ("red", "green"), allow_unused=True)
-    assert dataset.metainfo["classes"] == ("red", "green")
+        build(path, ("green", "red"))
+    dataset = build(path, ("green", "red"), allow_unused=True)
+    assert dataset.metainfo["classes"] == ("green", "red")
 
 
 @pytest.mark.parametrize("allow_unused", [False, True])

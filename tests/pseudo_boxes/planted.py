@@ -30,6 +30,14 @@ class NanOnBlack(MeanColours):
 
 
 @MODELS.register_module()
+class Swapped(nn.Module):
+    """A neck that reverses the channels."""
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (features[-1].flip(1),)
+
+
+@MODELS.register_module()
 class DoublingHead(nn.Module):
     """A head with one linear layer that is not all it does."""
 

@@ -184,10 +184,12 @@ def test_release_rule_is_a_setting(tmp_path):
 def test_training_mode_and_weights_stay(tmp_path):
     root = make_class_folders(tmp_path / "images", 1)
     model = planted_classifier().train()
+    model.neck.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     generate(root, tmp_path / "out", model=model)
     assert model.training
     assert model.head.training
+    assert not model.neck.training
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
 
@@ -197,11 +199,11 @@ def test_training_mode_and_weights_stay(tmp_path):
     [
         ({"head": None}, "without a head"),
         ({"neck": None, "head": {"type": "LinearClsHead", "num_classes": 3, "in_channels": 5}},
-         "expected a feature map"),
+         "ends in global average pooling"),
         ({"head": {"type": "StackedLinearClsHead", "num_classes": 3, "in_channels": 3,
                    "mid_channels": [4]}}, "exactly one linear layer, found 2"),
         ({"head": {"type": "DoublingHead", "num_classes": 3, "in_channels": 3}},
-         "DoublingHead does not give the linear layer of the averaged features"),
+         "its logits are not the linear layer"),
         ({"backbone": {"type": "VisionTransformer", "arch": {"embed_dims": 8, "num_layers": 1,
                        "num_heads": 1, "feedforward_channels": 8}, "img_size": 64,
                        "patch_size": 16},
@@ -252,6 +254,33 @@ def test_finished_run_is_kept_and_another_refused(tmp_path):
     with pytest.raises(ValueError, match=r"image_list\.count: 3 there, 4 now"):
         generate(root, tmp_path / "out")
     assert (tmp_path / "out" / "annotations.json").stat().st_mtime_ns == before
+
+
+def test_normalisation_is_part_of_the_run(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    generate(root, tmp_path / "out")
+    model = MODELS.build(model_config(data_preprocessor={"mean": [9.0] * 3, "std": [2.0] * 3}))
+    model.load_state_dict(planted_state())
+    with pytest.raises(ValueError, match=r"another run.*weights_sha256"):
+        generate(root, tmp_path / "out", model=model)
+
+
+def test_necks_that_fuse_stages_are_followed(tmp_path):
+    """As in HRNet: what is pooled is the neck's output, not the backbone's."""
+    root = make_class_folders(tmp_path / "images", 1)
+    neck = [{"type": "Swapped"}, {"type": "GlobalAveragePooling"}]
+    model = MODELS.build(model_config(neck=neck))
+    state = planted_state()
+    model.load_state_dict({**state, "head.fc.weight": state["head.fc.weight"].flip(1)})
+    _, swapped = generate(root, tmp_path / "swapped", model=model)
+    _, plain = generate(root, tmp_path / "plain")
+    assert swapped["annotations"] == plain["annotations"]
+
+
+@pytest.mark.parametrize("thresholds", [0.5, (0.5, 0.5), ("a",), "0.5", ()])
+def test_bad_thresholds_are_named(thresholds):
+    with pytest.raises(ValueError, match="thresholds: "):
+        PseudoBoxSettings(thresholds=thresholds)
 
 
 def test_annotations_of_unknown_origin_are_not_overwritten(tmp_path):
@@ -361,3 +390,15 @@ def test_image_files_of_all_kinds_are_read(tmp_path):
     for name in ("cmyk.jpg", "palette.png", "alpha.png", "progressive.jpg", "sixteen.png",
                  "turned.jpg", "trailing.jpg"):  # fmt: skip
         np.testing.assert_allclose(boxes[f"red/{name}"], reference, atol=3, err_msg=name)
+
+
+def test_what_follows_the_end_of_a_jpeg_does_not_matter(tmp_path):
+    """A motion photo carries a video behind its picture, in which any bytes may stand."""
+    root = make_class_folders(tmp_path / "images", 1)
+    whole = (root / "red" / "0.jpg").read_bytes()
+    (root / "red" / "motion.jpg").write_bytes(whole + b"\xff\xda" * 9)
+    thumbnail = whole[:2] + b"\xff\xe1" + (2 + len(whole)).to_bytes(2, "big") + whole + whole[2:]
+    (root / "red" / "thumbnail.jpg").write_bytes(thumbnail)
+    (root / "red" / "cut.jpg").write_bytes(thumbnail[: len(whole) + 300])
+    summary, _ = generate(root, tmp_path / "out")
+    assert [failure["file_name"] for failure in summary["failed"]] == ["red/cut.jpg"]

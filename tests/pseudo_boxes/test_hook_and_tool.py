@@ -128,6 +128,11 @@ def bad_inputs(tmp_path, config, checkpoint):
     torch.save({"layer.weight": torch.zeros(2)}, other)
     wrong = tmp_path / "wrong.pth"
     torch.save({"head.fc.weight": torch.zeros(5, 3), "head.fc.bias": torch.zeros(5)}, wrong)
+    fruit = {"apple": "red", "banana": "green", "cherry": "blue"}
+    other_names = make_class_folders(tmp_path / "fruit", 1, fruit)
+    named = tmp_path / "named.pth"
+    meta = {"dataset_meta": {"classes": ("blue", "green", "red")}}
+    torch.save({"state_dict": planted_state(), "meta": meta}, named)
     text = tmp_path / "text.pth"
     text.write_text("hello")
     names = tmp_path / "names.txt"
@@ -150,6 +155,15 @@ def bad_inputs(tmp_path, config, checkpoint):
         "folder of no class": (
             (config, checkpoint, "--images", foreign, "--classes", names),
             ("dog", "no class of the classifier"),
+        ),
+        "folders of other classes": (
+            (config, named, "--images", other_names),
+            ("none is named like one", "apple", "--classes"),
+        ),
+        "missing config": ((tmp_path / "none.py", checkpoint), ("none.py",)),
+        "slurm without a GPU": (
+            (config, checkpoint, "--launcher", "slurm"),
+            ("needs a GPU", "pytorch"),
         ),
         "too few names": (
             (config, checkpoint, "--images", two, "--classes", two_names),
