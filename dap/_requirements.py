@@ -86,6 +86,8 @@ REQUIREMENTS = (
     Requirement("cv2", "opencv-python>=4.8"),
     Requirement("pycocotools", "pycocotools>=2.0.7"),
     Requirement("safetensors", "safetensors>=0.4"),
+    Requirement("matplotlib", "matplotlib>=3.8"),
+    Requirement("tqdm", "tqdm"),
     Requirement("mmengine", "mmengine>=0.10.7,<0.11"),
     Requirement("mmcv", "mmcv>=2.1,<2.2", MMCV_WITH_OPS),
     Requirement("mmdet", "mmdet>=3.3,<3.4"),

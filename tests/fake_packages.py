@@ -13,6 +13,8 @@ FIT = {
     "cv2": None,
     "pycocotools": None,
     "safetensors": None,
+    "matplotlib": None,
+    "tqdm": None,
     "mmengine": "0.10.7",
     "mmcv": "2.1.0",
     "mmdet": "3.3.0",

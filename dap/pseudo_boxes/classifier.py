@@ -108,7 +108,8 @@ class CamClassifier:
             settings.rule,
             self.normalize,
         )
-        return merged, torch.cat(pooled).mean(dim=0) @ self.weight.T + self.bias
+        logits = torch.cat(pooled).mean(dim=0) @ self.weight.float().T + self.bias.float()
+        return merged, logits
 
     def weights_sha256(self) -> str:
         """Hash of all parameters and buffers, of the normalisation and of the map's stride."""
