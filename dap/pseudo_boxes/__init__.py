@@ -1,10 +1,12 @@
 """Step 2, the machinery: any mmpretrain classifier + any mmpretrain dataset → COCO json."""
 
 from .classifier import CamClassifier
-from .engine import generate_pseudo_boxes, summary_line
+from .engine import generate_pseudo_boxes
 from .folders import ClassFolders
 from .from_config import build_classifier, generate_from_config, settings_from_config
+from .select import select_boxes
 from .settings import PseudoBoxSettings
+from .statistics import summary_line
 
 __all__ = [
     "CamClassifier",
@@ -13,6 +15,7 @@ __all__ = [
     "build_classifier",
     "generate_from_config",
     "generate_pseudo_boxes",
+    "select_boxes",
     "settings_from_config",
     "summary_line",
 ]

@@ -1,17 +1,18 @@
-"""Merging the records of all processes into ``annotations.json`` and ``summary.json``."""
+"""``annotations.json`` and ``summary.json``: from the records of all processes."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
+from .merging import DECIMALS
 from .run import PseudoBoxRun, identity
-from .statistics import BoxStatistics
+from .statistics import RunStatistics
 
 
 def merge_records(
@@ -38,8 +39,11 @@ def merge_records(
         return _in_order(records, run.image_list["count"], world_size, block)
 
     summary = _summarise(in_order(), run)
-    _write(out / "annotations.json", lambda file: _write_coco(file, in_order, run))
-    _write(out / "summary.json", lambda file: file.write(json.dumps(summary, indent=2) + "\n"))
+    images = (_image(i, record) for i, record in in_order() if "error" not in record)
+    boxes = coco_annotations(in_order(), run.settings["thresholds"])
+    info = coco_info(run.as_json())
+    write_annotations(out / "annotations.json", info, run.categories, images, boxes)
+    write_summary(out / "summary.json", summary)
     shutil.rmtree(records)
     return summary
 
@@ -59,46 +63,23 @@ def _in_order(
 
 
 def _summarise(records: Iterator[tuple[int, dict[str, Any]]], run: PseudoBoxRun) -> dict[str, Any]:
-    merged = BoxStatistics()
-    single = [BoxStatistics() for _ in run.settings["thresholds"]]
+    statistics = RunStatistics(run.settings["thresholds"])
     failed: list[dict[str, str]] = []
-    images = empty = right = 0
+    images = right = 0
     for _, record in records:
         if "error" in record:
             failed.append({"file_name": record["file_name"], "reason": record["error"]})
             continue
         images += 1
-        empty += not record["boxes"]
         right += record["top1"]
-        widths = sum(box[2] - box[0] for box in record["boxes"])
-        heights = sum(box[3] - box[1] for box in record["boxes"])
-        merged.add([len(record["boxes"]), widths, heights])
-        for own, row in zip(single, record["per_threshold"], strict=True):
-            own.add(row)
-    thresholds = run.settings["thresholds"]
+        statistics.add(record)
     return {
         "images": images,
-        "images_without_boxes": empty,
         "top1": round(right / images, 4) if images else None,
-        "merged": merged.summary(images),
-        "per_threshold": {
-            str(tau): own.summary(images) for tau, own in zip(thresholds, single, strict=True)
-        },
+        **statistics.summary(images),
         "failed": failed,
         **run.as_json(),
     }
-
-
-def _write_coco(
-    file: TextIO, in_order: Callable[[], Iterator[tuple[int, dict[str, Any]]]], run: PseudoBoxRun
-) -> None:
-    info = {"description": "DAP pseudo boxes", **identity(run.as_json())}
-    file.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(run.categories)},\n')
-    file.write('"images": [\n')
-    _write_items(file, (_image(i, record) for i, record in in_order() if "error" not in record))
-    file.write('],\n"annotations": [\n')
-    _write_items(file, _annotations(in_order(), run.settings["thresholds"]))
-    file.write("]}\n")
 
 
 def _image(index: int, record: dict[str, Any]) -> dict[str, Any]:
@@ -110,14 +91,23 @@ def _image(index: int, record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _annotations(
-    records: Iterator[tuple[int, dict[str, Any]]], thresholds: list[float]
+def coco_annotations(
+    records: Iterable[tuple[int, dict[str, Any]]], thresholds: Sequence[float]
 ) -> Iterator[dict[str, Any]]:
+    """Number the boxes of the images.
+
+    Args:
+        records: Index of each image, and its boxes as :func:`merged_boxes` has them.
+        thresholds: Values of τ of the run.
+
+    Yields:
+        COCO annotations with the threshold each was found at.
+    """
     number = 0
     for index, record in records:
         for x1, y1, x2, y2, label, tau in record.get("boxes", ()):
             number += 1
-            width, height = round(x2 - x1, 2), round(y2 - y1, 2)
+            width, height = round(x2 - x1, DECIMALS), round(y2 - y1, DECIMALS)
             yield {
                 "id": number,
                 "image_id": index + 1,
@@ -127,6 +117,42 @@ def _annotations(
                 "iscrowd": 0,
                 "threshold": thresholds[tau],
             }
+
+
+def box_of(annotation: dict[str, Any]) -> list[float]:
+    """The xyxy that :func:`coco_annotations` was given, to the last bit."""
+    x, y, width, height = annotation["bbox"]
+    return [x, y, round(x + width, DECIMALS), round(y + height, DECIMALS)]
+
+
+def coco_info(described: dict[str, Any]) -> dict[str, Any]:
+    """What the COCO file says of the run it is of: the settings and hashes that decide it."""
+    return {"description": "DAP pseudo boxes", **identity(described)}
+
+
+def write_annotations(
+    path: Path,
+    info: dict[str, Any],
+    categories: list[dict[str, Any]],
+    images: Iterator[dict[str, Any]],
+    annotations: Iterator[dict[str, Any]],
+) -> None:
+    """Write a COCO file, one image or annotation a line, images first; hold none of them."""
+
+    def write(file: TextIO) -> None:
+        file.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories)},\n')
+        file.write('"images": [\n')
+        _write_items(file, images)
+        file.write('],\n"annotations": [\n')
+        _write_items(file, annotations)
+        file.write("]}\n")
+
+    _write(path, write)
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Write the summary: the last file of a run, by which it is known as finished."""
+    _write(path, lambda file: file.write(json.dumps(summary, indent=2) + "\n"))
 
 
 def _write_items(file: TextIO, items: Iterator[dict[str, Any]]) -> None:

@@ -17,18 +17,18 @@ from mmengine.logging import print_log
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dap.cam import box_candidates, nms_larger_first
+from dap.cam import box_candidates
 
 from .classifier import CamClassifier, evaluating
 from .coco import merge_records
 from .images import LabelledImages, Sample
+from .merging import merged_boxes, rounded
 from .progress import Progress
 from .run import PseudoBoxRun, finished_summary
 from .settings import PseudoBoxSettings
-from .statistics import BoxStatistics
+from .statistics import summary_line
 
 BLOCK = 64  # images in a row that one process takes; independent of the number of processes
-DECIMALS = 2  # of a box coordinate, in pixels
 
 
 def generate_pseudo_boxes(
@@ -71,7 +71,7 @@ def generate_pseudo_boxes(
     images = LabelledImages(dataset)
     run = PseudoBoxRun.describe(classifier, images, settings, checkpoint)
     out = Path(out_dir)
-    summary = finished_summary(out, run)
+    summary = finished_summary(out, run.as_json())
     if summary is not None:
         print_log(f"{out} is finished already: nothing to do", logger="current")
         return summary
@@ -87,17 +87,6 @@ def generate_pseudo_boxes(
     summary = json.loads((out / "summary.json").read_text())
     print_log(f"{out}: {summary_line(summary)}", logger="current")
     return summary
-
-
-def summary_line(summary: dict[str, Any]) -> str:
-    """One line on a run: images, boxes per image, mean size, failures."""
-    merged = summary["merged"]
-    return (
-        f"{summary['images']} images, {merged['boxes']} boxes, "
-        f"{merged['boxes_per_image']} boxes per image, mean size {merged['mean_width']} x "
-        f"{merged['mean_height']} px, {summary['images_without_boxes']} images without a box, "
-        f"{len(summary['failed'])} images failed, top-1 {summary['top1']}"
-    )
 
 
 def _write_records(
@@ -193,23 +182,14 @@ def _boxes_record(
     maps = merged.maps.cpu().numpy()
     if not np.isfinite(maps).all():
         raise FloatingPointError("the activation map is NaN or infinite")
-    boxes: list[list[float]] = []
-    statistics = [BoxStatistics() for _ in settings.thresholds]
-    for label, cam in zip(sample.entry.labels.tolist(), maps, strict=True):
-        found = box_candidates(
-            cam, settings.thresholds, settings.rule, merged.cell_size, (height, width)
-        )
-        keep, _ = nms_larger_first(found.boxes, settings.nms_iou, settings.rule)
-        for box, tau in zip(found.boxes[keep], found.thresholds[keep], strict=True):
-            boxes.append([*np.round(box, DECIMALS).tolist(), label, int(tau)])
-        for i, single in enumerate(statistics):
-            own = found.boxes[found.thresholds == i]
-            keep, _ = nms_larger_first(own, settings.nms_iou, settings.rule)
-            single.add(BoxStatistics.of(own[keep]).as_row())
+    grid = merged.cell_size, (height, width)
+    found = (
+        (label, rounded(box_candidates(cam, settings.thresholds, settings.rule, *grid)))
+        for label, cam in zip(sample.entry.labels.tolist(), maps, strict=True)
+    )
     return {
         "height": height,
         "width": width,
-        "boxes": boxes,
-        "per_threshold": [single.as_row() for single in statistics],
+        **merged_boxes(found, settings),
         "top1": int(logits.argmax()) in sample.entry.labels,
     }

@@ -97,8 +97,12 @@ def identity(described: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def finished_summary(out: Path, run: PseudoBoxRun) -> dict[str, Any] | None:
+def finished_summary(out: Path, described: dict[str, Any]) -> dict[str, Any] | None:
     """Read the summary of a finished run of the same identity.
+
+    Args:
+        out: The folder.
+        described: What the run is made of, as :meth:`PseudoBoxRun.as_json`.
 
     Returns:
         The summary, or None if the folder holds no finished run.
@@ -121,7 +125,7 @@ def finished_summary(out: Path, run: PseudoBoxRun) -> dict[str, Any] | None:
             f"{summary_file} is not what a run writes ({error}). It is left as it is; choose "
             "another output folder or move it away"
         ) from error
-    earlier, now = identity(summary), identity(run.as_json())
+    earlier, now = identity(summary), identity(described)
     differences = [
         f"{key}: {earlier.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(earlier.keys() | now.keys())

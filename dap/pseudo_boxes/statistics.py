@@ -44,3 +44,49 @@ class BoxStatistics:
             "mean_width": round(self.width / self.boxes, 2) if self.boxes else None,
             "mean_height": round(self.height / self.boxes, 2) if self.boxes else None,
         }
+
+
+class RunStatistics:
+    """Running statistics of the images of a run.
+
+    Args:
+        thresholds: Values of τ of the run.
+    """
+
+    def __init__(self, thresholds: Sequence[float]) -> None:
+        self.thresholds = thresholds
+        self.with_boxes = 0
+        self.merged = BoxStatistics()
+        self.single = [BoxStatistics() for _ in thresholds]
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Count the ``boxes`` and ``per_threshold`` of one image, see :func:`merged_boxes`."""
+        boxes = record["boxes"]
+        self.with_boxes += bool(boxes)
+        widths = sum(box[2] - box[0] for box in boxes)
+        heights = sum(box[3] - box[1] for box in boxes)
+        self.merged.add([len(boxes), widths, heights])
+        for own, row in zip(self.single, record["per_threshold"], strict=True):
+            own.add(row)
+
+    def summary(self, images: int) -> dict[str, Any]:
+        """What the summary says of the boxes of so many images."""
+        return {
+            "images_without_boxes": images - self.with_boxes,
+            "merged": self.merged.summary(images),
+            "per_threshold": {
+                str(tau): own.summary(images)
+                for tau, own in zip(self.thresholds, self.single, strict=True)
+            },
+        }
+
+
+def summary_line(summary: dict[str, Any]) -> str:
+    """One line on a run: images, boxes per image, mean size, failures."""
+    merged = summary["merged"]
+    return (
+        f"{summary['images']} images, {merged['boxes']} boxes, "
+        f"{merged['boxes_per_image']} boxes per image, mean size {merged['mean_width']} x "
+        f"{merged['mean_height']} px, {summary['images_without_boxes']} images without a box, "
+        f"{len(summary['failed'])} images failed, top-1 {summary['top1']}"
+    )

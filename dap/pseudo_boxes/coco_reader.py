@@ -1,0 +1,81 @@
+"""Reading the COCO file of a run line by line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NoReturn, TextIO
+
+LINE_LIMIT = 1 << 24  # characters; of our lines, the one with the categories is the longest
+
+
+class CocoReader:
+    """Reads what :func:`dap.pseudo_boxes.coco.write_annotations` wrote, from front to back.
+
+    No more than a line is held: a file of ImageNet-1k has millions of them.
+
+    Args:
+        file: The open file, at its start.
+
+    Attributes:
+        info: What it says of its run.
+        categories: COCO categories.
+
+    Raises:
+        ValueError: If the file is not laid out as ours are. So do the iterators.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._number = file, 0
+        self.info: dict[str, Any] = self._value('{"info": ')
+        self.categories: list[dict[str, Any]] = self._value('"categories": ')
+
+    def images(self) -> Iterator[dict[str, Any]]:
+        """Iterate over the images; before the annotations, and once."""
+        return self._items('"images": [', "],")
+
+    def annotations(self) -> Iterator[dict[str, Any]]:
+        """Iterate over the annotations, when the images have all been read."""
+        return self._items('"annotations": [', "]}")
+
+    def _items(self, first: str, last: str) -> Iterator[dict[str, Any]]:
+        self._expect(first)
+        more = True
+        while more:
+            line = self._line()
+            more = line.endswith(",")
+            if line:  # a list without items has an empty line
+                yield self._parsed(line, line.removesuffix(","))
+        self._expect(last)
+
+    def _value(self, start: str) -> Any:
+        line = self._line()
+        if not (line.startswith(start) and line.endswith(",")):
+            self._refuse(line, f"{start} …,")
+        return self._parsed(line, line[len(start) : -1])
+
+    def _expect(self, expected: str) -> None:
+        if (line := self._line()) != expected:
+            self._refuse(line, expected)
+
+    def _parsed(self, line: str, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            self._refuse(line, "one JSON object")
+
+    def _line(self) -> str:
+        self._number += 1
+        try:
+            line = self._file.readline(LINE_LIMIT)
+        except UnicodeDecodeError:
+            self._refuse("bytes that are no text", "text")
+        if not line.endswith("\n"):
+            self._refuse(line, "a line that ends")
+        return line[:-1]
+
+    def _refuse(self, found: str, expected: str) -> NoReturn:
+        raise ValueError(
+            f"{self._file.name}, line {self._number}: expected {expected!r}, found "
+            f"{found[:40]!r}. The file is not as Step 2 wrote it: give the folder of a finished run"
+        )

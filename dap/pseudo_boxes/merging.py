@@ -1,0 +1,54 @@
+"""From the candidates of an image to its boxes: rounding, non-maximum suppression, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from dap.cam import nms_larger_first
+from dap.cam.boxes import Candidates
+
+from .settings import PseudoBoxSettings
+from .statistics import BoxStatistics
+
+DECIMALS = 2  # of a box coordinate, in pixels
+
+
+def rounded(found: Candidates) -> Candidates:
+    """Round candidates to what is written, before they are merged.
+
+    What is made of the boxes in a file then equals what is made of those just found. A box that
+    is left without width or height, a sliver at the edge of the image, is dropped.
+    """
+    boxes = np.round(found.boxes, DECIMALS)
+    extended = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    return Candidates(boxes[extended], found.thresholds[extended])
+
+
+def merged_boxes(
+    found: Iterable[tuple[int, Candidates]], settings: PseudoBoxSettings
+) -> dict[str, Any]:
+    """Merge the candidates of one image, class by class.
+
+    Args:
+        found: Per label, ascending, its rounded candidates; of two as large as each other the
+            first wins.
+        settings: Thresholds, NMS and rule.
+
+    Returns:
+        ``boxes``, rows of x1, y1, x2, y2, label and index of the threshold, larger ones first in
+        a label, and ``per_threshold``, the :class:`BoxStatistics` row of each threshold alone.
+    """
+    boxes: list[list[float]] = []
+    statistics = [BoxStatistics() for _ in settings.thresholds]
+    for label, (candidates, indices) in found:
+        keep, _ = nms_larger_first(candidates, settings.nms_iou, settings.rule)
+        for box, tau in zip(candidates[keep].tolist(), indices[keep].tolist(), strict=True):
+            boxes.append([*box, label, tau])
+        for i, single in enumerate(statistics):
+            own = candidates[indices == i]
+            keep, _ = nms_larger_first(own, settings.nms_iou, settings.rule)
+            single.add(BoxStatistics.of(own[keep]).as_row())
+    return {"boxes": boxes, "per_threshold": [single.as_row() for single in statistics]}
