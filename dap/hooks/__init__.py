@@ -1,5 +1,6 @@
 """MMEngine hooks, each a thin caller of the rooms above."""
 
 from .pseudo_box_hook import PseudoBoxHook
+from .total_batch_hook import TotalBatchHook
 
-__all__ = ["PseudoBoxHook"]
+__all__ = ["PseudoBoxHook", "TotalBatchHook"]

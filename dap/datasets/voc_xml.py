@@ -1,0 +1,232 @@
+"""Trees of VOC-style XML files, such as ILSVRC DET's, as one COCO file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TextIO
+from xml.etree import ElementTree
+
+from tqdm import tqdm
+
+from dap.datasets.files import IMAGE_SUFFIXES, files_below, whole_file, write_items
+
+
+def convert_xml_tree(
+    annotations: str | os.PathLike[str],
+    images: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    classes: Sequence[str] | None = None,
+    *,
+    stems: Sequence[str] | None = None,
+    one_based: bool = False,
+) -> dict[str, Any]:
+    """Convert a tree of VOC-style XML files to one COCO file.
+
+    An image is found by the path of its XML file, whatever ``<filename>`` and ``<folder>`` say,
+    and whatever kind of image it is::
+
+        ILSVRC/
+        ├── Annotations/DET/train/              annotations
+        │   ├── ILSVRC2013_train/n01440764/n01440764_10040.xml …
+        │   └── ILSVRC2014_train_0000/ILSVRC2014_train_00000001.xml …
+        └── Data/DET/train/                     images
+            ├── ILSVRC2013_train/n01440764/n01440764_10040.JPEG …
+            └── ILSVRC2014_train_0000/ILSVRC2014_train_00000001.JPEG …
+
+    Corners become boxes in one of two ways:
+
+    - ILSVRC's run from 0 to the width, so that they are taken for the edges as they stand:
+      x = xmin, w = xmax - xmin. (Its development kit does not say; common readers agree about 0
+      and the width, and differ by a pixel in the rest.)
+    - Pascal VOC (``one_based``) counts pixels from 1, both ends inside the box: x = xmin - 1,
+      w = xmax - xmin + 1. (mmdet's ``XMLDataset`` takes w = xmax - xmin, a pixel less.)
+
+    An object that is ``difficult`` or ``ignore`` gets ``iscrowd`` 1, which mmdet ignores in
+    training as it does difficult objects of VOC. Images without objects stay in the file; mmdet's
+    ``filter_empty_gt`` leaves them out of training. Images without an XML file, as some of
+    ILSVRC's negative ones, are not in it. Sizes are those that the XML files state; the images
+    are not opened.
+
+    Args:
+        annotations: Folder of the XML files and of folders with them.
+        images: Folder of the images, laid out alike. File names are relative to it.
+        out: COCO file to write.
+        classes: Category names in the order of ids 1, 2, …; boxes of others are dropped and
+            counted. Defaults to all that occur, sorted: of ILSVRC the WordNet ids.
+        stems: Which files: paths relative to ``annotations`` without ``.xml``. Defaults to all.
+        one_based: Whether corners are VOC's rather than ILSVRC's.
+
+    Returns:
+        ``images``, ``annotations``, ``ignored`` (of these), ``categories``, and the numbers of
+        boxes ``dropped_without_area`` and ``dropped_of_other_classes``; ``left_out`` has ``file``
+        and ``reason`` of each XML file that is broken, states no size, or has no image.
+
+    Raises:
+        OSError: If a folder is not there.
+        ValueError: If there is no XML file, none is usable, or no object in any of them.
+    """
+    root, counts = Path(annotations), Counter[str]()
+    if stems is None:
+        stems = [os.path.splitext(name)[0] for name in files_below(root, (".xml",))]
+    find_image = _ImageFinder(Path(images))
+    left_out: list[dict[str, str]] = []
+    interval = 0.1 if sys.stderr.isatty() else 30
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
+        for stem in tqdm(stems, unit="xml", mininterval=interval):
+            try:
+                record = {"file_name": find_image(stem), **_read(root / f"{stem}.xml", one_based)}
+            except (ElementTree.ParseError, ValueError, OSError) as error:
+                left_out.append({"file": f"{stem}.xml", "reason": f"{error}"})
+                continue
+            spool.write(json.dumps(record) + "\n")
+            counts.update(name for name, _, _ in record["objects"])
+        if len(left_out) == len(stems):
+            first = f"; {left_out[0]['file']}: {left_out[0]['reason']}" if left_out else ""
+            raise ValueError(
+                f"{root}: expected XML files that have an image in {images}, found {len(stems)} "
+                f"XML files and none that is usable{first}"
+            )
+        names = list(sorted(counts) if classes is None else classes)
+        if not counts.keys() & set(names):
+            raise ValueError(
+                f"{root}: none of {len(stems)} XML files has an object"
+                + (f" of the {len(names)} classes, such as {names[0]}" if names else "")
+            )
+        return _write(Path(out), spool, names, left_out, one_based)
+
+
+class _ImageFinder:
+    """Finds the image with a relative path that lacks its suffix.
+
+    Args:
+        root: Folder that paths are relative to.
+
+    Raises:
+        NotADirectoryError: If there is no such folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise NotADirectoryError(f"{root} is no folder; expected that of the images")
+        self.root = root
+        self.listing = lru_cache(maxsize=32)(self._list)  # files come folder by folder
+
+    def __call__(self, stem: str) -> str:
+        folder, name = os.path.split(stem)
+        found = self.listing(folder).get(name, ())
+        if len(found) != 1:
+            which = f"{len(found)} ({', '.join(found)})" if found else "none"
+            raise ValueError(f"expected one image {self.root / stem}.*, found {which}")
+        return f"{folder}/{found[0]}" if folder else found[0]
+
+    def _list(self, folder: str) -> dict[str, list[str]]:
+        """List the images of a folder by their stems."""
+        listing: dict[str, list[str]] = {}
+        place = self.root / folder
+        for file in sorted(os.listdir(place) if place.is_dir() else ()):
+            stem, suffix = os.path.splitext(file)
+            if suffix.lower() in IMAGE_SUFFIXES:
+                listing.setdefault(stem, []).append(file)
+        return listing
+
+
+def _read(path: Path, one_based: bool) -> dict[str, Any]:
+    """Read one XML file: width, height, and objects as name, xywh box and whether to ignore it."""
+    root = ElementTree.parse(path).getroot()
+    width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
+    if width < 1 or height < 1:
+        raise ValueError(f"states an image of {width} x {height} pixels")
+    objects = []
+    for item in root.iterfind("object"):
+        corners = (f"bndbox/{corner}" for corner in ("xmin", "ymin", "xmax", "ymax"))
+        x1, y1, x2, y2 = (_number(item, corner) for corner in corners)
+        x1, y1 = x1 - one_based, y1 - one_based
+        ignore = any(_number(item, flag, "0") for flag in ("difficult", "ignore"))
+        objects.append((_text(item, "name"), (x1, y1, x2 - x1, y2 - y1), ignore))
+    return {"width": width, "height": height, "objects": objects}
+
+
+def _text(element: ElementTree.Element, path: str, default: str | None = None) -> str:
+    text = (element.findtext(path, default) or "").strip()
+    if not text:
+        raise ValueError(f"<{element.tag}> has no {path}")
+    return text
+
+
+def _number(element: ElementTree.Element, path: str, default: str | None = None) -> float:
+    """Read a number, as an int where it is whole."""
+    value = float(_text(element, path, default))
+    if not math.isfinite(value):
+        raise ValueError(f"<{element.tag}> has {path} {value}")
+    return int(value) if value.is_integer() else value
+
+
+def _write(
+    out: Path,
+    spool: TextIO,
+    names: Sequence[str],
+    left_out: list[dict[str, str]],
+    one_based: bool,
+) -> dict[str, Any]:
+    """Write the COCO file from the records of all images, which are streamed."""
+    ids = {name: number for number, name in enumerate(names, 1)}
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
+    info = {
+        "description": "VOC-style XML files as COCO",
+        "one_based": one_based,
+        "left_out": left_out,
+    }
+    counts = dict.fromkeys(
+        ("images", "annotations", "ignored", "dropped_without_area", "dropped_of_other_classes"), 0
+    )
+    with whole_file(out) as file:
+        file.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories)},\n')
+        file.write('"images": [\n')
+        write_items(file, _images(spool))
+        file.write('],\n"annotations": [\n')
+        write_items(file, _annotations(spool, ids, counts))
+        file.write("]}\n")
+    return {**counts, "categories": len(names), "left_out": left_out}
+
+
+def _records(spool: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+    spool.seek(0)
+    return ((number, json.loads(line)) for number, line in enumerate(spool, 1))
+
+
+def _images(spool: TextIO) -> Iterator[dict[str, Any]]:
+    for number, record in _records(spool):
+        size = {"width": record["width"], "height": record["height"]}
+        yield {"id": number, "file_name": record["file_name"], **size}
+
+
+def _annotations(
+    spool: TextIO, ids: dict[str, int], counts: dict[str, int]
+) -> Iterator[dict[str, Any]]:
+    """Iterate over all objects with area; count them and the others."""
+    for image_id, record in _records(spool):
+        counts["images"] += 1
+        for name, bbox, ignore in record["objects"]:
+            if name not in ids:
+                counts["dropped_of_other_classes"] += 1
+            elif bbox[2] <= 0 or bbox[3] <= 0:
+                counts["dropped_without_area"] += 1
+            else:
+                counts["annotations"] += 1
+                counts["ignored"] += ignore
+                yield {
+                    "id": counts["annotations"],
+                    "image_id": image_id,
+                    "category_id": ids[name],
+                    "bbox": bbox,
+                    "area": bbox[2] * bbox[3],
+                    "iscrowd": int(ignore),
+                }

@@ -1,0 +1,120 @@
+"""One line on what another batch size than the recipe's changes."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import IterBasedTrainLoop, Runner
+
+from dap.registry import HOOKS
+
+
+@HOOKS.register_module()
+class TotalBatchHook(Hook):
+    """Say which learning rate is used where the batch is not the one that the config is made for.
+
+    MMEngine scales the learning rate if ``auto_scale_lr`` is enabled, by batch size × processes,
+    and logs the factor alone. It scales neither for accumulated iterations nor schedules that
+    count iterations, and a resumed optimizer keeps the rate of its checkpoint. In a config:
+    ``custom_hooks = [dict(type='dap.TotalBatchHook')]``. It changes nothing, and is silent if the
+    batch is ``auto_scale_lr.base_batch_size`` and the learning rate the config's.
+    """
+
+    def __init__(self) -> None:
+        self.fresh: list[float] | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Note the learning rates as MMEngine scaled them, before a checkpoint is resumed."""
+        if isinstance(runner.optim_wrapper, OptimWrapper):
+            self.fresh = base_learning_rates(runner.optim_wrapper)
+
+    def before_train(self, runner: Runner) -> None:
+        """Log the line, if there is anything to say."""
+        base = (runner.auto_scale_lr or {}).get("base_batch_size")
+        if base is None:
+            return
+        images, counts = images_per_iteration(runner), accumulated_iterations(runner.optim_wrapper)
+        resumed = base_learning_rates(runner.optim_wrapper) != self.fresh
+        scaled = runner.auto_scale_lr.get("enable", False) and images != base
+        if images * counts != base or resumed or scaled:
+            parts = [
+                f"{_batch(runner, counts)}; the config's recipe is for {base}",
+                self._learning_rate(runner, images, counts, base),
+            ]
+            if images != base:
+                parts.append(_schedule(runner, Fraction(images) / Fraction(base)))
+            runner.logger.warning("; ".join(parts))
+
+    def _learning_rate(self, runner: Runner, images: int, counts: int, base: float) -> str:
+        used = base_learning_rates(runner.optim_wrapper)
+        text = f"LR in the config {_numbers(configured_learning_rates(runner.optim_wrapper))}"
+        enabled = runner.auto_scale_lr.get("enable", False)
+        if used != self.fresh:
+            gives = f"scaling gives {_numbers(self.fresh or [])}" if enabled else "scaling is off"
+            return f"{text}, used {_numbers(used)}, which the resumed checkpoint has ({gives})"
+        if not enabled:
+            return (
+                f"{text}, used {_numbers(used)}: NOT scaled to the batch (to have it scaled: "
+                "auto_scale_lr.enable=True, or mmdet's --auto-scale-lr)"
+            )
+        text += f", used {_numbers(used)}: scaled by {images}/{base}"
+        if counts > 1:
+            text += (
+                f", which leaves the {counts} accumulated iterations out (for another LR: "
+                "auto_scale_lr.enable=False, optim_wrapper.optimizer.lr=…)"
+            )
+        return text
+
+
+def images_per_iteration(runner: Runner) -> int:
+    """Count the images that all processes together see in one iteration."""
+    sampler = runner.train_dataloader.batch_sampler
+    # The data loader's own batch_size is None with a sampler like AspectRatioBatchSampler.
+    return (1 if sampler is None else sampler.batch_size) * runner.world_size
+
+
+def accumulated_iterations(optim_wrapper: OptimWrapper) -> int:
+    """Count the iterations whose gradients make one step, the most if there are several."""
+    return max(wrapper._accumulative_counts for wrapper in _wrappers(optim_wrapper))
+
+
+def configured_learning_rates(optim_wrapper: OptimWrapper) -> list[float]:
+    """List the learning rate of each optimizer as the config has it."""
+    return [wrapper.optimizer.defaults["lr"] for wrapper in _wrappers(optim_wrapper)]
+
+
+def base_learning_rates(optim_wrapper: OptimWrapper) -> list[float]:
+    """List the learning rate of each parameter group that the schedulers start from."""
+    return [
+        group.get("initial_lr", group["lr"])
+        for wrapper in _wrappers(optim_wrapper)
+        for group in wrapper.optimizer.param_groups
+    ]
+
+
+def _wrappers(optim_wrapper: OptimWrapper) -> list[OptimWrapper]:
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        return list(optim_wrapper.values())
+    return [optim_wrapper]
+
+
+def _numbers(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _batch(runner: Runner, counts: int) -> str:
+    processes = runner.world_size
+    images = images_per_iteration(runner)
+    accumulated = f" x {counts} accumulated iterations" if counts > 1 else ""
+    factors = f"{images // processes} x {processes} process{'es' * (processes > 1)}{accumulated}"
+    return f"total batch {images * counts} ({factors})"
+
+
+def _schedule(runner: Runner, share: Fraction) -> str:
+    seen = f"{share} of the images" if share.denominator > 1 else f"{share} times the images"
+    by_iteration = isinstance(runner.train_loop, IterBasedTrainLoop)
+    what = f"{runner.max_iters} iterations see" if by_iteration else "an iteration sees"
+    return f"schedules that count iterations are not scaled: {what} {seen}"

@@ -1,0 +1,195 @@
+"""Predictions that are confident enough to be labels (paper, section 4.3, Table 9)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dap.datasets.files import whole_file
+
+
+def choose_labels(
+    images: Iterable[Mapping[str, Any]],
+    predictions: Sequence[Mapping[str, Any]],
+    score: float = 0.6,
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Keep the detections that are sure, or the best of their image.
+
+    A detection stays if its score is at least the threshold or equal to the highest of its image;
+    several may tie. Boxes are clipped to the image before, and those without area are dropped.
+
+    Args:
+        images: COCO's images, with ``id``, ``width`` and ``height``.
+        predictions: COCO's results: ``image_id``, ``category_id``, ``score``, and ``bbox`` as
+            xywh in pixels.
+        score: The threshold.
+
+    Returns:
+        COCO's annotations with their ``score``, in the order of the images and, within one, of
+        the predictions, ids 1, 2, …; and the counts ``kept_by_score``, ``kept_as_best`` (below
+        the threshold), ``dropped_without_area`` and ``images_without_labels``.
+
+    Raises:
+        ValueError: If a prediction has an unknown image, or a score or box that is not finite.
+    """
+    sizes = {image["id"]: (image["width"], image["height"]) for image in images}
+    found: dict[Any, list[tuple[Mapping[str, Any], list[float]]]] = defaultdict(list)
+    for number, prediction in enumerate(predictions):
+        _check_numbers(number, prediction)
+        if prediction["image_id"] not in sizes:
+            raise ValueError(
+                f"prediction {number}: image_id {prediction['image_id']!r} is none of the "
+                f"{len(sizes)} images. The predictions were made on other images"
+            )
+        box = _clipped(prediction["bbox"], *sizes[prediction["image_id"]])
+        if box[2] > 0 and box[3] > 0:
+            found[prediction["image_id"]].append((prediction, box))
+    labels: list[dict[str, Any]] = []
+    for image_id in sizes:
+        best = max((prediction["score"] for prediction, _ in found[image_id]), default=math.inf)
+        labels += [
+            {
+                "image_id": image_id,
+                "category_id": prediction["category_id"],
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+                "score": prediction["score"],
+            }
+            for prediction, box in found[image_id]
+            if prediction["score"] >= min(score, best)
+        ]
+    sure = sum(label["score"] >= score for label in labels)
+    counts = {
+        "kept_by_score": sure,
+        "kept_as_best": len(labels) - sure,
+        "dropped_without_area": len(predictions) - sum(map(len, found.values())),
+        "images_without_labels": sum(not found[image_id] for image_id in sizes),
+    }
+    return [{"id": number, **label} for number, label in enumerate(labels, 1)], counts
+
+
+def write_pseudo_labels(
+    images_json: str | os.PathLike[str],
+    predictions_json: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    score: float = 0.6,
+) -> dict[str, Any]:
+    """Write a COCO file of images and the labels that :func:`choose_labels` keeps.
+
+    Args:
+        images_json: COCO file of images and categories without annotations.
+        predictions_json: What mmdet's ``CocoMetric(format_only=True, outfile_prefix=…)`` writes:
+            ``….bbox.json``.
+        out: File to write. The same input gives the same bytes.
+        score: The threshold.
+
+    Returns:
+        The file's ``info``: threshold, sha256 of the predictions, counts.
+
+    Raises:
+        FileExistsError: If ``out`` is there with other content.
+        OSError: If a file cannot be read.
+        ValueError: If a file is of another kind, the images come with annotations, or a
+            prediction does not fit.
+    """
+    content = _read_images(Path(images_json))
+    predictions, digest = _read_predictions(Path(predictions_json))
+    known = {category["id"] for category in content["categories"]}
+    unknown = [p["category_id"] for p in predictions if p["category_id"] not in known]
+    if unknown:
+        raise ValueError(
+            f"{predictions_json}: category_id {unknown[0]!r} is none of the {len(known)} of "
+            f"{images_json}. Test with that file as the ann_file of dataset and metric"
+        )
+    try:
+        labels, counts = choose_labels(content["images"], predictions, score)
+    except ValueError as error:
+        raise ValueError(f"{predictions_json}: {error}") from error
+    info = {
+        "description": "DAP pseudo labels",
+        "score_threshold": score,
+        "predictions_sha256": digest,
+        "images": len(content["images"]),
+        **counts,
+    }
+    labelled = {
+        "info": info,
+        "categories": content["categories"],
+        "images": content["images"],
+        "annotations": labels,
+    }
+    _write_once(Path(out), json.dumps(labelled) + "\n")
+    return info
+
+
+def _check_numbers(number: int, prediction: Mapping[str, Any]) -> None:
+    bbox = prediction["bbox"]
+    values = [prediction["score"], *bbox] if isinstance(bbox, list | tuple) else []
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if len(values) != 5 or len(numbers) != 5 or not all(map(math.isfinite, numbers)):
+        raise ValueError(
+            f"prediction {number}: expected a finite score and four finite numbers as bbox, found "
+            f"score {prediction['score']!r} and bbox {bbox!r}"
+        )
+
+
+def _clipped(bbox: Sequence[float], width: int, height: int) -> list[float]:
+    """Clip an xywh box to its image."""
+    x, y, w, h = bbox
+    x1, y1 = max(x, 0), max(y, 0)
+    return [x1, y1, min(x + w, width) - x1, min(y + h, height) - y1]
+
+
+def _read_images(path: Path) -> dict[str, Any]:
+    content = _parse(path, path.read_bytes())
+    if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
+        raise ValueError(f"{path}: expected a COCO file with images and categories")
+    if content.get("annotations"):
+        raise ValueError(
+            f"{path}: expected images without labels, found {len(content['annotations'])} "
+            "annotations. Self-training must not see ground truth: list the images with "
+            "tools/unlabelled_images.py, and test on that file"
+        )
+    return content
+
+
+def _read_predictions(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """Read COCO's results and the sha256 of their file."""
+    data = path.read_bytes()
+    content = _parse(path, data)
+    needed = {"image_id", "category_id", "bbox", "score"}
+    fits = isinstance(content, list) and all(
+        isinstance(item, dict) and needed <= item.keys() for item in content
+    )
+    if not fits:
+        raise ValueError(
+            f"{path}: expected COCO's results, a list of {', '.join(sorted(needed))}, as mmdet's "
+            "CocoMetric writes it to ….bbox.json"
+        )
+    return content, hashlib.sha256(data).hexdigest()
+
+
+def _parse(path: Path, data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected JSON, found {error}") from error
+
+
+def _write_once(path: Path, text: str) -> None:
+    if path.exists():
+        if path.read_text(encoding="utf-8") != text:
+            raise FileExistsError(
+                f"{path} is there with other content; a training may be using it. Move it away, or "
+                "give another name"
+            )
+        return
+    with whole_file(path) as file:
+        file.write(text)

@@ -1,0 +1,126 @@
+"""A COCO file of images alone: what a detector predicts on, and ground truth cannot slip into."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mmcv
+from mmdet.datasets import VOCDataset
+from PIL import Image
+
+from dap.datasets.files import IMAGE_SUFFIXES, files_below, whole_file, write_items
+
+_ORIENTATION = 0x0112  # of EXIF; 5 to 8 are quarter turns
+VOC_CLASSES: tuple[str, ...] = VOCDataset.METAINFO["classes"]
+
+
+def write_unlabelled(
+    root: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    split: str | None = None,
+    classes: Sequence[str] = VOC_CLASSES,
+) -> dict[str, Any]:
+    """List images with their sizes in a COCO file that has no annotations.
+
+    Two layouts are read. With a split, that of Pascal VOC, of which ``Annotations/`` is never
+    opened and need not exist; file names are relative to ``JPEGImages``::
+
+        root/
+        ├── ImageSets/Main/{split}.txt
+        └── JPEGImages/2008_000008.jpg …
+
+    Without one, all image files in ``root`` and the folders below it; file names are relative to
+    ``root``.
+
+    Of each image the header alone is read, so that a file that is cut off further on is not
+    noticed here.
+
+    Args:
+        root: The folder.
+        out: COCO file to write. Image ids are 1, 2, … in the order of the split or of the names.
+        split: Name of the split.
+        classes: Category names in the detector's label order, ids 1, 2, …
+
+    Returns:
+        ``images``, their number, and ``left_out``: ``file`` and ``reason`` of each unreadable one.
+
+    Raises:
+        OSError: If the folder or the split is not there.
+        ValueError: If no image can be read.
+    """
+    folder, names = _named_images(Path(root), split)
+    images: list[dict[str, Any]] = []
+    left_out: list[dict[str, str]] = []
+    for name in names:
+        try:
+            height, width = image_size(folder / name)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            left_out.append({"file": name, "reason": f"{type(error).__name__}: {error}"})
+            continue
+        images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
+    if not images:
+        first = f", the first {left_out[0]['file']}: {left_out[0]['reason']}" if left_out else ""
+        raise ValueError(
+            f"{folder}: expected images, found {len(left_out)} files that cannot be read{first}"
+        )
+    info = {"description": "DAP: images without labels", "left_out": left_out}
+    categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
+    with whole_file(Path(out)) as file:
+        file.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories)},\n')
+        file.write('"images": [\n')
+        write_items(file, images)
+        file.write('],\n"annotations": []}\n')
+    return {"images": len(images), "left_out": left_out}
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Read the size of an image as mmcv loads it, from its header where that says it.
+
+    An image that EXIF turns by a quarter, or whose EXIF data is broken, is decoded: what mmcv
+    makes of it is its size.
+
+    Args:
+        path: The image file.
+
+    Returns:
+        Height and width in pixels.
+
+    Raises:
+        OSError: If the file cannot be opened or is no image.
+        ValueError: If it had to be decoded and mmcv could not.
+    """
+    with Image.open(path) as image:
+        width, height = image.size
+        if not _may_be_turned(image):
+            return height, width
+    loaded = mmcv.imread(path)
+    if loaded is None:
+        raise ValueError("not an image that mmcv can decode")
+    return loaded.shape[0], loaded.shape[1]
+
+
+def _may_be_turned(image: Image.Image) -> bool:
+    try:
+        # Not image.getexif(), with which a PNG image would be decoded.
+        return Image.Image.getexif(image).get(_ORIENTATION) in (5, 6, 7, 8)
+    except SyntaxError:  # Pillow's word for a broken block of EXIF
+        return True
+
+
+def _named_images(root: Path, split: str | None) -> tuple[Path, list[str]]:
+    """Find the folder that names are relative to, and the names."""
+    if split is None:
+        return root, files_below(root, IMAGE_SUFFIXES)
+    listing = root / "ImageSets" / "Main" / f"{split}.txt"
+    if not listing.is_file():
+        raise FileNotFoundError(
+            f"{listing} is not there; expected the list of a split of Pascal VOC, one stem a "
+            "line. For a plain folder of images give no split"
+        )
+    lines = listing.read_text(encoding="utf-8").splitlines()
+    stems = dict.fromkeys(line.strip() for line in lines if line.strip())
+    return root / "JPEGImages", [f"{stem}.jpg" for stem in stems]

@@ -1,0 +1,55 @@
+"""Convert a tree of VOC-style XML files, such as ILSVRC DET's, to a COCO file.
+
+    python tools/xml_to_coco.py ILSVRC/Annotations/DET/train ILSVRC/Data/DET/train --out det.json
+    python tools/xml_to_coco.py VOC2007/Annotations VOC2007/JPEGImages --one-based --out voc.json
+
+Images are found by the path of their XML file. What is broken is left out and named.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import dap  # noqa: F401  (checks versions)
+from dap.datasets.files import left_out_line, read_names
+from dap.datasets.voc_xml import convert_xml_tree
+
+
+def main() -> None:
+    """Write the file and say what it holds."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("annotations", help="folder of XML files, in folders or not")
+    parser.add_argument("images", help="folder of images, laid out alike")
+    parser.add_argument("--out", required=True, help="COCO file to write")
+    parser.add_argument("--classes", help="category names in order, one a line; default: all")
+    parser.add_argument(
+        "--list", help="XML files without .xml, one a line; a second column is not read"
+    )
+    parser.add_argument(
+        "--one-based", action="store_true", help="corners are Pascal VOC's: pixels from 1, inside"
+    )
+    args = parser.parse_args()
+    try:
+        classes = read_names(args.classes) if args.classes else None
+        lines = Path(args.list).read_text(encoding="utf-8").splitlines() if args.list else ()
+        stems = [line.split()[0] for line in lines if line.strip()] if args.list else None
+        done = convert_xml_tree(
+            args.annotations,
+            args.images,
+            args.out,
+            classes,
+            stems=stems,
+            one_based=args.one_based,
+        )
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    left_out = done.pop("left_out")
+    print(f"{args.out}: " + ", ".join(f"{count} {name}" for name, count in done.items()))
+    if left_out:
+        print(f"warning: {left_out_line(left_out)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
