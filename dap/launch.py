@@ -1,13 +1,16 @@
 """One process of a distributed run: ``python -m dap.launch PACKAGE TOOL CONFIG [ARGUMENTS]``.
 
 Runs the installed ``TOOL.py`` (train or test) of mmdet or mmpretrain in this process, which
-torchrun has started (tools/dist.sh). MMEngine takes it for granted that each process has a GPU;
-where there is none, the processes talk through gloo instead, and the model stays on the CPU.
+torchrun (tools/dist.sh) or Slurm (tools/slurm.sh) has started. MMEngine takes it for granted that
+each process has a GPU; where there is none, torchrun's processes talk through gloo instead, and the
+model stays on the CPU.
 """
 
+import argparse
 import importlib.util
 import runpy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -78,11 +81,23 @@ def init_processes(launcher: str) -> None:
         )
 
 
+def launcher_in(arguments: Sequence[str]) -> str:
+    """Read ``--launcher`` from the arguments of a tool, "none" if it is not there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--launcher", default="none")
+    return parser.parse_known_args(arguments)[0].launcher
+
+
 def main(package: str, tool: str, config: str, *arguments: str) -> None:
     """Run the tool as if it had been called by its path."""
     path, extra = installed_tool(package, tool), []
-    if not torch.cuda.is_available():
-        init_processes("pytorch")
+    launcher = launcher_in(arguments)
+    # With GPUs the tool does it by itself.
+    if launcher != "none" and not torch.cuda.is_available():
+        try:
+            init_processes(launcher)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
         extra = options_without_gpu(config)
     sys.argv = [str(path), config, *arguments, *extra]
     runpy.run_path(str(path), run_name="__main__")

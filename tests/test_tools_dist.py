@@ -69,7 +69,14 @@ class TestScripts:
 
     @pytest.mark.parametrize(
         ("script", "arguments"),
-        [("dist.sh", ("train", "2")), ("dist_train.sh", ("a.py",)), ("dist_test.sh", ("a", "b"))],
+        [
+            ("dist.sh", ("train", "2")),
+            ("dist_train.sh", ("a.py",)),
+            ("dist_test.sh", ("a", "b")),
+            ("slurm.sh", ("train", "gpu", "name")),
+            ("slurm_train.sh", ("gpu", "name")),
+            ("slurm_test.sh", ("gpu", "name", "a.py")),
+        ],
     )
     def test_usage(self, script, arguments):
         done = bash(script, *arguments)
@@ -78,16 +85,14 @@ class TestScripts:
 
     def test_two_processes(self, tmp_path):
         """A package whose tool adds up the ranks, by real torchrun and gloo."""
-        tools = tmp_path / "adder" / ".mim" / "tools"
-        tools.mkdir(parents=True)
-        (tmp_path / "adder" / "__init__.py").touch()
-        (tools / "train.py").write_text(
+        make_package(
+            tmp_path / "adder",
             "import json, sys, torch\n"
             "total = torch.tensor(torch.distributed.get_rank() + 1)\n"
             "torch.distributed.all_reduce(total)\n"
             "if torch.distributed.get_rank() == 0:\n"
             "    json.dump([int(total), sys.argv[2:]], open('said.json', 'w'))\n"
-            "torch.distributed.destroy_process_group()\n"
+            "torch.distributed.destroy_process_group()\n",
         )
         (tmp_path / "a.py").touch()
         done = subprocess.run(
@@ -107,7 +112,113 @@ class TestScripts:
         assert arguments[:4] == ["--resume", "--launcher", "pytorch", "--cfg-options"]
 
 
+@pytest.fixture
+def srun(tmp_path, monkeypatch):
+    """A stand-in for Slurm, of which no machine has a part: notes what it is told, and does it."""
+    script = tmp_path / "bin" / "srun"
+    script.parent.mkdir()
+    script.write_text(
+        "#!/usr/bin/env bash\n"
+        f'printf "%s\\n" "$MASTER_PORT" "$@" > {tmp_path}/srun_said\n'
+        'while [[ "$1" == -* ]]; do shift; done\n'
+        'exec "$@"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    for name in (
+        *("GPUS", "GPUS_PER_NODE", "CPUS_PER_TASK", "SRUN_ARGS", "PORT", "MASTER_PORT"),
+        "PACKAGE",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "srun_said"
+
+
+class TestSlurm:
+    @pytest.mark.parametrize(
+        ("script", "arguments", "launched"),
+        [
+            (
+                "slurm_train.sh",
+                ("gpu", "my job", "a b.py", "--cfg-options", "x='a b'", "y=[1,2]"),
+                ["train", "a b.py", "--cfg-options", "x='a b'", "y=[1,2]"],
+            ),
+            (
+                "slurm_test.sh",
+                ("gpu", "my job", "a.py", "b.pth", "--tta"),
+                ["test", "a.py", "b.pth", "--tta"],
+            ),
+        ],
+    )
+    def test_command(self, srun, recorder, script, arguments, launched):
+        environment = {
+            **{"GPUS": "16", "GPUS_PER_NODE": "4", "CPUS_PER_TASK": "3", "PORT": "29501"},
+            **{"SRUN_ARGS": "--quotatype=spot --exclude=a,b", "PACKAGE": "mmpretrain"},
+        }
+        done = bash(script, *arguments, PYTHON=str(recorder), **environment)
+        assert done.returncode == 7
+        command = ["-u", "-m", "dap.launch", "mmpretrain", *launched, "--launcher", "slurm"]
+        assert srun.read_text().splitlines() == [
+            *("29501", "--partition=gpu", "--job-name=my job", "--gres=gpu:4", "--ntasks=16"),
+            *("--ntasks-per-node=4", "--cpus-per-task=3", "--kill-on-bad-exit=1"),
+            *("--quotatype=spot", "--exclude=a,b", str(recorder), *command),
+        ]
+        assert recorder.with_name("said").read_text().splitlines() == command
+
+    @pytest.mark.parametrize(
+        ("environment", "gpus", "per_node"),
+        [({}, 8, 8), ({"GPUS": "2"}, 2, 2), ({"GPUS": "16"}, 16, 8)],
+    )
+    def test_defaults(self, srun, recorder, environment, gpus, per_node):
+        bash("slurm_train.sh", "gpu", "name", "a.py", PYTHON=str(recorder), **environment)
+        said = srun.read_text().splitlines()
+        assert said[0] == "29500"
+        assert said[3:8] == [
+            *(f"--gres=gpu:{per_node}", f"--ntasks={gpus}", f"--ntasks-per-node={per_node}"),
+            *("--cpus-per-task=5", "--kill-on-bad-exit=1"),
+        ]
+        assert said[-5:] == ["mmdet", "train", "a.py", "--launcher", "slurm"]
+
+    def test_without_gpu(self, srun, tmp_path):
+        make_package(tmp_path / "adder", "raise SystemExit('ran all the same')")
+        (tmp_path / "a.py").touch()
+        done = bash(
+            "slurm_train.sh", "gpu", "name", str(tmp_path / "a.py"),
+            PACKAGE="adder", PYTHONPATH=str(tmp_path), CUDA_VISIBLE_DEVICES="",
+            PYTHON=sys.executable,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(
+            "error: launcher 'slurm' needs a GPU for each process, and this machine has none. "
+        )
+
+
 class TestLaunch:
+    @pytest.mark.parametrize(
+        ("arguments", "launcher"),
+        [
+            (["--resume", "--cfg-options", "a=1", "b=2", "--launcher", "slurm"], "slurm"),
+            (["b.pth", "--launcher=pytorch", "--tta"], "pytorch"),
+            (["--cfg-options", "launch=slurm"], "none"),
+            ([], "none"),
+        ],
+    )
+    def test_launcher(self, arguments, launcher):
+        assert launch.launcher_in(arguments) == launcher
+
+    def test_one_process(self, tmp_path):
+        """Without a launcher the tool runs as it is, GPU or none."""
+        make_package(
+            tmp_path / "lonely",
+            "import sys, torch; print(torch.distributed.is_initialized(), sys.argv[1:])",
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "dap.launch", "lonely", "train", "a.py", "--resume"],
+            env={**os.environ, "PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout) == (0, "False ['a.py', '--resume']\n"), done.stderr
+
     def test_installed_tool(self):
         for package in ("mmdet", "mmpretrain"):
             assert "def main()" in launch.installed_tool(package, "train").read_text()
@@ -134,6 +245,14 @@ class TestLaunch:
             *("--cfg-options", "model_wrapper_cfg.device_ids=None"),
             *(f"model_wrapper_cfg.{option}" for option in options),
         ]
+
+
+def make_package(folder, train):
+    """A package with a ``train.py`` where OpenMMLab's packages have theirs."""
+    tools = folder / ".mim" / "tools"
+    tools.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (tools / "train.py").write_text(train)
 
 
 def free_port():
