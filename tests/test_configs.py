@@ -1,238 +1,305 @@
-"""The configs run as users run them, on tiny data in the real layouts."""
+"""Every config: parses, builds, fits its data set, has the paper's numbers and a twin."""
 
-import json
-import os
-import subprocess
-import sys
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from mmdet.datasets import VOCDataset
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
-from dap.testing import make_class_folders, make_voc
+from dap.experiments import EXPERIMENTS, ConfigTree
+from dap.experiments.config_tree import leaves, work_dir_paths
+from dap.experiments.paper import CLASSIFIERS
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "configs"
-PRETRAIN = CONFIGS / "pretrain" / "faster-rcnn_r50_fpn_40k_in1k-boxes.py"
-DAP = CONFIGS / "finetune" / "voc07" / "faster-rcnn_r50-dap-in1k_fpn_14e_voc07.py"
-CLS = CONFIGS / "finetune" / "voc07" / "faster-rcnn_r50-cls-in1k_fpn_14e_voc07.py"
-RUNNABLE = sorted(p for p in CONFIGS.rglob("*.py") if "_base_" not in p.parts)
-FOLDERS = {"n00000001": "blue", "n00000002": "green", "n00000003": "red"}
-VOC_CLASSES = ("aeroplane", "bicycle", "bird")  # of VOC's twenty
-SMALL_RESNET = ["depth=18", "base_channels=8", "stem_channels=8"]
-SMALL_DETECTOR = [
-    *(f"model.backbone.{part}" for part in SMALL_RESNET),
-    "model.neck.in_channels=[8,16,32,64]",
-    "model.neck.out_channels=8",
-    "model.rpn_head.in_channels=8",
-    "model.rpn_head.feat_channels=8",
-    "model.roi_head.bbox_roi_extractor.out_channels=8",
-    "model.roi_head.bbox_head.in_channels=8",
-    "model.roi_head.bbox_head.fc_out_channels=16",
-    "train_dataloader.num_workers=0",
-    "train_dataloader.persistent_workers=False",
+TREE = ConfigTree(ROOT / "configs")
+RUNNABLE = sorted(path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts)
+PRETRAIN = [path.stem for path in RUNNABLE if path.parent.name == "pretrain"]
+FINETUNE = [
+    path.stem
+    for path in RUNNABLE
+    if "finetune" in path.parts and not path.stem.startswith("predict")
 ]
+DAP = [name for name in FINETUNE if re.search("-(dap|det)-", name)]
+VOC_CLASSES = VOCDataset.METAINFO["classes"]
+
+# The paper's numbers (section 4.1 and Tables 8 to 10; LR and warm-up of Step 3: the release):
+# what a name says → length, steps of the LR, LR, total batch, scales.
+STEP_3 = [(1333, 96), (1333, 160), (1333, 320), (1333, 640)]
+VOC_SCALE, COCO_SCALE = (1066, 640), (1333, 800)
+SCHEDULES = {
+    r"faster-rcnn_.*_40k_in1k": (40038, [], 0.004, 32, STEP_3),
+    r"retinanet_.*_80k_in1k": (80072, [], 0.005, 16, STEP_3),
+    r".*_444k_in14m": (443658, [], 0.004, 32, STEP_3),
+    r".*_5e_in200-det": (5, [], 0.004, 32, STEP_3),
+    r".*_14e_voc07(12)?$": (14, [10], 0.01, 16, VOC_SCALE),
+    r".*_4500it_voc07": (4500, [3214], 0.01, 16, VOC_SCALE),
+    r".*_2e_voc07-pseudo12": (2, [], 0.001, 16, VOC_SCALE),
+    r".*_90k_coco": (90000, [60000, 80000], 0.02, 16, COCO_SCALE),
+    r".*_270k_coco": (270000, [180000, 240000], 0.02, 16, COCO_SCALE),
+    # The number of steps is ours, see the tables.
+    r".*_voc-5shot$": (500, [357], 0.01, 16, VOC_SCALE),
+    r".*_voc-10shot": (750, [536], 0.01, 16, VOC_SCALE),
+    r".*_voc-20shot": (1000, [714], 0.01, 16, VOC_SCALE),
+    r".*_voc-50shot": (1500, [1071], 0.01, 16, VOC_SCALE),
+    r".*_voc-100shot": (2500, [1786], 0.01, 16, VOC_SCALE),
+    r".*_voc-5shot-3x": (1500, [1071], 0.01, 16, VOC_SCALE),
+    r".*_coco-5shot$": (3000, [2000, 2666], 0.02, 16, COCO_SCALE),
+    r".*_coco-10shot": (4000, [2666, 3555], 0.02, 16, COCO_SCALE),
+    r".*_coco-20shot": (6000, [4000, 5333], 0.02, 16, COCO_SCALE),
+    r".*_coco-50shot": (10000, [6666, 8888], 0.02, 16, COCO_SCALE),
+    r".*_coco-100shot": (18000, [12000, 16000], 0.02, 16, COCO_SCALE),
+    r".*_coco-5shot-3x": (9000, [6000, 8000], 0.02, 16, COCO_SCALE),
+}
+NUM_CLASSES = {
+    r".*in1k-(boxes|val).*": 1000,
+    r".*in14m-boxes": 21841,
+    r".*in200-det$": 200,
+    r".*voc.*": 20,
+    r".*coco.*": 80,
+}
 
 
-@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
-def test_config_has_an_entry_and_a_row(path):
+def value_for(table, name):
+    """The one entry of a table whose pattern the name begins with."""
+    found = [value for pattern, value in table.items() if re.match(pattern, name)]
+    assert len(found) == 1, f"{name}: {len(found)} entries of the table fit"
+    return found[0]
+
+
+def names(paths):
+    return [path.stem for path in paths]
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=names(RUNNABLE))
+def test_entry_and_row(path):
     metafile = yaml.safe_load((path.parent / "metafile.yml").read_text())
     entries = {model["Name"]: model for model in metafile["Models"]}
     assert entries[path.stem]["Config"] == path.relative_to(ROOT).as_posix()
     assert f"({path.name})" in (path.parent / "README.md").read_text()
 
 
-def test_downstream_links_lead_to_configs():
-    names = {path.stem for path in RUNNABLE}
-    links = [
-        link
-        for metafile in CONFIGS.rglob("metafile.yml")
-        for model in yaml.safe_load(metafile.read_text())["Models"]
-        for link in model.get("Downstream", ())
+def test_metafiles_are_indexed():
+    index = yaml.safe_load((ROOT / "model-index.yml").read_text())["Import"]
+    assert sorted(index) == sorted(
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("metafile.yml")
+    )
+
+
+def test_downstream_links_are_what_configs_read():
+    """A metafile says what is built on a config; the configs' paths say the same."""
+    said, read = set(), set()
+    for metafile in (ROOT / "configs").rglob("metafile.yml"):
+        for model in yaml.safe_load(metafile.read_text())["Models"]:
+            said |= {(model["Name"], child) for child in model.get("Downstream", ())}
+    for path in RUNNABLE:
+        for source in work_dir_paths(TREE.load(path.stem)).values():
+            upstream = source.split("/")[1]
+            if source.startswith("work_dirs/") and upstream in TREE:
+                read.add((upstream, path.stem))
+    depth = {
+        "boxes_resnet50": "cls_resnet50_8xb32_in1k",
+        "boxes_resnet101": "cls_resnet101_8xb32_in1k",
+    }
+    for boxes, checkpoint in CLASSIFIERS.items():
+        own = depth[boxes.rsplit("_in", 1)[0]]
+        read.add((checkpoint.split("/")[1] if checkpoint.startswith("work_dirs") else own, boxes))
+    read.add(("faster-rcnn_r50_fpn_40k_in1k-boxes", "faster-rcnn_r50_fpn_40k_in1k-val"))
+    assert said == read
+
+
+@pytest.mark.parametrize("name", [*PRETRAIN, *FINETUNE])
+def test_schedule(name):
+    length, steps, lr, batch, scale = value_for(SCHEDULES, name)
+    config = TREE.load(name)
+    assert config.train_cfg.get("max_iters", config.train_cfg.get("max_epochs")) == length
+    milestones = [s.milestones for s in config.param_scheduler if s.type == "MultiStepLR"]
+    assert milestones == ([steps] if steps else [])
+    assert all(s.gamma == 0.1 for s in config.param_scheduler if s.type == "MultiStepLR")
+    assert config.optim_wrapper.optimizer.lr == lr
+    assert config.optim_wrapper.optimizer.weight_decay == (1e-5 if "in14m" in name else 1e-4)
+    assert config.auto_scale_lr == {"enable": True, "base_batch_size": batch}
+    resize = [
+        value
+        for key, value in leaves(config.train_dataloader.dataset)
+        if re.search(r"\.scales?\b", key)
     ]
-    assert links
-    assert set(links) <= names
+    assert resize
+    assert all(found in ([scale] if isinstance(scale, tuple) else scale) for found in resize)
+    if isinstance(scale, list):
+        assert resize == scale
 
 
-def test_papers_settings():
-    """Section 4.1 and the release: what inheritance must not have changed."""
-    pretrain = Config.fromfile(str(PRETRAIN))
-    assert pretrain.train_cfg.max_iters == 40038
-    assert pretrain.auto_scale_lr == {"enable": True, "base_batch_size": 32}
-    assert pretrain.optim_wrapper.optimizer.lr == 0.004
-    resize = pretrain.train_dataloader.dataset.pipeline[2]
-    assert [short for _, short in resize.scales] == [96, 160, 320, 640]
-    assert pretrain.model.roi_head.bbox_head.num_classes == 1000
-    for path in (PRETRAIN, CLS, DAP):
-        backbone = Config.fromfile(str(path)).model.backbone
-        assert (backbone.frozen_stages, backbone.norm_eval) == (1, True)
-        assert backbone.norm_cfg.requires_grad is False
-    voc = Config.fromfile(str(DAP))
-    assert voc.train_cfg.max_epochs == 14
-    assert voc.param_scheduler[1].milestones == [10]
-    assert voc.optim_wrapper.optimizer.lr == 0.01
-    assert {m.eval_mode for m in voc.val_evaluator} == {"area", "11points"}
-    assert "bbox_min_size" not in voc.train_dataloader.dataset.filter_cfg
-    boxes = Config.fromfile(str(CONFIGS / "pseudo_boxes" / "boxes_resnet50_in1k.py"))
-    assert dict(boxes.pseudo_boxes) == {
+@pytest.mark.parametrize("name", [*PRETRAIN, *FINETUNE])
+def test_frozen_layers(name):
+    """BN is fixed, stem and stage 1 are frozen (section 4.1); for Table 3 the whole backbone."""
+    backbone = TREE.load(name).model.backbone
+    whole = name.endswith("frozen-backbone")
+    assert (backbone.frozen_stages, backbone.norm_eval) == (4 if whole else 1, True)
+    assert backbone.norm_cfg.requires_grad is False
+    assert backbone.depth == (101 if "r101" in name else 50)
+
+
+@pytest.mark.parametrize("name", [name for name in FINETUNE if "voc" in name])
+def test_voc_is_taken_as_the_paper_does(name):
+    config = TREE.load(name)
+    assert {metric.eval_mode for metric in config.val_evaluator} == {"area", "11points"}
+    assert config.test_evaluator == config.val_evaluator
+    assert config.test_dataloader.dataset.ann_file == "VOC2007/ImageSets/Main/test.txt"
+    small = [key for key, _ in leaves(config.train_dataloader) if "bbox_min_size" in key]
+    assert not small
+    resize = config.val_dataloader.dataset.pipeline[1]
+    assert resize.scale == VOC_SCALE
+
+
+def test_validation_of_figure_5():
+    assert TREE.load("faster-rcnn_r50-dap-in1k_fpn_4500it_voc07").train_cfg.val_interval == 500
+    assert TREE.load("faster-rcnn_r50-dap-in1k_fpn_90k_coco").train_cfg.val_interval == 5000
+
+
+def test_classifier_of_14_million_images():
+    """Section 4.1: batch 8192 on 64 GPUs, 50 epochs, LR 3.2, cosine, WD 1e-5."""
+    for depth in (50, 101):
+        config = TREE.load(f"cls_resnet{depth}_64xb128_in14m")
+        assert config.model.backbone.depth == depth
+        assert config.train_cfg.max_epochs == 50
+        assert config.optim_wrapper.optimizer.lr == 3.2
+        assert config.optim_wrapper.optimizer.weight_decay == 1e-5
+        assert config.train_dataloader.batch_size * 64 == 8192
+        assert config.auto_scale_lr == {"enable": True, "base_batch_size": 8192}
+        warm_up, cosine = config.param_scheduler
+        assert (cosine.type, cosine.begin, cosine.end) == ("CosineAnnealingLR", 5, 50)
+        assert cosine.begin + cosine.T_max == 50
+        assert warm_up.end == 5
+        assert config.model.head.num_classes == 21841
+
+
+@pytest.mark.parametrize("name", [path.stem for path in RUNNABLE if "boxes_" in path.stem[:6]])
+def test_pseudo_boxes(name):
+    """Section 4.1: short sides 288 and 576, flip, four thresholds, NMS .8."""
+    config = TREE.load(name)
+    assert dict(config.pseudo_boxes) == {
         "short_sides": (288, 576),
         "flip": True,
         "thresholds": (0.2, 0.3, 0.4, 0.5),
-        "nms_iou": 0.8,
+        "nms_iou": None if name.endswith("candidates") else 0.8,
         "rule": "paper",
     }
+    assert config.model.backbone.depth == (101 if "resnet101" in name else 50)
+    assert config.model.head.num_classes == (21841 if "in14m" in name else 1000)
+    assert name in CLASSIFIERS
 
 
-def test_twins_differ_in_the_initialisation_alone():
-    cls, dap = (Config.fromfile(str(path)).to_dict() for path in (CLS, DAP))
-    del dap["model"]["init_cfg"], dap["model"]["backbone"]["init_cfg"]
-    del cls["model"]["backbone"]["init_cfg"]
-    cls["model"].pop("init_cfg", None)
+@cache
+def build(model: str):
+    """Build a model of this config text; a detector without memory for its weights."""
+    from mmdet.utils import register_all_modules
+    from mmengine.registry import MODELS
+
+    register_all_modules(init_default_scope=False)
+    config = Config.fromstring(model, ".py").model
+    classifier = config.type == "ImageClassifier"  # whose ResNet reads numbers off a tensor
+    scope, device = ("mmpretrain", "cpu") if classifier else ("mmdet", "meta")
+    with DefaultScope.overwrite_default_scope(scope), torch.device(device):
+        return MODELS.build(config)
+
+
+def without_checkpoints(model):
+    if isinstance(model, dict):
+        return {k: without_checkpoints(v) for k, v in model.items() if k != "init_cfg"}
+    return [without_checkpoints(v) for v in model] if isinstance(model, list) else model
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=names(RUNNABLE))
+def test_model_builds_and_fits_its_data(path):
+    config = TREE.load(path.stem)
+    model = build(f"model = {without_checkpoints(config.model.to_dict())!r}")
+    assert sum(parameter.numel() for parameter in model.parameters()) > 2e7
+    if path.parent.name in ("classification", "pseudo_boxes"):
+        assert model.head.num_classes == (21841 if "in14m" in path.stem else 1000)
+        return
+    head = model.roi_head.bbox_head if hasattr(model, "roi_head") else model.bbox_head
+    assert head.num_classes == value_for(NUM_CLASSES, path.stem)
+    agnostic = path.stem == "faster-rcnn_r101_fpn_444k_in14m-boxes"
+    assert getattr(head, "reg_class_agnostic", False) is agnostic
+    for key, classes in leaves(config.train_dataloader.dataset):
+        if key.endswith("classes") and classes:
+            assert classes == VOC_CLASSES
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=names(RUNNABLE))
+def test_own_types_exist(path):
+    """Every ``dap.`` type is found in its registry, by MMEngine's own way of looking."""
+    from mmengine import registry
+
+    nodes = (
+        registry.DATASETS, registry.HOOKS, registry.METRICS, registry.MODELS,
+        registry.WEIGHT_INITIALIZERS,
+    )  # fmt: skip
+    config = TREE.load(path.stem)
+    own = {value for key, value in leaves(config.to_dict()) if key.endswith("type")
+           and str(value).startswith("dap.")}  # fmt: skip
+    assert all(any(node.get(kind) for node in nodes) for kind in own), own
+    if path.parent.name in ("classification", "pseudo_boxes"):
+        assert "dap" in config.custom_imports.imports  # its checkpoints load
+    else:
+        assert "dap.TotalBatchHook" in own
+
+
+def plain(name):
+    """A config without what a twin may differ in: where the weights start from."""
+    config = TREE.load(name).to_dict()
+    config["model"].pop("init_cfg", None)
+    config["model"]["backbone"].pop("init_cfg", None)
+    return config
+
+
+@pytest.mark.parametrize("name", DAP)
+def test_twins_differ_in_the_initialisation_alone(name):
+    twin = re.sub("-(dap|dap-frozen|det)-(in1k|in14m|in200)", r"-cls-\2", name)
+    twin = twin.replace("cls-in200", "cls-in1k").replace("-dap-frozen", "-cls")
+    cls, dap = plain(twin), plain(name)
+    if "pseudo12" in name:  # its start, and the labels that its start has made
+        assert cls.pop("load_from") == dap.pop("load_from").replace("-dap-", "-cls-")
+        labels = cls["train_dataloader"]["dataset"]["datasets"][1]
+        own = dap["train_dataloader"]["dataset"]["datasets"][1]
+        assert labels.pop("ann_file") == own.pop("ann_file").replace("-dap-", "-cls-")
+        del dap["voc07"], dap["pseudo12"]
     assert cls == dap
 
 
-class Workplace:
-    """A folder with tiny data where users have the real sets, and commands run in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        make_class_folders(folder / "data" / "imagenet" / "train", 4, FOLDERS)
-        voc = folder / "data" / "VOCdevkit" / "VOC2007"
-        make_voc(voc, {"trainval": 4, "test": 3}, VOC_CLASSES)
-
-    def run(self, *command: object) -> str:
-        done = subprocess.run(
-            [str(part) for part in command],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHON": sys.executable, "PORT": "29587"},
-            timeout=300,
-        )
-        output = done.stdout + done.stderr
-        assert done.returncode == 0, output[-6000:]
-        return output
-
-    def mim_train(self, package: str, config: Path, name: str, *options: str) -> str:
-        program = [sys.executable, "-W", "ignore", "-m", "mim", "train", package, config]
-        return self.run(*program, "--work-dir", f"work_dirs/{name}", "--cfg-options", *options)
-
-    def dist_train(self, config: Path, name: str, *options: str) -> str:
-        """Train in two processes."""
-        script = ["bash", ROOT / "tools" / "dist_train.sh", config, 2]
-        return self.run(*script, "--work-dir", f"work_dirs/{name}", "--cfg-options", *options)
+@pytest.mark.parametrize("name", [name for name in DAP if "pseudo12" not in name])
+def test_dap_starts_from_its_pretraining(name):
+    """The checkpoint is the last one of the pre-training of the same architecture and data."""
+    config = TREE.load(name)
+    assert config.model.init_cfg.type == "dap.PretrainedDetector"
+    assert config.model.backbone.init_cfg is None
+    _, source, file = config.model.init_cfg.checkpoint.split("/")
+    pretrain = TREE.load(source)
+    length = pretrain.train_cfg
+    last = f"iter_{length.max_iters}" if "max_iters" in length else f"epoch_{length.max_epochs}"
+    assert file == f"{last}.pth"
+    assert source.split("_fpn")[0] == name.split("-cls-")[0].split("-d")[0]
+    assert re.search("in1k|in14m|in200", name)[0] in source
+    assert source.endswith("frozen-backbone") == ("dap-frozen" in name)
 
 
-def from_classifier(checkpoint: Path) -> list[str]:
-    """Options for a backbone that starts from one's own classifier."""
-    prefix = "model.backbone.init_cfg"
-    return [f"{prefix}.checkpoint={checkpoint}", f"{prefix}.prefix=backbone."]
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    return Workplace(tmp_path_factory.mktemp("workplace"))
-
-
-CLASSIFIER_OPTIONS = [
-    *(f"model.backbone.{part}" for part in SMALL_RESNET),
-    "model.head.in_channels=64", "model.head.num_classes=3", "model.head.topk=(1,)",
-    "train_dataloader.dataset.split=''", "train_dataloader.dataset.data_prefix=train",
-    "train_dataloader.dataset.metainfo.classes=('blue','green','red')",
-    "train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def classifier(workplace):
-    """Step 1 by mim."""
-    workplace.mim_train(
-        "mmpretrain", CONFIGS / "classification" / "cls_resnet50_8xb32_in1k.py", "classifier",
-        *CLASSIFIER_OPTIONS, "train_dataloader.batch_size=4", "train_cfg.max_epochs=1",
-        "val_cfg=None", "val_dataloader=None", "val_evaluator=None",
-        "test_cfg=None", "test_dataloader=None", "test_evaluator=None",
-    )  # fmt: skip
-    return workplace.folder / "work_dirs" / "classifier" / "epoch_1.pth"
-
-
-@pytest.fixture(scope="module")
-def boxes(workplace, classifier):
-    """Step 2 by the tool."""
-    workplace.run(
-        sys.executable, ROOT / "tools" / "generate_pseudo_boxes.py",
-        CONFIGS / "pseudo_boxes" / "boxes_resnet50_in1k.py", classifier,
-        "--out", "work_dirs/boxes_resnet50_in1k",
-        "--cfg-options", *CLASSIFIER_OPTIONS, "pseudo_boxes.short_sides=(64,)",
-    )  # fmt: skip
-    return workplace.folder / "work_dirs" / "boxes_resnet50_in1k" / "annotations.json"
-
-
-@pytest.fixture(scope="module")
-def detector(workplace, classifier, boxes):
-    """Step 3 by mim."""
-    workplace.mim_train(
-        "mmdet", PRETRAIN, "pretrain", *SMALL_DETECTOR,
-        "model.roi_head.bbox_head.num_classes=3",
-        *from_classifier(classifier),
-        "train_dataloader.dataset.pipeline.2.scales=[(160,48),(160,64)]",
-        "train_cfg.max_iters=2", "default_hooks.logger.interval=1",
-    )  # fmt: skip
-    return workplace.folder / "work_dirs" / "pretrain" / "iter_2.pth"
-
-
-VOC_OPTIONS = [
-    *SMALL_DETECTOR,
-    "train_cfg.max_epochs=1",
-    "train_dataloader.dataset.pipeline.2.scale=(96,64)",
-    "val_dataloader.dataset.pipeline.1.scale=(96,64)",
-    "val_dataloader.num_workers=0",
-    "val_dataloader.persistent_workers=False",
-]
-
-
-def test_boxes_are_named_by_wordnet_id(boxes):
-    coco = json.loads(boxes.read_text())
-    assert [category["name"] for category in coco["categories"]] == list(FOLDERS)
-    assert [category["readable_name"] for category in coco["categories"]] == list(FOLDERS.values())
-
-
-def test_finetuning_from_dap_by_mim(workplace, detector):
-    output = workplace.mim_train(
-        "mmdet", DAP, "dap", *VOC_OPTIONS, f"model.init_cfg.checkpoint={detector}"
-    )
-    assert "voc_area/mAP" in output
-    assert "voc_07/mAP" in output
-    saved = torch.load(workplace.folder / "work_dirs" / "dap" / "epoch_1.pth")["state_dict"]
-    source = torch.load(detector)["state_dict"]
-    frozen = "backbone.layer1.0.conv1.weight"
-    assert torch.equal(saved[frozen], source[frozen])
-
-
-def test_finetuning_from_cls_by_mim(workplace, classifier):
-    output = workplace.mim_train("mmdet", CLS, "cls", *VOC_OPTIONS, *from_classifier(classifier))
-    assert "voc_area/mAP" in output
-
-
-def test_finetuning_from_dap_by_dist_train(workplace, detector):
-    output = workplace.dist_train(
-        DAP, "dap2", *VOC_OPTIONS, f"model.init_cfg.checkpoint={detector}"
-    )
-    assert "voc_area/mAP" in output
-    assert "re-initialised because category-dependent: roi_head.bbox_head.fc_cls" in output
-
-
-def test_finetuning_from_cls_by_dist_train(workplace, classifier):
-    workplace.dist_train(CLS, "cls2", *VOC_OPTIONS, *from_classifier(classifier))
-    assert (workplace.folder / "work_dirs" / "cls2" / "epoch_1.pth").exists()
-
-
-def test_pretraining_by_dist_train(workplace, classifier, boxes):
-    workplace.dist_train(
-        PRETRAIN, "pretrain2", *SMALL_DETECTOR, *from_classifier(classifier),
-        "model.roi_head.bbox_head.num_classes=3",
-        "train_dataloader.dataset.pipeline.2.scales=[(160,48)]",
-        "train_cfg.max_iters=1",
-    )  # fmt: skip
-    assert (workplace.folder / "work_dirs" / "pretrain2" / "iter_1.pth").exists()
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_figures_of_the_paper_stand_in_the_tables(experiment):
+    """The README beside a config shows the paper's figures of the runs of that config."""
+    for row in experiment.rows:
+        for cell in row.cells:
+            if cell.paper is None or cell.run.name != cell.run.config:
+                continue
+            if cell.run.config.startswith("boxes_"):
+                readme = (ROOT / "configs" / "pseudo_boxes" / "README.md").read_text()
+                assert re.search(rf"[ ,]{cell.paper}[ ,]", readme)
+                continue
+            path = TREE.path(cell.run.config)
+            readme = (path.parent / "README.md").read_text()
+            line = next(line for line in readme.splitlines() if f"({path.name})" in line)
+            assert re.search(rf"[| ]{cell.paper:.2f}[ |]", line), (cell, line)

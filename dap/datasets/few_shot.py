@@ -3,8 +3,8 @@
 For each class, k images with a usable object of it are drawn without replacement. The classes take
 turns, the one with the fewest images first: in each of k rounds each class takes its next image
 that no class has taken yet. Hence a subset has k x classes images (the paper: 5-shot on the 20
-classes of VOC is 100 images), and the 5-shot subset of a seed lies within its 10-shot subset. Only a
-class that has no image left of its own shares one that another class has taken.
+classes of VOC is 100 images), and the 5-shot subset of a seed lies within its 10-shot subset. Only
+a class that has no image left of its own shares one that another class has taken.
 
 An image keeps all its boxes, whichever class it was drawn for: an object without its box would be
 trained as background. So a class is in more images than k. ``record.json`` counts both: for each

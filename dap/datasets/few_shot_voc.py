@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from mmdet.datasets import VOCDataset
+
 from dap.datasets.few_shot_source import (
     DetectionSource,
     check_usable,
@@ -44,7 +46,7 @@ def read_voc(
         and all of it as ``annotations.json``: file names below the folder that holds the folders,
         such as ``VOC2007/JPEGImages/000005.jpg``; boxes as mmdet's ``VOCDataset`` has them
         (xmin - 1, ymin - 1, xmax - xmin, ymax - ymin), difficult ones as crowds, which mmdet
-        ignores in training just so; categories sorted by name.
+        ignores in training just so; categories sorted by name, VOC's twenty if all are of these.
 
     Raises:
         FileNotFoundError: If a list, an XML file or a file of ``exclude`` is missing.
@@ -77,9 +79,15 @@ def read_voc(
             classes=classes,
             boxes={name: _count(image) for name, image in images.items() if name not in unwanted},
             excluded={"in_test_list": tests, "in_exclude_files": len(unwanted)},
-            files=partial(_subset, images, tuple(roots), classes),
+            files=partial(_subset, images, tuple(roots), _categories(classes)),
         )
     )
+
+
+def _categories(classes: Collection[str]) -> Sequence[str]:
+    """Number a part of VOC's classes as mmdet numbers all of them."""
+    voc: Sequence[str] = VOCDataset.METAINFO["classes"]
+    return voc if set(classes) <= set(voc) else tuple(classes)
 
 
 class _Image(NamedTuple):

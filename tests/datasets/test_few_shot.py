@@ -325,6 +325,15 @@ class TestVoc:
             name: counted[name]["boxes"] for name in classes
         }
 
+    def test_part_of_vocs_classes_is_numbered_as_mmdet_numbers_them(self, tmp_path):
+        voc = write_voc(tmp_path / "VOC2007", {"1": ["dog"], "2": ["cat", "dog"]})
+        (folder,) = make_few_shot_subsets(tmp_path, [1], voc=[voc])
+        content = read(folder / "annotations.json")
+        names = [category["name"] for category in content["categories"]]
+        assert names == list(VOCDataset.METAINFO["classes"])
+        assert {names[a["category_id"] - 1] for a in content["annotations"]} == {"cat", "dog"}
+        assert list(read(folder / "record.json")["classes"]) == ["cat", "dog"]
+
 
 class TestCoco:
     def test_subset_keeps_all_boxes_and_all_categories(self, tmp_path):

@@ -1,4 +1,4 @@
-"""Faster R-CNN R50-FPN on VOC 2007 from the ImageNet-1k classifier: CLS (paper, Table 2)."""
+"""Faster R-CNN R50-FPN on VOC 2007: CLS, ImageNet-1k (paper, Table 2)."""
 
 _base_ = [
     "../../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",

@@ -1,4 +1,4 @@
-"""Faster R-CNN R50-FPN on VOC 2007 from the pre-trained detector: DAP (paper, Table 2)."""
+"""Faster R-CNN R50-FPN on VOC 2007: DAP, ImageNet-1k (paper, Table 2)."""
 
 _base_ = ["./faster-rcnn_r50-cls-in1k_fpn_14e_voc07.py"]
 

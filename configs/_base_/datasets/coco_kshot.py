@@ -1,0 +1,9 @@
+"""Images drawn from COCO train2017 / val2017 (paper, section 4.1, Figure 3).
+
+``python tools/few_shot.py --coco data/coco/annotations/instances_train2017.json --shots 5 10``
+makes such files; the config that inherits this names one of them in ``ann_file``.
+"""
+
+_base_ = ["./coco.py"]
+
+train_dataloader = dict(dataset=dict(data_root="", data_prefix=dict(img="data/coco/train2017/")))

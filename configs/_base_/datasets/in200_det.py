@@ -1,0 +1,15 @@
+"""ILSVRC DET, 200 classes, at Step 3's scales (paper, section 4.3, Table 8).
+
+``python tools/xml_to_coco.py data/ILSVRC/Annotations/DET/train data/ILSVRC/Data/DET/train --out
+data/ILSVRC/det_train.json`` makes the file; its categories are WordNet ids.
+"""
+
+_base_ = ["./in1k_boxes.py"]
+
+train_dataloader = dict(
+    sampler=dict(type="DefaultSampler"),
+    dataset=dict(
+        ann_file="data/ILSVRC/det_train.json",
+        data_prefix=dict(img="data/ILSVRC/Data/DET/train/"),
+    ),
+)

@@ -1,0 +1,7 @@
+"""5 epochs with batch 32, all else as in Step 3 (paper, section 4.3, Table 8)."""
+
+_base_ = ["./pretrain_in1k.py"]
+
+train_cfg = dict(_delete_=True, type="EpochBasedTrainLoop", max_epochs=5)
+default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))
+log_processor = dict(by_epoch=True)

@@ -1,0 +1,6 @@
+"""One pass over ImageNet-14M with batch 32 (paper, section 4.1; LR and warm-up: its release)."""
+
+_base_ = ["./pretrain_in1k.py"]
+
+train_cfg = dict(max_iters=443658)
+optim_wrapper = dict(optimizer=dict(weight_decay=1e-5))

@@ -1,0 +1,12 @@
+"""Faster R-CNN R101-FPN on COCO: CLS, ImageNet-14M (paper, Table 4)."""
+
+_base_ = ["./faster-rcnn_r101-cls-in1k_fpn_90k_coco.py"]
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            checkpoint="work_dirs/cls_resnet101_64xb128_in14m/epoch_50.pth", prefix="backbone."
+        )
+    )
+)
+optim_wrapper = dict(optimizer=dict(weight_decay=1e-5))

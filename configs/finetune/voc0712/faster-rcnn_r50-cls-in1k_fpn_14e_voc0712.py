@@ -1,0 +1,11 @@
+"""Faster R-CNN R50-FPN on VOC 07+12: CLS, ImageNet-1k (paper, Table 2)."""
+
+_base_ = [
+    "../../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",
+    "../../_base_/datasets/voc0712.py",
+    "../../_base_/schedules/voc_14e.py",
+]
+model = dict(
+    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50")),
+    roi_head=dict(bbox_head=dict(num_classes=20)),
+)

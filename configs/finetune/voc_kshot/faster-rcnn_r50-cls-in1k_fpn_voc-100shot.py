@@ -1,0 +1,19 @@
+"""Faster R-CNN R50-FPN, 100 images a class of VOC 07+12: CLS, ImageNet-1k (paper, Figure 4)."""
+
+_base_ = [
+    "../../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",
+    "../../_base_/datasets/voc_kshot.py",
+    "../../_base_/schedules/voc_kshot.py",
+]
+model = dict(
+    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50")),
+    roi_head=dict(bbox_head=dict(num_classes=20)),
+)
+train_dataloader = dict(
+    dataset=dict(ann_file="data/few_shot/voc0712_100shot_seed0/annotations.json")
+)
+train_cfg = dict(max_iters=2500)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1.0 / 3, begin=0, end=100, by_epoch=False),
+    dict(type="MultiStepLR", milestones=[1786], gamma=0.1, by_epoch=False),
+]

@@ -1,0 +1,14 @@
+"""Step 3: RetinaNet R50-FPN on the pseudo boxes of ImageNet-1k (paper, Tables 6 and 7)."""
+
+_base_ = [
+    "../_base_/models/retinanet_r50_fpn_frozen-bn.py",
+    "../_base_/datasets/in1k_boxes.py",
+    "../_base_/schedules/pretrain_in1k.py",
+]
+model = dict(
+    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50")),
+    bbox_head=dict(num_classes=1000),
+)
+train_cfg = dict(max_iters=80072)  # one pass at batch 16
+optim_wrapper = dict(optimizer=dict(lr=0.005))
+auto_scale_lr = dict(base_batch_size=16)

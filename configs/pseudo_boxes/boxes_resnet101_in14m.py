@@ -1,0 +1,7 @@
+"""Step 2: pseudo boxes of ImageNet-14M by ResNet-101 (paper, section 4.1)."""
+
+_base_ = ["../classification/cls_resnet101_64xb128_in14m.py"]
+
+pseudo_boxes = dict(
+    short_sides=(288, 576), flip=True, thresholds=(0.2, 0.3, 0.4, 0.5), nms_iou=0.8, rule="paper"
+)

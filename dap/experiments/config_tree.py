@@ -1,0 +1,126 @@
+"""The configs of a folder tree by name, and what they read from files that other runs write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+READ_BY_TRAINING = ("model", "train_dataloader", "load_from")
+
+
+class ConfigTree:
+    """Configs below a folder, found by their base name, which occurs once.
+
+    Args:
+        root: Folder with the configs. Defaults to those that came with ``dap``.
+
+    Raises:
+        ValueError: If there is no config, or two of one name.
+    """
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        self.root = Path(root) if root else _shipped("configs")
+        self._paths: dict[str, Path] = {}
+        for path in sorted(self.root.rglob("*.py")):
+            if "_base_" in path.relative_to(self.root).parts:
+                continue
+            if path.stem in self._paths:
+                raise ValueError(
+                    f"{path} and {self._paths[path.stem]} have the same name; runs are told apart "
+                    "by the names of their configs. Rename one"
+                )
+            self._paths[path.stem] = path
+        if not self._paths:
+            raise ValueError(f"{self.root} holds no config; expected *.py in it or below")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._paths
+
+    def path(self, name: str) -> Path:
+        """Path of a config.
+
+        Raises:
+            KeyError: If there is none of this name.
+        """
+        if name not in self._paths:
+            raise KeyError(
+                f"no config {name}.py below {self.root}. Expected the tree of DAP's configs, or "
+                "one's own with the same names (--configs)"
+            )
+        return self._paths[name]
+
+    def load(self, name: str, options: Mapping[str, object] | None = None) -> Config:
+        """Read a config and change the keys of ``options`` in it."""
+        config = _read(str(self.path(name))).copy()
+        config.merge_from_dict(dict(options or {}))
+        return config
+
+
+def tools_folder() -> Path:
+    """The folder of the tools that belong to the shipped configs."""
+    return _shipped("tools")
+
+
+def work_dir_paths(config: Config) -> dict[str, str]:
+    """What a training reads from files that other steps make.
+
+    Args:
+        config: A config for training.
+
+    Returns:
+        Key, as ``--cfg-options`` takes it → path: annotations and checkpoints that are no URL.
+    """
+    found = {}
+    for part in READ_BY_TRAINING:
+        for key, value in leaves(config.get(part), part):
+            name = key.rsplit(".", 1)[-1]
+            if isinstance(value, str) and name in ("ann_file", "checkpoint", "load_from"):
+                found[key] = value
+    return {key: path for key, path in found.items() if path and not re.match(r"\w+://", path)}
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Iterate over the values of nested dicts and lists, with keys like ``'a.0.b'``."""
+    if isinstance(value, Mapping) and value:
+        for name, child in value.items():
+            yield from leaves(child, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and value:
+        for i, child in enumerate(value):
+            yield from leaves(child, f"{key}.{i}" if key else str(i))
+    else:
+        yield key, value
+
+
+@cache
+def _read(path: str) -> Config:
+    """Read a config.
+
+    For each base ``'mmdet::…'`` MMEngine reads all metafiles of mmdet and looks through what is
+    installed, half a second each time; meanwhile, it looks once.
+    """
+    find = Config._get_cfg_path
+    Config._get_cfg_path = staticmethod(
+        lambda base, file: _find_once(find, base) if "::" in base else find(base, file)
+    )
+    try:
+        return Config.fromfile(path, import_custom_modules=False)
+    finally:
+        Config._get_cfg_path = staticmethod(find)
+
+
+@cache
+def _find_once(find: Callable[[str, str], Any], base: str) -> Any:
+    return find(base, "")
+
+
+def _shipped(folder: str) -> Path:
+    """Find a folder of the clone, or of the installed package."""
+    package = Path(__file__).resolve().parents[1]
+    in_clone = (package.parent / "pyproject.toml").exists()
+    path = package.parent / folder if in_clone else package / ".mim" / folder
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

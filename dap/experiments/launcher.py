@@ -1,0 +1,112 @@
+"""Command lines of training, testing and pseudo boxes: one process, several, or Slurm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .config_tree import tools_folder
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """How commands are started.
+
+    Attributes:
+        gpus: Processes in all, one a GPU.
+        kind: ``'pytorch'`` (torchrun on this machine) or ``'slurm'``.
+        partition: Of Slurm.
+        gpus_per_node: Of Slurm.
+
+    Raises:
+        ValueError: If a value is out of range, or Slurm has no partition.
+    """
+
+    gpus: int = 1
+    kind: str = "pytorch"
+    partition: str = ""
+    gpus_per_node: int = 8
+
+    def __post_init__(self) -> None:
+        if self.gpus < 1 or self.gpus_per_node < 1:
+            raise ValueError(f"gpus: expected 1 or more, found {self.gpus}, {self.gpus_per_node}")
+        if self.kind == "slurm" and not self.partition:
+            raise ValueError("launcher slurm: expected the name of a partition (--partition)")
+
+    def at_most(self, gpus: int) -> Launcher:
+        """The same with no more than this number of processes."""
+        return replace(self, gpus=min(gpus, self.gpus))
+
+    def train(
+        self, package: str, config: Path, work_dir: str, options: Mapping[str, object], resume: bool
+    ) -> list[str]:
+        """Train a config of ``'mmdet'`` or ``'mmpretrain'``."""
+        arguments = ["--work-dir", work_dir, *(["--resume"] if resume else [])]
+        start = self._start("train", package, config, Path(work_dir).name)
+        return [*start, *arguments, *_options(options)]
+
+    def test(
+        self,
+        package: str,
+        config: Path,
+        checkpoint: str,
+        work_dir: str,
+        options: Mapping[str, object],
+        tta: bool = False,
+    ) -> list[str]:
+        """Test a checkpoint, with test-time augmentation if asked for."""
+        arguments = ["--work-dir", work_dir, *(["--tta"] if tta else []), *_options(options)]
+        name = "_".join(Path(work_dir).parts[-2:])
+        start = self._start("test", package, config, name, checkpoint)
+        return [*start, *arguments]
+
+    def boxes(
+        self, config: Path, checkpoint: str, out: str, options: Mapping[str, object]
+    ) -> list[str]:
+        """Generate pseudo boxes."""
+        tool = str(tools_folder() / "generate_pseudo_boxes.py")
+        start: list[str] = ["python"]
+        arguments = [tool, str(config), checkpoint, "--out", out]
+        if self.kind == "slurm":
+            start = [*self._srun("boxes"), "python", "-u"]
+            arguments += ["--launcher", "slurm"]
+        elif self.gpus > 1:
+            start += ["-m", "torch.distributed.run", "--nproc-per-node", str(self.gpus)]
+            arguments += ["--launcher", "pytorch"]
+        return [*start, *arguments, *_options(options)]
+
+    def _start(
+        self, tool: str, package: str, config: Path, name: str, checkpoint: str = ""
+    ) -> list[str]:
+        """The command up to and with config and checkpoint."""
+        given = [str(config), *([checkpoint] if checkpoint else [])]
+        environment = ["env", f"PACKAGE={package}"] if package != "mmdet" else []
+        script = tools_folder() / f"{'slurm' if self.kind == 'slurm' else 'dist'}_{tool}.sh"
+        if self.kind == "slurm":
+            shares = [f"GPUS={self.gpus}", f"GPUS_PER_NODE={self._per_node}"]
+            env = ["env", *environment[1:], *shares]
+            return [*env, "bash", str(script), self.partition, name, *given]
+        if self.gpus > 1:
+            return [*environment, "bash", str(script), *given, str(self.gpus)]
+        flag = ["--checkpoint", checkpoint] if checkpoint else []
+        return ["python", "-m", "mim", tool, package, str(config), *flag]
+
+    @property
+    def _per_node(self) -> int:
+        return min(self.gpus, self.gpus_per_node)
+
+    def _srun(self, name: str) -> list[str]:
+        per_node = self._per_node
+        return [
+            *("srun", "-p", self.partition, f"--job-name={name}", f"--gres=gpu:{per_node}"),
+            *(f"--ntasks={self.gpus}", f"--ntasks-per-node={per_node}", "--kill-on-bad-exit=1"),
+        ]
+
+
+def _options(options: Mapping[str, object]) -> list[str]:
+    """``--cfg-options`` as mmengine reads them: lists without spaces."""
+    if not options:
+        return []
+    written = (f"{key}={str(value).replace(' ', '')}" for key, value in options.items())
+    return ["--cfg-options", *written]

@@ -1,0 +1,283 @@
+"""From the rows of a table to the commands that fill it, each after those it needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from dap.pseudo_boxes import PseudoBoxSettings, settings_from_config
+
+from .catalogue import Row, Run
+from .config_tree import ConfigTree, tools_folder, work_dir_paths
+from .launcher import Launcher
+from .paper import CANDIDATES, CLASSIFIERS, FEW_SHOT, PREDICTIONS, SELECTIONS, VARIANTS
+from .schedule import batch_options, iteration_options, last_checkpoint
+
+UNLABELLED = "work_dirs/unlabelled_voc12/images.json"
+DET = "data/ILSVRC/det_train.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command and what shows that it is finished.
+
+    Attributes:
+        name: Folder below the work directory, or file.
+        kind: ``'boxes'``, ``'train'``, ``'extract'``, ``'test'`` or ``'files'``.
+        command: Program and arguments; ``python`` is this interpreter.
+        makes: File, or pattern of files, that is there when it is finished.
+        resumed: The command that goes on with an unfinished one, if that is another.
+        config: What it runs, its options included; None where there is no config.
+        settings: Of pseudo boxes.
+        inputs: Files and folders that it reads, the user's and those that other jobs make.
+        checkpoint: What a test tests.
+        batch: Images of a training iteration, all processes together.
+    """
+
+    name: str
+    kind: str
+    command: tuple[str, ...]
+    makes: str
+    resumed: tuple[str, ...] = ()
+    config: Config | None = None
+    settings: PseudoBoxSettings | None = None
+    inputs: tuple[str, ...] = ()
+    checkpoint: str = ""
+    batch: int = 0
+
+
+@dataclass
+class Plan:
+    """The jobs of some rows of a table, in the order in which they can run.
+
+    Attributes:
+        configs: Where configs are found.
+        launcher: How commands are started.
+        root: The work directory; ``work_dirs/`` in the configs stands for it.
+        batch_per_gpu: See :func:`batch_options`.
+        iterations: Of k-shot fine-tunings; None for the configs' own.
+        jobs: Name → job; filled by :meth:`add`.
+    """
+
+    configs: ConfigTree
+    launcher: Launcher = field(default_factory=Launcher)
+    root: str = "work_dirs"
+    batch_per_gpu: int | None = None
+    iterations: int | None = None
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def add(self, rows: Iterable[Row], seeds: Iterable[int | None] = (None,)) -> None:
+        """Plan what fills the cells of the rows, once per seed where seeds matter.
+
+        Args:
+            rows: Of one table or several.
+            seeds: Of fine-tuning and of the draw of k-shot sets; None for the configs' own.
+        """
+        for row in rows:
+            for cell in row.cells:
+                for seed in seeds:
+                    self.result(cell.run, seed)
+
+    def result(self, run: Run, seed: int | None) -> str:
+        """Plan a run and its test; say where its figures will be: folder or file."""
+        if run.config.startswith("boxes_"):
+            return str(Path(self._boxes(run)).parent)
+        if run.checkpoint:
+            return self._tested(run, self._path(run.checkpoint, seed), seed)
+        checkpoint = self._trained(run, seed)
+        if not self._is_finetuning(run.config):
+            return checkpoint
+        return self._tested(run, checkpoint, seed)
+
+    def _path(self, path: str, seed: int | None) -> str:
+        """Plan what makes a file that a config names; return where it will be."""
+        if path == UNLABELLED:
+            return self._unlabelled()
+        if path == DET:
+            return self._det()
+        drawn = re.fullmatch(r"data/few_shot/(\w+)_(\d+)shot_seed(\d+)/annotations\.json", path)
+        if drawn:
+            return self._few_shot(drawn[1], int(drawn[2]), int(drawn[3]) if seed is None else seed)
+        folder = re.fullmatch(r"work_dirs/([^/]+)/[^/]+", path)
+        if not folder:
+            return path
+        name = folder[1]
+        if name in PREDICTIONS:
+            return self._pseudo_labels(name, seed)
+        if name.startswith("boxes_"):
+            return self._boxes(Run(name))
+        return self._trained(VARIANTS.get(name) or Run(name), seed)
+
+    def _boxes(self, run: Run) -> str:
+        """Step 2; from the candidates where these are made anyway, or there is no config."""
+        out = f"{self.root}/{run.name}"
+        made = f"{out}/annotations.json"
+        derived = run.name in SELECTIONS and not run.options
+        if derived and (run.config not in self.configs or CANDIDATES in self.jobs):
+            return self._selected(run.name, out)
+        config = self.configs.load(run.config, run.options)
+        classifier = self._path(CLASSIFIERS[run.config], None)
+        command = self.launcher.boxes(self.configs.path(run.config), classifier, out, run.options)
+        settings = settings_from_config(config)
+        return self._add(run.name, "boxes", command, made, settings=settings, config=config)
+
+    def _selected(self, name: str, out: str) -> str:
+        source = Path(self._boxes(Run(CANDIDATES))).parent
+        fields: dict[str, Any] = {"nms_iou": PseudoBoxSettings.nms_iou, **SELECTIONS[name]}
+        arguments = ["--no-nms"] if fields["nms_iou"] is None else ["--nms-iou", fields["nms_iou"]]
+        if "thresholds" in fields:
+            arguments = ["--thresholds", *fields["thresholds"], *arguments]
+        command = self._tool("select_boxes", str(source), "--out", out, *arguments)
+        settings = PseudoBoxSettings(**fields)
+        return self._add(name, "boxes", command, f"{out}/annotations.json", settings=settings)
+
+    def _trained(self, run: Run, seed: int | None) -> str:
+        """A training after what it reads; returns its last checkpoint."""
+        seeded = seed is not None and self._is_finetuning(run.config)
+        plain = self.configs.load(run.config, run.options)
+        options = dict(run.options)
+        for key, path in work_dir_paths(plain).items():
+            actual = self._path(path, seed if seeded else None)
+            if actual != path or key in options:
+                options[key] = actual
+        # More GPUs than the paper's batch has images would only change the batch.
+        launcher = self.launcher.at_most(plain.auto_scale_lr.base_batch_size)
+        options |= batch_options(plain, launcher.gpus, self.batch_per_gpu)
+        name = run.name
+        if self.iterations and "kshot" in self.configs.path(run.config).parent.name:
+            options |= iteration_options(plain, self.iterations)
+            name += f"_{self.iterations}it"
+        if seeded:
+            options["randomness.seed"] = seed
+            name += f"_seed{seed}"
+        config = self.configs.load(run.config, options)
+        out = f"{self.root}/{name}"
+        made = f"{out}/{last_checkpoint(config)}"
+        command, resumed = (
+            launcher.train(_package(config), self.configs.path(run.config), out, options, resume)
+            for resume in (False, True)
+        )
+        batch = launcher.gpus * config.train_dataloader.batch_size
+        again = tuple(resumed)
+        self._add(name, "train", command, made, resumed=again, config=config, batch=batch)
+        if config.get("val_cfg") is None and _package(config) == "mmdet":
+            self._extracted(name, made)
+        return made
+
+    def _extracted(self, name: str, checkpoint: str) -> None:
+        """The weights of a pre-trained detector to keep and to pass on."""
+        out = f"{self.root}/{name}/extracted"
+        command = self._tool("extract_detector", checkpoint, f"{out}/")
+        self._add(f"{name}/extracted", "extract", command, f"{out}/*.pth")
+
+    def _tested(self, run: Run, checkpoint: str, seed: int | None) -> str:
+        """A test of a checkpoint; returns the folder with its figures."""
+        trained = Path(checkpoint).parent.name
+        name = f"{self._seeded(run.name, seed) if run.checkpoint else trained}/test"
+        out = f"{self.root}/{name}"
+        options: dict[str, object] = dict(run.options) if run.checkpoint else {}
+        config = self.configs.load(run.config, options)
+        if _is_coco(config):  # for figures in full precision
+            options["test_evaluator.outfile_prefix"] = f"{out}/predictions"
+            config = self.configs.load(run.config, options)
+        path = self.configs.path(run.config)
+        command = self.launcher.test(_package(config), path, checkpoint, out, options)
+        made = f"{out}/*/*.json"
+        self._add(name, "test", command, made, config=config, checkpoint=checkpoint)
+        return out
+
+    def _pseudo_labels(self, name: str, seed: int | None) -> str:
+        """Labels of Table 9: list of images, predictions, choice."""
+        run = PREDICTIONS[name]
+        images = self._path(UNLABELLED, None)
+        checkpoint = self._path(run.checkpoint, seed)
+        out = f"{self.root}/{self._seeded(run.name, seed)}"
+        options = {
+            "test_dataloader.dataset.ann_file": images,
+            "test_evaluator.ann_file": images,
+            "test_evaluator.outfile_prefix": f"{out}/predictions",
+        }
+        config = self.configs.load(run.config, options)
+        path = self.configs.path(run.config)
+        command = self.launcher.test(_package(config), path, checkpoint, out, options, tta=True)
+        predictions = f"{out}/predictions.bbox.json"
+        self._add(Path(out).name, "predict", command, predictions, config=config)
+        labels = f"{self.root}/{self._seeded(name, seed)}/annotations.json"
+        command = self._tool("pseudo_labels", images, predictions, "--out", labels)
+        return self._add(Path(labels).parent.name, "files", command, labels)
+
+    def _unlabelled(self) -> str:
+        made = UNLABELLED.replace("work_dirs", self.root, 1)
+        voc = "data/VOCdevkit/VOC2012"
+        command = self._tool("unlabelled_images", voc, "--split", "trainval", "--out", made)
+        inputs = (f"{voc}/ImageSets/Main/trainval.txt",)
+        return self._add(Path(made).parent.name, "files", command, made, inputs=inputs)
+
+    def _det(self) -> str:
+        folders = ("data/ILSVRC/Annotations/DET/train", "data/ILSVRC/Data/DET/train")
+        command = self._tool("xml_to_coco", *folders, "--out", DET)
+        return self._add(DET, "files", command, DET, inputs=folders)
+
+    def _few_shot(self, source: str, shots: int, seed: int) -> str:
+        arguments = FEW_SHOT[source]
+        given = ("--shots", shots, "--seeds", seed, "--name", source, "--out", "data/few_shot")
+        command = self._tool("few_shot", *arguments, *given)
+        folder = f"data/few_shot/{source}_{shots}shot_seed{seed}"
+        made = f"{folder}/annotations.json"
+        return self._add(folder, "files", command, made, inputs=arguments[1:])
+
+    def _add(self, name: str, kind: str, command: Iterable[str], makes: str, **more: Any) -> str:
+        """Put a job behind those it needs, once; return what it makes."""
+        if name not in self.jobs:
+            if "config" in more:
+                more["inputs"] = data_files(more["config"], kind)
+            self.jobs[name] = Job(name, kind, tuple(command), makes, **more)
+        return makes
+
+    def _tool(self, tool: str, *arguments: object) -> list[str]:
+        return ["python", str(tools_folder() / f"{tool}.py"), *map(str, arguments)]
+
+    def _seeded(self, name: str, seed: int | None) -> str:
+        return name if seed is None else f"{name}_seed{seed}"
+
+    def _is_finetuning(self, config: str) -> bool:
+        return "finetune" in self.configs.path(config).relative_to(self.configs.root).parts
+
+
+def data_files(config: Config, kind: str) -> tuple[str, ...]:
+    """Annotation files, or roots of data sets without one, that a job of a config reads."""
+    loaders = {
+        "boxes": ("train_dataloader",),
+        "train": ("train_dataloader", "val_dataloader"),
+        "test": ("test_dataloader",),
+        "predict": ("test_dataloader",),
+    }[kind]
+    found = [path for loader in loaders for path in _annotations(config.get(loader) or {})]
+    return tuple(dict.fromkeys(found))
+
+
+def _annotations(value: Any) -> Iterable[str]:
+    if isinstance(value, Mapping):
+        if "type" in value and ("ann_file" in value or "data_root" in value):
+            root, file = value.get("data_root") or "", value.get("ann_file") or ""
+            yield str(Path(root) / file)
+        for child in value.values():
+            yield from _annotations(child)
+    elif isinstance(value, list | tuple):
+        for child in value:
+            yield from _annotations(child)
+
+
+def _is_coco(config: Config) -> bool:
+    evaluator = config.test_evaluator
+    return isinstance(evaluator, dict) and evaluator["type"] == "CocoMetric"
+
+
+def _package(config: Config) -> str:
+    """Whose train.py runs a config."""
+    return "mmpretrain" if config.model.type == "ImageClassifier" else "mmdet"

@@ -1,0 +1,113 @@
+"""One's own figures beside the paper's."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from dap.evaluation.coco_figures import coco_figures
+
+from .catalogue import Cell, Row
+from .plan import Plan
+
+DECIMALS = {"voc": 2, "coc": 2, "cla": 2, "mer": 3}  # by the first letters of a metric
+
+
+def table(rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]) -> str:
+    """Write rows as Markdown, the paper's figure and one's own in neighbouring columns.
+
+    Args:
+        rows: Of one experiment.
+        plan: The plan whose jobs have run.
+        seeds: Those it was run with: mean ± standard deviation are shown for several.
+
+    Returns:
+        The table; a cell is empty where there is no figure, Δ rows compare with the twin.
+    """
+    cells = [cell for cell in rows[0].cells if cell.metric]
+    if not cells:
+        return ""
+    head = [text for cell in cells for text in (f"{cell.column}, paper", "yours")]
+    lines = [_line(["", *head]), _line(["---"] * (len(head) + 1))]
+    by_name = {row.name: row for row in rows}
+    for row in rows:
+        own = [figures(cell, plan, seeds) for cell in row.cells]
+        body = zip(row.cells, own, strict=True)
+        lines.append(_line([row.name, *(text for pair in body for text in _written(*pair))]))
+        twin = by_name.get(row.against or "")
+        if twin is not None:
+            lines.append(_line([f"Δ to {twin.name}", *_gains(row, twin, plan, seeds)]))
+    return "\n".join(lines)
+
+
+def figures(cell: Cell, plan: Plan, seeds: Iterable[int | None]) -> list[float]:
+    """Read one's own figures of a cell, one a seed; those that are not there are left out.
+
+    Returns:
+        AP and accuracy in percent; sizes of boxes in pixels.
+    """
+    found = []
+    for seed in seeds:
+        folder = Path(plan.result(cell.run, seed))
+        if str(cell.metric).startswith("coco/"):
+            evaluator = plan.configs.load(cell.run.config).test_evaluator
+            found.append(_coco_figure(folder, evaluator.ann_file, str(cell.metric)))
+        else:
+            found.append(_figure(folder, str(cell.metric)))
+    return [figure for figure in found if figure is not None]
+
+
+def _coco_figure(folder: Path, annotations: str, metric: str) -> float | None:
+    """Read a figure of COCO; computed once from the predictions of the test."""
+    predictions, computed = folder / "predictions.bbox.json", folder / "coco.json"
+    if not predictions.exists():
+        return None
+    if not computed.exists() or computed.stat().st_mtime < predictions.stat().st_mtime:
+        computed.write_text(json.dumps(coco_figures(annotations, predictions)))
+    return 100 * float(json.loads(computed.read_text())[metric])
+
+
+def _figure(folder: Path, metric: str) -> float | None:
+    if metric.startswith("merged."):
+        summary = folder / "summary.json"
+        if not summary.exists():
+            return None
+        figure: float = json.loads(summary.read_text())["merged"][metric.removeprefix("merged.")]
+        return figure
+    for path in sorted(folder.glob("*/*.json"), reverse=True):
+        content = json.loads(path.read_text())
+        if metric in content:
+            return float(content[metric]) * (100 if metric.startswith("voc_") else 1)
+    return None
+
+
+def _written(cell: Cell, own: Sequence[float]) -> tuple[str, str]:
+    decimals = _decimals(cell)
+    paper = "" if cell.paper is None else f"{cell.paper:.{decimals}f}"
+    return paper, _mean(own, decimals)
+
+
+def _decimals(cell: Cell) -> int:
+    return DECIMALS[str(cell.metric)[:3]]
+
+
+def _mean(own: Sequence[float], decimals: int) -> str:
+    if not own:
+        return ""
+    mean = f"{statistics.fmean(own):.{decimals}f}"
+    return f"{mean} ± {statistics.stdev(own):.{decimals}f}" if len(own) > 1 else mean
+
+
+def _gains(row: Row, twin: Row, plan: Plan, seeds: Sequence[int | None]) -> Iterable[str]:
+    for cell, other in zip(row.cells, twin.cells, strict=True):
+        known = cell.paper is not None and other.paper is not None
+        yield f"{cell.paper - other.paper:+.2f}" if known else ""  # type: ignore[operator]
+        own, others = figures(cell, plan, seeds), figures(other, plan, seeds)
+        gain = statistics.fmean(own) - statistics.fmean(others) if own and others else None
+        yield "" if gain is None else f"{gain:+.2f}"
+
+
+def _line(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(texts)} |"

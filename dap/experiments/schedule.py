@@ -1,0 +1,75 @@
+"""Batches and lengths of training on another number of GPUs than the paper's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.config import Config
+
+MAX_BATCH_PER_GPU = {"ImageClassifier": 256}  # of a GPU with 80 GB; 32 for detectors
+
+
+def batch_options(config: Config, gpus: int, batch_per_gpu: int | None) -> dict[str, Any]:
+    """Options that train a config on a number of GPUs.
+
+    The paper's total batch is kept, divided by the GPUs, as long as no GPU gets more than 32 images
+    (a classifier's: 256). Where it cannot be kept, or ``batch_per_gpu`` says otherwise, the total
+    batch is another one: the learning rate is scaled
+    with it (MMEngine's ``auto_scale_lr``), and what counts iterations is stretched by the inverse,
+    so that as many images are seen.
+
+    Args:
+        config: A config with ``auto_scale_lr.base_batch_size``, the total batch it is written for.
+        gpus: Number of processes.
+        batch_per_gpu: Images per process; None for the total batch divided by the processes.
+
+    Returns:
+        Options for ``--cfg-options``.
+    """
+    base = config.auto_scale_lr.base_batch_size
+    most = MAX_BATCH_PER_GPU.get(config.model.type, 32)
+    own = batch_per_gpu or min(most, max(1, base // gpus))
+    options: dict[str, Any] = {}
+    if own != config.train_dataloader.batch_size:
+        options["train_dataloader.batch_size"] = own
+    if own * gpus != base:
+        if not config.auto_scale_lr.get("enable", False):
+            options["auto_scale_lr.enable"] = True
+        options |= length_options(config, base / (own * gpus), warm_up=True)
+    return options
+
+
+def iteration_options(config: Config, iterations: int) -> dict[str, Any]:
+    """Options that train for a number of iterations, the steps of the LR in the same places."""
+    return length_options(config, iterations / config.train_cfg.max_iters, warm_up=False)
+
+
+def length_options(config: Config, factor: float, warm_up: bool) -> dict[str, Any]:
+    """Options that stretch what counts iterations: length, steps of the LR, warm-up if asked."""
+    options: dict[str, Any] = {}
+    if "max_iters" in config.train_cfg:
+        options["train_cfg.max_iters"] = _stretched(config.train_cfg.max_iters, factor)
+    schedulers = config.param_scheduler
+    single = isinstance(schedulers, dict)
+    for i, scheduler in enumerate([schedulers] if single else schedulers):
+        key = "param_scheduler" if single else f"param_scheduler.{i}"
+        if scheduler.get("by_epoch", True):
+            continue
+        if "milestones" in scheduler:
+            milestones = [_stretched(step, factor) for step in scheduler.milestones]
+            options[f"{key}.milestones"] = milestones
+        elif warm_up and "end" in scheduler:
+            options[f"{key}.end"] = _stretched(scheduler.end, factor)
+    return options
+
+
+def last_checkpoint(config: Config) -> str:
+    """Name of the file that a training ends with: ``'iter_40038.pth'`` or ``'epoch_14.pth'``."""
+    train = config.train_cfg
+    if "max_iters" in train:
+        return f"iter_{train.max_iters}.pth"
+    return f"epoch_{train.max_epochs}.pth"
+
+
+def _stretched(count: int, factor: float) -> int:
+    return max(1, round(count * factor))

@@ -1,0 +1,222 @@
+"""Which commands fill a table: complete, in an order that can run, on any number of GPUs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dap.experiments import EXPERIMENTS, ConfigTree, Launcher, Plan, find_experiment
+from dap.experiments.cost import gpu_hours
+from dap.experiments.schedule import batch_options, iteration_options, last_checkpoint
+
+TREE = ConfigTree()
+STEP_3 = "faster-rcnn_r50_fpn_40k_in1k-boxes"
+PAPER = [
+    *("step1", "step2", "step3", "figure3", "figure4", "figure5", "section4.3"),
+    *(f"table{n}" for n in range(1, 11)),
+    *("tableA1", "tableA2"),
+]
+
+
+def planned(name, only=(), seeds=(None,), **settings):
+    plan = Plan(TREE, **settings)
+    plan.add(find_experiment(name).select(tuple(only)), seeds)
+    return plan.jobs
+
+
+def made_elsewhere(job):
+    """Files below the work directory or of a k-shot set that a command reads."""
+    own = Path(job.makes).parent
+    for argument in job.command[1:]:
+        path = Path(argument.split("=", 1)[-1])
+        is_made = path.parts[:1] == ("work_dirs",) or path.parts[:2] == ("data", "few_shot")
+        if (
+            is_made
+            and path.parts[1:]
+            and not path.is_relative_to(own)
+            and not own.is_relative_to(path)
+        ):
+            yield path
+
+
+def test_every_table_and_figure_has_a_name():
+    assert sorted(EXPERIMENTS) == sorted(PAPER)
+
+
+@pytest.mark.parametrize("seeds", [(None,), (3,)])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_a_command_reads_is_made_before(name, seeds):
+    made = []
+    for job in planned(name, seeds=seeds).values():
+        for path in made_elsewhere(job):
+            assert any(Path(other) == path or Path(other).parent == path for other in made), path
+        made.append(job.makes)
+    assert made
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_configs_and_tools_of_the_commands_exist(name):
+    for job in planned(name, launcher=Launcher(8)).values():
+        files = [part for part in job.command if re.search(r"\.(py|sh)$", part)]
+        assert files
+        assert all(Path(file).is_file() for file in files)
+
+
+def test_chain_of_a_row():
+    jobs = planned("table2", ["07", "dap-in1k"])
+    assert [job.kind for job in jobs.values()] == ["boxes", "train", "extract", "train", "test"]
+    pretrain, finetune = (job for job in jobs.values() if job.kind == "train")
+    assert pretrain.makes == f"work_dirs/{STEP_3}/iter_40038.pth"
+    assert finetune.makes == "work_dirs/faster-rcnn_r50-dap-in1k_fpn_14e_voc07/epoch_14.pth"
+    assert finetune.command[:5] == ("python", "-m", "mim", "train", "mmdet")
+
+
+def test_maps_are_computed_once_for_both_tables():
+    plan = Plan(TREE)
+    for name in ("tableA1", "tableA2"):
+        plan.add(find_experiment(name).rows)
+    tools = [Path(job.command[1]).stem for job in plan.jobs.values() if job.kind == "boxes"]
+    assert tools.count("generate_pseudo_boxes") == 1
+    assert tools.count("select_boxes") == 10  # 4 thresholds, 4 NMS, none, the paper's main one
+    assert sum(name.startswith(STEP_3) and "/" not in name for name in plan.jobs) == 10
+
+
+def test_seeds_reach_finetuning_and_draws_but_not_pretraining():
+    jobs = planned("figure4", ["5shot", "dap-in1k"], seeds=(0, 1))
+    assert STEP_3 in jobs
+    for seed in (0, 1):
+        assert f"data/few_shot/voc0712_5shot_seed{seed}" in jobs
+        run = jobs[f"faster-rcnn_r50-dap-in1k_fpn_voc-5shot_seed{seed}"].config
+        assert run.randomness.seed == seed
+        drawn = f"data/few_shot/voc0712_5shot_seed{seed}/annotations.json"
+        assert run.train_dataloader.dataset.ann_file == drawn
+
+
+def test_seeds_reach_labels_of_self_training():
+    jobs = planned("table9", ["dap-in1k", "self-training"], seeds=(1,))
+    last = jobs["faster-rcnn_r50-dap-in1k_fpn_2e_voc07-pseudo12_seed1"].config
+    first = "work_dirs/faster-rcnn_r50-dap-in1k_fpn_14e_voc07_seed1/epoch_14.pth"
+    labels = "work_dirs/pseudo-labels_r50-dap-in1k_voc12_seed1/annotations.json"
+    assert last.load_from == first
+    assert last.train_dataloader.dataset.datasets[1].ann_file == labels
+    assert first in jobs["predictions_r50-dap-in1k_voc12_seed1"].command
+
+
+def test_another_work_directory_moves_all_paths():
+    for job in planned("table9", seeds=(1,), root="elsewhere").values():
+        assert "work_dirs" not in " ".join(job.command)
+
+
+def test_iterations_of_k_shot_runs():
+    jobs = planned("figure4", ["5shot", "cls-in1k"], iterations=1400)
+    run = jobs["faster-rcnn_r50-cls-in1k_fpn_voc-5shot_1400it"]
+    assert run.makes.endswith("iter_1400.pth")
+    assert run.config.param_scheduler[1].milestones == [1000]  # 357 of 500, as 1000 of 1400
+    assert run.config.param_scheduler[0].end == 100
+
+
+@pytest.mark.parametrize(
+    ("gpus", "batch", "expected"),
+    [
+        (16, None, {}),  # 2 images each, as written
+        (8, None, {"train_dataloader.batch_size": 4}),
+        (1, None, {"train_dataloader.batch_size": 32}),
+        (32, None, {"train_dataloader.batch_size": 1}),
+        # 2 images in place of 32: LR is scaled, 16 times the iterations.
+        (1, 2, {"train_cfg.max_iters": 640608, "param_scheduler.0.end": 32000}),
+        # 7 GPUs: 4 images each, 28 in all.
+        (7, None, {"train_dataloader.batch_size": 4, "train_cfg.max_iters": 45758,
+                   "param_scheduler.0.end": 2286}),
+    ],
+)  # fmt: skip
+def test_batches_of_pretraining(gpus, batch, expected):
+    assert batch_options(TREE.load(STEP_3), gpus, batch) == expected
+
+
+def test_batches_that_count_epochs_and_those_without_scaling():
+    voc = TREE.load("faster-rcnn_r50-cls-in1k_fpn_14e_voc07")
+    # 4 GPUs of 2 images: the warm-up counts iterations, the epochs stay.
+    assert batch_options(voc, 4, 2) == {"param_scheduler.0.end": 1000}
+    classifier = TREE.load("cls_resnet50_8xb32_in1k")
+    assert batch_options(classifier, 2, 64) == {
+        "train_dataloader.batch_size": 64, "auto_scale_lr.enable": True,
+    }  # fmt: skip
+
+
+def test_no_more_processes_than_images_in_the_batch():
+    jobs = planned("table8", ["det-in200"], launcher=Launcher(64, "slurm", "gpu"))
+    train = jobs["faster-rcnn_r50-det-in200_fpn_14e_voc07"].command
+    assert train[:5] == ("env", "GPUS=16", "GPUS_PER_NODE=8", "bash", "tools/slurm_train.sh") or (
+        train[1] == "GPUS=16" and train[4].endswith("slurm_train.sh")
+    )
+    assert "train_dataloader.batch_size=1" in train
+
+
+def test_launchers():
+    one = planned("step2", ["r50", "in1k", "release"])["boxes_resnet50_in1k_release"]
+    assert one.command[0] == "python"
+    assert one.command[-2:] == ("--cfg-options", "pseudo_boxes.rule=release")
+    eight = planned("table2", ["07", "dap-in1k"], launcher=Launcher(8))
+    assert "torch.distributed.run" in eight["boxes_resnet50_in1k"].command
+    assert eight[STEP_3].command[0] == "bash"
+    assert eight[STEP_3].command[3] == "8"
+    slurm = planned("step1", launcher=Launcher(64, "slurm", "gpu"))["cls_resnet50_64xb128_in14m"]
+    assert "PACKAGE=mmpretrain" in slurm.command
+    assert "GPUS=64" in slurm.command
+    with pytest.raises(ValueError, match="partition"):
+        Launcher(8, "slurm")
+    with pytest.raises(ValueError, match="expected 1 or more, found 0"):
+        Launcher(0)
+
+
+def test_unknown_names_say_what_there_is():
+    with pytest.raises(ValueError, match=r"no experiment 'table99'; there are list, step1"):
+        find_experiment("table99")
+    with pytest.raises(ValueError, match=r"no row with 'dap in1k'.*07 dap-in1k"):
+        find_experiment("table2").select(("dap in1k",))
+    with pytest.raises(KeyError, match=r"no config nothing\.py"):
+        TREE.path("nothing")
+
+
+def test_two_configs_of_one_name(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text("x = 1\n")
+    with pytest.raises(ValueError, match="same name"):
+        ConfigTree(tmp_path)
+
+
+def test_costs():
+    """Worked out by hand from the paper's hours (section 4.1)."""
+    jobs = {**planned("table2"), **planned("table1", ["cls-in1k"]), **planned("step3")}
+    assert gpu_hours(jobs[STEP_3]) == (pytest.approx(28.8), True)
+    assert gpu_hours(jobs["faster-rcnn_r50_fpn_444k_in14m-boxes"]) == (pytest.approx(281.6), True)
+    assert gpu_hours(jobs["boxes_resnet50_in14m"]) == (pytest.approx(147.2), True)
+    assert gpu_hours(jobs["boxes_resnet50_in1k"]) == (pytest.approx(13.87, abs=0.01), True)
+    # Mean pixels of Step 3: 4/3 (96² + 160² + 320² + 640²) / 4 = 182,272; of COCO 4/3 800² =
+    # 853,333; 90,000 x 16 images against 40,038 x 32: 28.8 · 1.1239 · 4.6816 = 151.5.
+    coco = gpu_hours(jobs["faster-rcnn_r50-cls-in1k_fpn_90k_coco"])
+    assert coco == (pytest.approx(151.5, abs=0.1), False)
+    # 14 epochs of 5,011 images of 4/3 640² = 546,133 pixels: 28.8 · .05476 · 2.9963 = 4.72.
+    voc = gpu_hours(jobs["faster-rcnn_r50-cls-in1k_fpn_14e_voc07"])
+    assert voc == (pytest.approx(4.72, abs=0.01), False)
+    # A classifier of IN-14M: 112 GPU hours for 90 epochs of IN-1M (the paper's reference).
+    classifier = gpu_hours(jobs["cls_resnet50_64xb128_in14m"])
+    assert classifier == (pytest.approx(112 * 50 * 14197122 / (90 * 1281167)), False)
+
+
+def test_cost_does_not_depend_on_the_gpus():
+    few = planned("table2", ["07", "cls-in1k"], batch_per_gpu=2)
+    more = planned("table2", ["07", "cls-in1k"], launcher=Launcher(8))
+    name = "faster-rcnn_r50-cls-in1k_fpn_14e_voc07"
+    assert gpu_hours(few[name]) == gpu_hours(more[name])
+    few = planned("step3", ["retinanet"], batch_per_gpu=2)["retinanet_r50_fpn_80k_in1k-boxes"]
+    more = planned("step3", ["retinanet"])["retinanet_r50_fpn_80k_in1k-boxes"]
+    assert gpu_hours(few)[0] == pytest.approx(gpu_hours(more)[0])
+
+
+def test_last_checkpoint():
+    assert last_checkpoint(TREE.load("faster-rcnn_r50-cls-in1k_fpn_90k_coco")) == "iter_90000.pth"
+    assert last_checkpoint(TREE.load("cls_resnet50_64xb128_in14m")) == "epoch_50.pth"
+    longer = iteration_options(TREE.load("faster-rcnn_r50-cls-in1k_fpn_coco-5shot"), 300)
+    assert longer == {"train_cfg.max_iters": 300, "param_scheduler.1.milestones": [200, 267]}

@@ -1,0 +1,189 @@
+"""``tools/reproduce.py`` from nothing to a table, on tiny data and one's own tree of configs."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from mmengine.runner.checkpoint import get_torchvision_models
+from mmpretrain.registry import MODELS
+from workplace import CONFIGS, ROOT, Workplace, kill_all
+
+from dap.testing import tiny_classifier_config
+
+TOOL = ROOT / "tools" / "reproduce.py"
+CLASSIFIER = """
+model = dict(backbone=dict(depth=18, base_channels=8, stem_channels=8),
+             head=dict(in_channels=64, num_classes=3, topk=(1,)))
+train_dataloader = dict(dataset=dict(split='', data_prefix='train',
+                                     metainfo=dict(classes=('blue', 'green', 'red'))))
+pseudo_boxes = dict(short_sides=(64,))
+"""
+DETECTOR = """
+model = dict(backbone=dict(depth=18, base_channels=8, stem_channels=8),
+             neck=dict(in_channels=[8, 16, 32, 64], out_channels=8),
+             rpn_head=dict(in_channels=8, feat_channels=8),
+             roi_head=dict(bbox_roi_extractor=dict(out_channels=8),
+                           bbox_head=dict(in_channels=8, fc_out_channels=16)))
+small = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
+         dict(type='Resize', scale=(96, 64), keep_ratio=True), dict(type='PackDetInputs')]
+train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=small))
+"""
+STEP_3 = (
+    DETECTOR
+    + """
+model['roi_head']['bbox_head']['num_classes'] = 3
+train_cfg = dict(max_iters=12)
+default_hooks = dict(checkpoint=dict(interval=2, max_keep_ckpts=-1))
+"""
+)
+STEP_4 = (
+    DETECTOR
+    + """
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+"""
+)
+FULL = STEP_4 + "train_cfg = dict(max_epochs=1)\n"
+FEW = STEP_4 + "train_cfg = dict(max_iters=2, val_interval=2)\n"
+TREE = {
+    "pseudo_boxes/boxes_resnet50_in1k.py": CLASSIFIER,
+    "pretrain/faster-rcnn_r50_fpn_40k_in1k-boxes.py": STEP_3,
+    "finetune/voc07/faster-rcnn_r50-cls-in1k_fpn_14e_voc07.py": FULL,
+    "finetune/voc07/faster-rcnn_r50-dap-in1k_fpn_14e_voc07.py": FULL,
+    "finetune/voc_kshot/faster-rcnn_r50-dap-in1k_fpn_voc-5shot.py": FEW,
+}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """Tiny data, a tree of tiny configs, and a tiny classifier where torchvision's would be."""
+    place = Workplace(tmp_path_factory.mktemp("reproduce"))
+    for path, changes in TREE.items():
+        own = place.folder / "configs" / path
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.write_text(f"_base_ = [{str(CONFIGS / path)!r}]\n{changes}")
+    model = MODELS.build(tiny_classifier_config())
+    cache = place.folder / "torch" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    names = {name: name.split(".", 1)[1] for name in model.state_dict()}
+    weights = {names[name]: value for name, value in model.state_dict().items()}
+    torch.save(weights, cache / os.path.basename(get_torchvision_models()["resnet50"]))
+    return place
+
+
+def environment(workplace):
+    return {**workplace.environment(), "TORCH_HOME": str(workplace.folder / "torch")}
+
+
+def reproduce(workplace, *arguments, code=0):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(TOOL), *arguments, "--configs", "configs"],
+        cwd=workplace.folder,
+        capture_output=True,
+        text=True,
+        env=environment(workplace),
+        timeout=600,
+    )
+    assert done.returncode == code, (done.stdout + done.stderr)[-6000:]
+    return done.stdout, done.stderr
+
+
+def kill_in_the_middle_of(workplace, checkpoint, *arguments):
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(TOOL), *arguments, "--configs", "configs"],
+        cwd=workplace.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(workplace),
+    )
+    deadline = time.monotonic() + 400
+    while not checkpoint.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    kill_all(process)
+
+
+@pytest.fixture(scope="module")
+def first(workplace):
+    """The chain of a row, killed in Step 3 and called again: what was printed."""
+    arguments = ("table2", "--only", "07", "dap-in1k")
+    saved = workplace.folder / "work_dirs/faster-rcnn_r50_fpn_40k_in1k-boxes/last_checkpoint"
+    kill_in_the_middle_of(workplace, saved, *arguments)
+    return reproduce(workplace, *arguments)[0]
+
+
+def test_chain_goes_on_after_a_kill(workplace, first):
+    commands = [line for line in first.splitlines() if line.startswith(("python", "bash"))]
+    tools = [line.split()[3 if " -m mim " in line else 1].split("/")[-1] for line in commands]
+    assert tools == ["train", "extract_detector.py", "train", "test"]
+    assert "--resume" in commands[0]
+    assert "# boxes_resnet50_in1k is finished" in first
+    # The tree's pre-training is shorter, so that its checkpoint has another name.
+    init = "model.init_cfg.checkpoint=work_dirs/faster-rcnn_r50_fpn_40k_in1k-boxes/iter_12.pth"
+    assert init in commands[2]
+    assert list(workplace.folder.glob("work_dirs/faster-rcnn*boxes/extracted/*.pth"))
+
+
+def test_table_has_both_figures(workplace, first):
+    text = (workplace.folder / "work_dirs" / "table2.md").read_text()
+    assert text.strip() in first
+    cells = [cell.strip() for cell in text.splitlines()[-1].split("|")[1:-1]]
+    assert cells[0] == "07 dap-in1k"
+    assert (cells[1], cells[3]) == ("79.93", "77.57")
+    assert 0 <= float(cells[2]) <= 100
+    assert 0 <= float(cells[4]) <= 100
+
+
+def test_finished_steps_are_not_run_again(workplace, first):
+    again, _ = reproduce(workplace, "table2", "--only", "07", "dap-in1k")
+    assert again.count(" is finished") == 5
+    assert not [line for line in again.splitlines() if line.startswith(("python", "bash"))]
+
+
+def test_steps_of_another_table_are_shared(workplace, first):
+    output, _ = reproduce(workplace, "figure4", "--only", "5shot", "dap-in1k", "--seeds", "3")
+    assert "# faster-rcnn_r50_fpn_40k_in1k-boxes is finished" in output
+    record = workplace.folder / "data" / "few_shot" / "voc0712_5shot_seed3" / "record.json"
+    assert record.exists()
+    assert "| 5shot dap-in1k | 40.10 | " in output
+
+
+def test_other_settings_are_refused(workplace, first):
+    config = workplace.folder / "configs" / "pretrain" / "faster-rcnn_r50_fpn_40k_in1k-boxes.py"
+    text = config.read_text()
+    config.write_text(text + "optim_wrapper = dict(optimizer=dict(lr=0.5))\n")
+    _, error = reproduce(workplace, "table2", "--only", "07", "dap-in1k", code=1)
+    config.write_text(text)
+    assert "optim_wrapper.optimizer.lr: 0.004 there, 0.5 now" in error
+    assert "Traceback" not in error
+
+
+def test_missing_data_stops_before_anything_runs(workplace, first):
+    hidden = workplace.folder / "data" / "hidden"
+    (workplace.folder / "data" / "VOCdevkit").rename(hidden)
+    _, error = reproduce(workplace, "table2", "--only", "07", "cls-in1k", code=1)
+    hidden.rename(workplace.folder / "data" / "VOCdevkit")
+    assert "data/VOCdevkit/VOC2007/ImageSets/Main/trainval.txt" in error
+    assert not (workplace.folder / "work_dirs/faster-rcnn_r50-cls-in1k_fpn_14e_voc07").exists()
+
+
+def test_failing_step_is_named(workplace, first):
+    config = workplace.folder / "configs/finetune/voc07/faster-rcnn_r50-cls-in1k_fpn_14e_voc07.py"
+    config.write_text(config.read_text() + "model['neck']['in_channels'] = [1, 2]\n")
+    _, error = reproduce(workplace, "table2", "--only", "07", "cls-in1k", code=1)
+    assert "error: faster-rcnn_r50-cls-in1k_fpn_14e_voc07: its command ended with code 1" in error
+
+
+def test_list(workplace):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(TOOL), "list"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    names = [line.split("|")[1].strip() for line in done.stdout.splitlines()[2:]]
+    assert {"step2", "table1", "table10", "tableA2", "figure5", "section4.3"} <= set(names)
+    table8 = next(line for line in done.stdout.splitlines() if line.startswith("| table8 "))
+    assert float(table8.split("|")[4].split(",")[0]) > 281.6 + 28.8

@@ -1,0 +1,182 @@
+"""What is finished, whether it is of the same settings, and the table that is made of it."""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from dap.experiments import Cell, ConfigTree, Plan, Row, Run, find_experiment
+from dap.experiments.results import table
+from dap.experiments.state import differences, is_begun, is_finished, missing_inputs
+
+TREE = ConfigTree()
+CLS = "faster-rcnn_r50-cls-in1k_fpn_14e_voc07"
+
+
+@pytest.fixture
+def plan(tmp_path):
+    plan = Plan(TREE, root=str(tmp_path / "runs"))
+    plan.add(find_experiment("table2").select(("07", "cls-in1k")))
+    return plan
+
+
+def dump(job, **changes):
+    """What MMEngine leaves in a work directory at the start of a training."""
+    folder = Path(job.makes).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    config = job.config.copy()
+    config.merge_from_dict({"work_dir": str(folder), "launcher": "none", **changes})
+    config.dump(folder / Path(config.filename).name)
+    return folder
+
+
+def test_nothing_is_there(plan):
+    assert not any(is_finished(job) or is_begun(job) for job in plan.jobs.values())
+
+
+def test_finished_training(plan):
+    job = plan.jobs[CLS]
+    folder = dump(job, **{"train_dataloader.num_workers": 7, "env_cfg.cudnn_benchmark": True})
+    assert not is_finished(job)
+    (folder / "epoch_14.pth").touch()
+    assert is_finished(job)
+
+
+def test_begun_training_is_resumed(plan):
+    job = plan.jobs[CLS]
+    folder = dump(job)
+    (folder / "last_checkpoint").write_text(str(folder / "epoch_3.pth"))
+    assert not is_finished(job)
+    assert is_begun(job)
+    assert "--resume" in job.resumed
+    assert "--resume" not in job.command
+
+
+def test_resumed_training_has_no_load_from():
+    """mmdet's ``--resume`` empties it in the config that is written."""
+    name = "faster-rcnn_r50-cls-in1k_fpn_2e_voc07-pseudo12"
+    resumed = TREE.load(name, {"resume": True, "load_from": None})
+    assert differences(TREE.load(name), resumed) == []
+    assert differences(TREE.load(name), TREE.load(name, {"load_from": "other.pth"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"optim_wrapper.optimizer.lr": 0.02}, r"optimizer\.lr: 0\.02 there, 0\.01 now"),
+        ({"randomness": {"seed": 3}}, r"randomness\.seed: 3 there, None now"),
+        (
+            {"model.init_cfg": {"type": "Pretrained", "checkpoint": "x"}},
+            "model.init_cfg.checkpoint",
+        ),
+    ],
+)
+def test_another_training_is_refused(plan, changes, named):
+    job = plan.jobs[CLS]
+    folder = dump(job, **changes)
+    (folder / "epoch_14.pth").touch()
+    with pytest.raises(ValueError, match=rf"{re.escape(str(folder))}.*other settings.*{named}"):
+        is_finished(job)
+
+
+def test_checkpoints_of_unknown_origin_are_refused(plan):
+    job = plan.jobs[CLS]
+    Path(job.makes).parent.mkdir(parents=True)
+    Path(job.makes).touch()
+    with pytest.raises(ValueError, match="where they are from is not known"):
+        is_finished(job)
+
+
+def test_dumped_config_is_the_same_as_it_was(plan):
+    """Numbers, tuples and None survive MMEngine's writing and reading."""
+    job = plan.jobs[CLS]
+    folder = dump(job)
+    read = Config.fromfile(folder / f"{CLS}.py", import_custom_modules=False)
+    assert differences(job.config, read) == []
+
+
+def test_test_is_repeated_for_a_newer_checkpoint(plan):
+    train, test = plan.jobs[CLS], plan.jobs[f"{CLS}/test"]
+    folder = dump(train)
+    (folder / "epoch_14.pth").touch()
+    result = folder / "test" / "20260101_000000" / "20260101_000000.json"
+    result.parent.mkdir(parents=True)
+    result.write_text("{}")
+    assert is_finished(test)
+    os.utime(result, (time.time() - 1000,) * 2)
+    assert not is_finished(test)
+
+
+def test_boxes_of_other_settings_are_refused(tmp_path):
+    plan = Plan(TREE, root=str(tmp_path))
+    plan.add(find_experiment("step2").select(("r101", "in1k")))
+    job = plan.jobs["boxes_resnet101_in1k"]
+    made = Path(job.makes)
+    made.parent.mkdir()
+    made.touch()
+    with pytest.raises(ValueError, match=r"no summary\.json"):
+        is_finished(job)
+    summary = made.with_name("summary.json")
+    summary.write_text(json.dumps({"settings": job.settings.as_json()}))
+    assert is_finished(job)
+    summary.write_text(json.dumps({"settings": {**job.settings.as_json(), "rule": "release"}}))
+    with pytest.raises(ValueError, match=r"'rule': 'release'\} there"):
+        is_finished(job)
+
+
+def test_missing_data_is_what_no_job_makes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = Plan(TREE)
+    plan.add(find_experiment("table9").rows)
+    assert missing_inputs(list(plan.jobs.values())) == [
+        "data/VOCdevkit/VOC2007/ImageSets/Main/trainval.txt",
+        "data/VOCdevkit/VOC2007/ImageSets/Main/test.txt",
+        "data/VOCdevkit/VOC2012/ImageSets/Main/trainval.txt",
+        "data/imagenet",
+    ]
+    (tmp_path / "data" / "imagenet").mkdir(parents=True)
+    assert "data/imagenet" not in missing_inputs(list(plan.jobs.values()))
+
+
+def test_table_of_means_and_gains(tmp_path):
+    """Seeds 0 and 1: CLS 70 and 72, DAP 75 and 79 give 71 ± 1.41, 77 ± 2.83, Δ +6."""
+    plan = Plan(TREE, root=str(tmp_path))
+    dap = CLS.replace("cls", "dap")
+    for name, figures in ((CLS, (0.70, 0.72)), (dap, (0.75, 0.79))):
+        for seed, figure in enumerate(figures):
+            for stamp, value in (("20260101_000000", 0.5), ("20260102_000000", figure)):
+                folder = tmp_path / f"{name}_seed{seed}" / "test" / stamp
+                folder.mkdir(parents=True)
+                (folder / f"{stamp}.json").write_text(json.dumps({"voc_area/mAP": value}))
+    rows = find_experiment("table2").select(("07",))[:2]
+    rows = [Row(row.name, row.cells[:1], row.against) for row in rows]
+    assert table(rows, plan, (0, 1)).splitlines() == [
+        "|  | AP50, paper | yours |",
+        "| --- | --- | --- |",
+        "| 07 cls-in1k | 77.36 | 71.00 ± 1.41 |",
+        "| 07 dap-in1k | 79.93 | 77.00 ± 2.83 |",
+        "| Δ to 07 cls-in1k | +2.57 | +6.00 |",
+    ]
+
+
+def test_cells_without_a_figure_stay_empty(tmp_path):
+    rows = find_experiment("table6").select(("cls-in1k",))
+    line = table(rows, Plan(TREE, root=str(tmp_path)), (None,)).splitlines()[-1]
+    assert line.startswith("| cls-in1k | 36.22 |  | 55.11 |  |")
+
+
+def test_figures_of_boxes(tmp_path):
+    plan = Plan(TREE, root=str(tmp_path))
+    folder = tmp_path / "boxes_resnet50_in1k"
+    folder.mkdir()
+    (folder / "summary.json").write_text(json.dumps({"merged": {"boxes_per_image": 3.2113}}))
+    cell = Cell("boxes/image", Run("boxes_resnet50_in1k"), "merged.boxes_per_image", 3.211)
+    assert table([Row("x", (cell,))], plan, (None,)).splitlines()[-1] == "| x | 3.211 | 3.211 |"
+
+
+def test_steps_that_measure_nothing_have_no_table(tmp_path):
+    assert table(find_experiment("step3").rows, Plan(TREE, root=str(tmp_path)), (None,)) == ""

@@ -1,0 +1,193 @@
+"""A folder with tiny data where users have the real sets, and commands run in it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from dap.testing import make_class_folders, make_coco, make_voc, write_voc_annotation
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs"
+FOLDERS = {"n00000001": "blue", "n00000002": "green", "n00000003": "red"}
+VOC_CLASSES = ("aeroplane", "bicycle", "bird")  # of VOC's twenty
+COCO_CLASSES = ("person", "bicycle", "car")  # of COCO's eighty
+SMALL_RESNET = [
+    "model.backbone.depth=18",
+    "model.backbone.base_channels=8",
+    "model.backbone.stem_channels=8",
+]
+SMALL_LOADER = ["train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"]
+SMALL_NECK = [
+    *SMALL_RESNET,
+    *SMALL_LOADER,
+    "model.neck.in_channels=[8,16,32,64]",
+    "model.neck.out_channels=8",
+]
+SMALL_FASTER_RCNN = [
+    *SMALL_NECK,
+    "model.rpn_head.in_channels=8",
+    "model.rpn_head.feat_channels=8",
+    "model.roi_head.bbox_roi_extractor.out_channels=8",
+    "model.roi_head.bbox_head.in_channels=8",
+    "model.roi_head.bbox_head.fc_out_channels=16",
+]
+SMALL_RETINANET = [
+    *SMALL_NECK,
+    "model.bbox_head.in_channels=8",
+    "model.bbox_head.feat_channels=8",
+    "model.bbox_head.stacked_convs=1",
+]
+CLASSIFIER_OPTIONS = [
+    *SMALL_RESNET,
+    *SMALL_LOADER,
+    "model.head.in_channels=64",
+    "model.head.num_classes=3",
+    "model.head.topk=(1,)",
+    "train_dataloader.dataset.split=''",
+    "train_dataloader.dataset.data_prefix=train",
+    "train_dataloader.dataset.metainfo.classes=('blue','green','red')",
+]
+SMALL_STEP_3 = ["train_dataloader.dataset.pipeline.2.scales=[(160,48),(160,64)]"]
+SMALL_VALIDATION = [
+    "val_dataloader.dataset.pipeline.1.scale=(96,64)",
+    "val_dataloader.num_workers=0",
+    "val_dataloader.persistent_workers=False",
+]
+VOC_OPTIONS = [
+    *SMALL_VALIDATION,
+    "train_dataloader.dataset.pipeline.2.scale=(96,64)",
+    "train_cfg.max_epochs=1",
+]
+TWO_STEPS = ["train_cfg.max_iters=2", "train_cfg.val_interval=2"]
+
+
+def from_classifier(checkpoint):
+    """Options for a backbone that starts from one's own classifier."""
+    prefix = "model.backbone.init_cfg"
+    return [f"{prefix}.checkpoint={checkpoint}", f"{prefix}.prefix=backbone."]
+
+
+def from_detector(checkpoint):
+    return [f"model.init_cfg.checkpoint={checkpoint}"]
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+class Workplace:
+    """Tiny ImageNet, VOC, COCO and ILSVRC DET in the real layouts below ``folder/data``."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        data = folder / "data"
+        make_class_folders(data / "imagenet" / "train", 4, FOLDERS)
+        make_class_folders(data / "imagenet" / "val", 2, FOLDERS, seed=1)
+        voc = data / "VOCdevkit"
+        make_voc(voc / "VOC2007", {"trainval": 4, "test": 3}, VOC_CLASSES)
+        make_voc(voc / "VOC2012", {"trainval": 4}, VOC_CLASSES, seed=1)
+        make_tiny_coco(data / "coco")
+        make_tiny_det(data / "ILSVRC")
+
+    def environment(self):
+        return {**os.environ, "PYTHON": sys.executable, "PORT": str(free_port())}
+
+    def run(self, *command, code=0):
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            env=self.environment(),
+            timeout=300,
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == code, output[-6000:]
+        return output
+
+    def tool(self, name, *arguments, code=0):
+        return self.run(sys.executable, ROOT / "tools" / f"{name}.py", *arguments, code=code)
+
+    def mim_train(self, package, config, name, *options):
+        program = [sys.executable, "-W", "ignore", "-m", "mim", "train", package, config]
+        return self.run(*program, "--work-dir", f"work_dirs/{name}", "--cfg-options", *options)
+
+    def mim_test(self, config, checkpoint, name, *options, flags=()):
+        program = [sys.executable, "-W", "ignore", "-m", "mim", "test", "mmdet", config]
+        where = ["--checkpoint", checkpoint, "--work-dir", f"work_dirs/{name}", *flags]
+        return self.run(*program, *where, "--cfg-options", *options)
+
+    def dist_train(self, config, name, *options, flags=()):
+        """Train in two processes."""
+        script = ["bash", ROOT / "tools" / "dist_train.sh", config, 2]
+        where = ["--work-dir", f"work_dirs/{name}", *flags]
+        return self.run(*script, *where, "--cfg-options", *options)
+
+    def kill_dist_train(self, config, name, until, *options):
+        """Train in two processes until a file is there, then kill all of them."""
+        script = ["bash", str(ROOT / "tools" / "dist_train.sh"), str(config), "2"]
+        command = [*script, "--work-dir", f"work_dirs/{name}", "--cfg-options", *options]
+        with open(self.folder / f"{name}.log", "w") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                env=self.environment(),
+            )
+            deadline = time.monotonic() + 300
+            while not until.exists():
+                assert process.poll() is None, (self.folder / f"{name}.log").read_text()[-4000:]
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            kill_all(process)
+
+
+def kill_all(process):
+    """Kill a process and all that it has started; torchrun's workers outlive their parent."""
+    found, waiting = [], [process.pid]
+    while waiting:
+        found.append(waiting.pop())
+        children = Path(f"/proc/{found[-1]}/task/{found[-1]}/children")
+        waiting += map(int, children.read_text().split())
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def make_tiny_coco(root):
+    """The tree of COCO 2017: ``annotations/instances_{train,val}2017.json`` and images."""
+    for seed, split in enumerate(("train2017", "val2017")):
+        file = make_coco(root / "made", 6, COCO_CLASSES, seed)
+        (root / "annotations").mkdir(parents=True, exist_ok=True)
+        shutil.move(file, root / "annotations" / f"instances_{split}.json")
+        shutil.move(root / "made" / "images", root / split)
+
+
+def make_tiny_det(root):
+    """The tree of ILSVRC DET: XML below Annotations, JPEG below Data, one folder a class."""
+    made = make_class_folders(root / "made", 3, FOLDERS)
+    for image in sorted(made.rglob("*.jpg")):
+        place = Path("DET") / "train" / "ILSVRC2013_train" / image.parent.name
+        target = root / "Data" / place / f"{image.stem}.JPEG"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        image.rename(target)
+        xml = root / "Annotations" / place / f"{image.stem}.xml"
+        write_voc_annotation(xml, (96, 96), [(10, 10, 60, 70)], [image.parent.name])
+
+
+def make_many_categories(annotations, out, count):
+    """The same boxes in a file with more categories, as of ImageNet-14M."""
+    coco = json.loads(Path(annotations).read_text())
+    coco["categories"] = [{"id": i + 1, "name": f"n{i:08d}"} for i in range(count)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(coco))
+    return out
