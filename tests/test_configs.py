@@ -33,7 +33,7 @@ STEP_3 = [(1333, 96), (1333, 160), (1333, 320), (1333, 640)]
 VOC_SCALE, COCO_SCALE = (1066, 640), (1333, 800)
 SCHEDULES = {
     r"faster-rcnn_.*_40k_in1k": (40038, [], 0.004, 32, STEP_3),
-    r"retinanet_.*_80k_in1k": (80072, [], 0.005, 16, STEP_3),
+    r"retinanet_.*_80k_in1k": (80072, [], 0.005, 32, STEP_3),
     r".*_444k_in14m": (443658, [], 0.004, 32, STEP_3),
     r".*_5e_in200-det": (5, [], 0.004, 32, STEP_3),
     r".*_14e_voc07(12)?$": (14, [10], 0.01, 16, VOC_SCALE),
@@ -123,6 +123,10 @@ def test_schedule(name):
     assert config.optim_wrapper.optimizer.lr == lr
     assert config.optim_wrapper.optimizer.weight_decay == (1e-5 if "in14m" in name else 1e-4)
     assert config.auto_scale_lr == {"enable": True, "base_batch_size": batch}
+    warm_up = [(s.start_factor, s.end) for s in config.param_scheduler if s.type == "LinearLR"]
+    few = 100 if "shot" in name else 500  # of fine-tuning: the paper does not say
+    expected = (0.01, 2000) if name in PRETRAIN else (1 / 3, few)
+    assert warm_up == ([] if "pseudo12" in name else [expected])
     resize = [
         value
         for key, value in leaves(config.train_dataloader.dataset)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import zipfile
@@ -104,3 +105,17 @@ def test_broken_paths_are_seen(tmp_path):
         "a/metafile.yml: a/worse.py",
         "b/metafile.yml",
     ]
+
+
+def test_tools_of_the_wheel_take_the_configs_of_the_wheel(wheel, tmp_path):
+    """What reproduce.py prints names files inside the installed package."""
+    tool = wheel / "dap/.mim/tools/reproduce.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(tool), "table6", "--only", "cls-in1k", "--dry-run"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(wheel)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    config = wheel / "dap/.mim/configs/finetune/coco/retinanet_r50-cls-in1k_fpn_90k_coco.py"
+    train, test = (line for line in done.stdout.splitlines() if not line.startswith("#"))
+    assert train.startswith(f"python -m mim train mmdet {config} ")
+    assert test.startswith(f"python -m mim test mmdet {config} ")

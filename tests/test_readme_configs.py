@@ -1,15 +1,13 @@
 """The configs that the README shows to those who have data and detectors of their own."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, DefaultScope
-from workplace import CONFIGS, ROOT, SMALL_FASTER_RCNN, SMALL_LOADER, SMALL_RETINANET
+from workplace import CONFIGS, ROOT, SMALL_FASTER_RCNN, SMALL_RETINANET, Place
 
 from dap.testing import make_coco
 
@@ -24,17 +22,6 @@ def block(first_line):
     return found[0]
 
 
-def train(folder, config, *options):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "mim", "train", "mmdet", str(config),
-         "--work-dir", "run", "--cfg-options", *options],
-        cwd=folder, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output[-6000:]
-    return output
-
-
 @pytest.mark.parametrize("base", ["mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
                                   "mmdet::atss/atss_r50_fpn_1x_coco.py"])  # fmt: skip
 def test_another_detector_by_changing_the_base(tmp_path, base):
@@ -43,12 +30,13 @@ def test_another_detector_by_changing_the_base(tmp_path, base):
     config.write_text(text.replace("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", base))
     make_coco(tmp_path / "boxes")
     (tmp_path / "boxes" / "images").rename(tmp_path / "my_images")
-    output = train(
-        tmp_path, config, *SMALL_RETINANET, SMALL_SCALES, "model.bbox_head.num_classes=3",
+    output = Place(tmp_path).train(
+        config, "run", *SMALL_RETINANET, SMALL_SCALES, "model.bbox_head.num_classes=3",
+        "model.bbox_head.feat_channels=64",
         "model.backbone.init_cfg=None", "train_cfg.max_epochs=1", "default_hooks.logger.interval=1",
     )  # fmt: skip
     assert "Epoch(train) [1][3/3]" in output  # 5 of 6 images have boxes, 2 a batch
-    meta = torch.load(tmp_path / "run" / "epoch_1.pth")["meta"]
+    meta = torch.load(tmp_path / "work_dirs" / "run" / "epoch_1.pth")["meta"]
     assert meta["dataset_meta"]["classes"] == ("blue", "green", "red")
 
 
@@ -62,8 +50,8 @@ def test_finetuning_config_with_own_classes_and_data(tmp_path):
         made = make_coco(site, 4, ("helmet", "vest"), seed)
         made.rename(site / f"{split}.json")
     pretrained = save_pretrained(tmp_path / "pretrained.pth")
-    output = train(
-        tmp_path, config, *SMALL_FASTER_RCNN, *SMALL_LOADER,
+    output = Place(tmp_path).train(
+        config, "run", *SMALL_FASTER_RCNN,
         f"model.init_cfg.checkpoint={pretrained}",
         "train_dataloader.dataset.pipeline.2.scale=(96,64)",
         "val_dataloader.dataset.pipeline.1.scale=(96,64)",
@@ -72,7 +60,7 @@ def test_finetuning_config_with_own_classes_and_data(tmp_path):
     )  # fmt: skip
     assert "coco/bbox_mAP" in output
     assert "category-dependent: roi_head.bbox_head.fc_cls" in output
-    meta = torch.load(tmp_path / "run" / "iter_2.pth")["meta"]
+    meta = torch.load(tmp_path / "work_dirs" / "run" / "iter_2.pth")["meta"]
     assert meta["dataset_meta"]["classes"] == ("helmet", "vest")
 
 

@@ -1,7 +1,10 @@
 """A folder with tiny data where users have the real sets, and commands run in it."""
 
+import contextlib
 import json
+import multiprocessing
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -10,13 +13,15 @@ import sys
 import time
 from pathlib import Path
 
+from mmdet.datasets import CocoDataset
+
+from dap.launch import installed_tool
 from dap.testing import make_class_folders, make_coco, make_voc, write_voc_annotation
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 FOLDERS = {"n00000001": "blue", "n00000002": "green", "n00000003": "red"}
 VOC_CLASSES = ("aeroplane", "bicycle", "bird")  # of VOC's twenty
-COCO_CLASSES = ("person", "bicycle", "car")  # of COCO's eighty
 SMALL_RESNET = [
     "model.backbone.depth=18",
     "model.backbone.base_channels=8",
@@ -67,6 +72,10 @@ VOC_OPTIONS = [
 TWO_STEPS = ["train_cfg.max_iters=2", "train_cfg.val_interval=2"]
 
 
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["dap.hooks", "dap.transfer", "mmdet.apis", "mmdet.engine"])
+
+
 def from_classifier(checkpoint):
     """Options for a backbone that starts from one's own classifier."""
     prefix = "model.backbone.init_cfg"
@@ -83,24 +92,16 @@ def free_port():
         return listening.getsockname()[1]
 
 
-class Workplace:
-    """Tiny ImageNet, VOC, COCO and ILSVRC DET in the real layouts below ``folder/data``."""
+class Place:
+    """A folder and commands that run in it."""
 
     def __init__(self, folder):
         self.folder = folder
-        data = folder / "data"
-        make_class_folders(data / "imagenet" / "train", 4, FOLDERS)
-        make_class_folders(data / "imagenet" / "val", 2, FOLDERS, seed=1)
-        voc = data / "VOCdevkit"
-        make_voc(voc / "VOC2007", {"trainval": 4, "test": 3}, VOC_CLASSES)
-        make_voc(voc / "VOC2012", {"trainval": 4}, VOC_CLASSES, seed=1)
-        make_tiny_coco(data / "coco")
-        make_tiny_det(data / "ILSVRC")
 
     def environment(self):
         return {**os.environ, "PYTHON": sys.executable, "PORT": str(free_port())}
 
-    def run(self, *command, code=0):
+    def run(self, *command):
         done = subprocess.run(
             [str(part) for part in command],
             cwd=self.folder,
@@ -110,20 +111,45 @@ class Workplace:
             timeout=300,
         )
         output = done.stdout + done.stderr
-        assert done.returncode == code, output[-6000:]
+        assert done.returncode == 0, output[-6000:]
         return output
 
-    def tool(self, name, *arguments, code=0):
-        return self.run(sys.executable, ROOT / "tools" / f"{name}.py", *arguments, code=code)
+    def tool(self, name, *arguments):
+        """Run a tool in this process, which has all its imports."""
+        argv, sys.argv = sys.argv, [name, *map(str, arguments)]
+        try:
+            with contextlib.chdir(self.folder):
+                runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
+        finally:
+            sys.argv = argv
 
     def mim_train(self, package, config, name, *options):
         program = [sys.executable, "-W", "ignore", "-m", "mim", "train", package, config]
         return self.run(*program, "--work-dir", f"work_dirs/{name}", "--cfg-options", *options)
 
-    def mim_test(self, config, checkpoint, name, *options, flags=()):
-        program = [sys.executable, "-W", "ignore", "-m", "mim", "test", "mmdet", config]
-        where = ["--checkpoint", checkpoint, "--work-dir", f"work_dirs/{name}", *flags]
-        return self.run(*program, *where, "--cfg-options", *options)
+    def train(self, config, name, *options):
+        """What ``mim train mmdet`` runs, in a process that has the imports already."""
+        return self.fork(
+            "train", config, "--work-dir", f"work_dirs/{name}", "--cfg-options", *options
+        )
+
+    def test(self, config, checkpoint, name, *options, flags=()):
+        """What ``mim test mmdet`` runs, in a process that has the imports already."""
+        where = ["--work-dir", f"work_dirs/{name}", *flags]
+        return self.fork("test", config, checkpoint, *where, "--cfg-options", *options)
+
+    def fork(self, tool, *arguments):
+        """Run a tool of mmdet in a process forked from one that has done nothing but imports."""
+        log = self.folder / "forked.log"
+        path = installed_tool("mmdet", tool)
+        arguments = [str(part) for part in arguments]
+        process = SERVER.Process(target=run_logged, args=(path, arguments, self.folder, log))
+        process.start()
+        process.join(300)
+        process.kill()  # if it is still there
+        output = log.read_text()
+        assert process.exitcode == 0, output[-6000:]
+        return output
 
     def dist_train(self, config, name, *options, flags=()):
         """Train in two processes."""
@@ -151,6 +177,21 @@ class Workplace:
             kill_all(process)
 
 
+class Workplace(Place):
+    """Tiny ImageNet, VOC, COCO and ILSVRC DET in the real layouts below ``folder/data``."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        data = folder / "data"
+        make_class_folders(data / "imagenet" / "train", 4, FOLDERS)
+        make_class_folders(data / "imagenet" / "val", 2, FOLDERS, seed=1)
+        voc = data / "VOCdevkit"
+        make_voc(voc / "VOC2007", {"trainval": 4, "test": 3}, VOC_CLASSES)
+        make_voc(voc / "VOC2012", {"trainval": 4}, VOC_CLASSES, seed=1)
+        make_tiny_coco(data / "coco")
+        make_tiny_det(data / "ILSVRC")
+
+
 def kill_all(process):
     """Kill a process and all that it has started; torchrun's workers outlive their parent."""
     found, waiting = [], [process.pid]
@@ -163,10 +204,20 @@ def kill_all(process):
     assert process.wait() == -signal.SIGKILL
 
 
+def run_logged(path, arguments, folder, log):
+    """Run a script as a program of its own, its output in a file."""
+    with open(log, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(folder)
+    sys.argv = [str(path), *arguments]
+    runpy.run_path(str(path), run_name="__main__")
+
+
 def make_tiny_coco(root):
     """The tree of COCO 2017: ``annotations/instances_{train,val}2017.json`` and images."""
     for seed, split in enumerate(("train2017", "val2017")):
-        file = make_coco(root / "made", 6, COCO_CLASSES, seed)
+        file = make_coco(root / "made", 6, CocoDataset.METAINFO["classes"], seed)
         (root / "annotations").mkdir(parents=True, exist_ok=True)
         shutil.move(file, root / "annotations" / f"instances_{split}.json")
         shutil.move(root / "made" / "images", root / split)

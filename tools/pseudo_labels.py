@@ -31,7 +31,7 @@ def main() -> None:
     print(
         f"{args.out}: {info['images']} images; {info['kept_by_score']} labels by score >= "
         f"{args.score}, {info['kept_as_best']} more as the best of their image; "
-        f"{info['dropped_without_area']} predictions without area, "
+        f"{info['dropped_below_one_pixel']} predictions below one pixel, "
         f"{info['images_without_labels']} images without labels"
     )
 

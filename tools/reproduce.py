@@ -19,6 +19,7 @@ from dap.experiments import (
     Plan,
     find_experiment,
     list_experiments,
+    report,
     reproduce,
 )
 
@@ -32,8 +33,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], help="rows with all these words")
     parser.add_argument("--seeds", nargs="+", type=int, default=[], help="default: one, unseeded")
     parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
+    parser.add_argument("--report", action="store_true", help="print the table so far, run nothing")
     parser.add_argument("--gpus", type=int, default=1, help="in all")
-    parser.add_argument("--batch-per-gpu", type=int, help="default: the paper's batch / GPUS")
+    parser.add_argument(
+        "--batch-per-gpu", type=int, help="at most; default: 32, of a classifier 256"
+    )
     parser.add_argument("--launcher", choices=("pytorch", "slurm"), default="pytorch")
     parser.add_argument("--partition", default="", help="of Slurm")
     parser.add_argument("--gpus-per-node", type=int, default=8, help="of Slurm")
@@ -53,8 +57,13 @@ def main() -> None:
             return
         launcher = Launcher(args.gpus, args.launcher, args.partition, args.gpus_per_node)
         plan = Plan(configs, launcher, args.work_dir, args.batch_per_gpu, args.iterations)
-        print(reproduce(find_experiment(args.name), plan, args.only, args.seeds, args.dry_run))
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        experiment = find_experiment(args.name)
+        if args.report:
+            text = report(experiment, experiment.select(args.only), plan, args.seeds or [None])
+        else:
+            text = reproduce(experiment, plan, args.only, args.seeds, args.dry_run)
+        print(text, end="\n" if text else "")
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -5,15 +5,17 @@
 
 With --split the folder is laid out like Pascal VOC, of which Annotations/ is never opened;
 without it, all images below the folder are taken. A detector predicts on the file with
-`mim test mmdet CONFIG --checkpoint FILE --tta`, see dap.FlipAveraging.
+`mim test mmdet CONFIG --checkpoint FILE --tta`, see dap.FlipAveraging. A file that is there is
+not written over.
 """
 
 import argparse
 import sys
 
 import dap  # noqa: F401  (checks versions)
-from dap.datasets.files import left_out_line, read_names
-from dap.self_training import VOC_CLASSES, write_unlabelled
+from dap.datasets.few_shot_voc import VOC_CLASSES
+from dap.files import left_out_line, read_names
+from dap.self_training import write_unlabelled
 
 
 def main() -> None:

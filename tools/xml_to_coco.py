@@ -3,16 +3,17 @@
     python tools/xml_to_coco.py ILSVRC/Annotations/DET/train ILSVRC/Data/DET/train --out det.json
     python tools/xml_to_coco.py VOC2007/Annotations VOC2007/JPEGImages --one-based --out voc.json
 
-Images are found by the path of their XML file. What is broken is left out and named.
+Images are found by the path of their XML file. What is broken is left out and named. A file that is
+there is not written over.
 """
 
 import argparse
+import re
 import sys
-from pathlib import Path
 
 import dap  # noqa: F401  (checks versions)
-from dap.datasets.files import left_out_line, read_names
 from dap.datasets.voc_xml import convert_xml_tree
+from dap.files import left_out_line, read_lines, read_names
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="COCO file to write")
     parser.add_argument("--classes", help="category names in order, one a line; default: all")
     parser.add_argument(
-        "--list", help="XML files without .xml, one a line; a second column is not read"
+        "--list", help="XML files without .xml, one a line; a whole number after it is not read"
     )
     parser.add_argument(
         "--one-based", action="store_true", help="corners are Pascal VOC's: pixels from 1, inside"
@@ -33,8 +34,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         classes = read_names(args.classes) if args.classes else None
-        lines = Path(args.list).read_text(encoding="utf-8").splitlines() if args.list else ()
-        stems = [line.split()[0] for line in lines if line.strip()] if args.list else None
+        lines = read_lines(args.list) if args.list else None
+        stems = lines and [re.sub(r"\s+-?\d+$", "", line) for line in lines]
         done = convert_xml_tree(
             args.annotations,
             args.images,

@@ -9,6 +9,5 @@ model = dict(
     backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50")),
     bbox_head=dict(num_classes=1000),
 )
-train_cfg = dict(max_iters=80072)  # one pass at batch 16
+train_cfg = dict(max_iters=80072)  # two passes at batch 32 (paper, section 4.3)
 optim_wrapper = dict(optimizer=dict(lr=0.005))
-auto_scale_lr = dict(base_batch_size=16)

@@ -97,7 +97,7 @@ def multi_view_cam(
         image: One image as the classifier's normalisation expects it, shape (C, H, W).
         features: Gives the last feature map of a batch (N, C, h, w): shape (N, D, h', w').
         weight: Weight of the linear layer, shape (K, D).
-        labels: Classes of this image, shape (L,).
+        labels: Classes of this image, shape (L,); none gives no map.
         views: At least one view, in any order.
         rule: ``'paper'`` or ``'release'``.
         normalize: Applied to a batch after the resize and before the padding.
@@ -212,6 +212,6 @@ def _merge_release(scales: Sequence[_ScaleMaps], shrink: float) -> MergedCam:
         low = mean.amin(dim=(-2, -1), keepdim=True)
         span = mean.amax(dim=(-2, -1), keepdim=True) - low
         unit = torch.where(span > 0, (mean - low) / span, 0.0)
-        total += F.interpolate(unit[None], total.shape[-2:], mode="nearest")[0]
+        total += F.interpolate(unit[:, None], total.shape[-2:], mode="nearest")[:, 0]
     stride_y, stride_x = scales[0].stride
     return MergedCam(total / len(scales), (stride_y * shrink, stride_x * shrink))

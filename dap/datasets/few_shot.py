@@ -13,7 +13,8 @@ and ``boxes`` (its usable objects). Usable means what mmdet trains on: not diffi
 ignored, and at least one pixel wide and high.
 
 Each class has its images in the order of the sha256 of ``{seed}/{class}/{image}``. No random
-generator takes part: the same images give the same subset on every machine.
+generator takes part: the same images under the same names, of VOC ``{folder}/{id}`` and of a COCO
+file their ids, give the same subset on every machine.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 from dap.datasets.few_shot_coco import read_coco
 from dap.datasets.few_shot_source import DetectionSource, warn
 from dap.datasets.few_shot_voc import read_voc
-from dap.datasets.files import whole_file
+from dap.files import whole_file
 
 
 def make_few_shot_subsets(
@@ -74,13 +75,13 @@ def make_few_shot_subsets(
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If an argument or a file is malformed, or no usable box is left.
-        FileExistsError: If a folder holds another draw.
+        FileExistsError: If a folder holds another draw. Then none is written.
     """
     _check(shots, seeds, name)
     if bool(voc) == bool(coco):
         raise ValueError("expected either folders in VOC layout (voc) or a COCO file (coco)")
     source = read_coco(coco, exclude) if coco else read_voc(voc or (), split, exclude)
-    folders: list[Path] = []
+    draws: list[tuple[Path, dict[str, list[str]], dict[str, Any]]] = []
     taken: set[str] = set()
     earlier: list[int] = []
     for seed in seeds:
@@ -95,12 +96,15 @@ def make_few_shot_subsets(
             record: dict[str, Any] = {"name": name or source.name, "k": k, "seed": seed}
             record |= _count(source, images_of, first, k)
             record |= {"disjoint_from": list(earlier), "disjoint_k": max(shots) if earlier else 0}
-            _write_draw(folder, source, first, record)
-            folders.append(folder)
+            draws.append((folder, first, record))
         if disjoint:
             earlier.append(seed)
             taken.update(*drawn.values())
-    return folders
+    for draw in draws:
+        _compare(source, *draw)
+    for draw in draws:
+        _write_draw(source, *draw)
+    return [folder for folder, *_ in draws]
 
 
 def draw_shots(images_of: Mapping[str, Collection[str]], k: int, seed: int) -> dict[str, list[str]]:
@@ -176,27 +180,29 @@ def _count(
     }
 
 
+def _files(source: DetectionSource, drawn: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    return source.files({image for images in drawn.values() for image in images})
+
+
 def _write_draw(
-    folder: Path,
     source: DetectionSource,
+    folder: Path,
     drawn: Mapping[str, Sequence[str]],
     record: Mapping[str, Any],
 ) -> None:
-    """Write the files of a draw, the record last; keep a folder that holds the same draw."""
+    """Write the files of a draw that are not there, the record last."""
     _warn_of_shortage(folder, record)
-    files = source.files({image for images in drawn.values() for image in images})
+    files = _files(source, drawn)
     for name, text in files.items():
         if not text:
             warn(
                 f"{folder / name}: no image was drawn from there, and mmdet reads no empty list. "
                 "Leave it out of the config, or use annotations.json"
             )
-    if (folder / "record.json").exists():
-        _compare(folder, files, record)
-        return
     for name, text in (files | {"record.json": json.dumps(record, indent=2) + "\n"}).items():
-        with whole_file(folder / name) as file:
-            file.write(text)
+        if not (folder / name).exists():
+            with whole_file(folder / name) as file:
+                file.write(text)
 
 
 def _warn_of_shortage(folder: Path, record: Mapping[str, Any]) -> None:
@@ -212,18 +218,32 @@ def _warn_of_shortage(folder: Path, record: Mapping[str, Any]) -> None:
         )
 
 
-def _compare(folder: Path, files: Mapping[str, str], record: Mapping[str, Any]) -> None:
-    """Let the same draw pass, wherever its source lay."""
+def _compare(
+    source: DetectionSource,
+    folder: Path,
+    drawn: Mapping[str, Sequence[str]],
+    record: Mapping[str, Any],
+) -> None:
+    """Let the same draw pass, whole or interrupted, wherever its source lay."""
+    if not folder.exists():
+        return
     cure = "Nothing was written. Take another name or another folder, or remove this one"
+    files = _files(source, drawn)
     try:
-        found = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        texts = {name: (folder / name).read_text(encoding="utf-8") for name in files}
+        texts = {
+            name: (folder / name).read_text(encoding="utf-8")
+            for name in ("record.json", *files)
+            if (folder / name).exists()
+        }
+        found = json.loads(texts.pop("record.json")) if "record.json" in texts else record
     except (ValueError, OSError) as error:
         raise FileExistsError(f"{folder}: cannot read what is there: {error}. {cure}") from error
-    difference = _difference(found, {**record, "sources": found.get("sources")})
+    if isinstance(found, dict):
+        record = {**record, "sources": found.get("sources")}
+    difference = _difference(found, record)
     if difference:
         raise FileExistsError(f"{folder} holds another draw: {difference}. {cure}")
-    changed = [name for name, text in files.items() if texts[name] != text]
+    changed = [name for name, text in texts.items() if text != files[name]]
     if changed:
         raise FileExistsError(
             f"{folder} holds another draw: {changed[0]} has other images or boxes. {cure}"

@@ -16,8 +16,8 @@ from dap.datasets.few_shot_source import (
     check_usable,
     find_excluded,
     parse_coco,
-    read_bytes,
 )
+from dap.files import read_bytes
 
 
 def read_coco(
@@ -39,7 +39,7 @@ def read_coco(
         FileNotFoundError: If ``path`` or a file of ``exclude`` is missing.
         ValueError: If a file is malformed, or no usable box is left.
     """
-    raw = read_bytes(Path(path))
+    raw = read_bytes(path)
     content = parse_coco(raw, path, ("images", "annotations", "categories"))
     try:
         images = {str(image["id"]): image for image in content["images"]}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from mmengine.logging import print_log
 
-from dap.datasets.files import IMAGE_SUFFIXES
+from dap.files import IMAGE_SUFFIXES, read_bytes, split_lines
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ def find_excluded(paths: Mapping[str, str], exclude: Sequence[str | os.PathLike[
     """
     unwanted: set[str] = set()
     for file in exclude:
-        content = read_bytes(Path(file))
-        if Path(file).suffix == ".json":
+        content = read_bytes(file)
+        if content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
             names = _coco_file_names(content, file)
         else:
-            names = read_lines(content, file)
+            names = split_lines(content, file)
         found = images_named(paths, names)
         if not found:
             such = f", such as {names[0]}," if names else ""
@@ -142,23 +143,6 @@ def parse_coco(content: bytes, path: str | os.PathLike[str], keys: Sequence[str]
             f"{', '.join(keys)}"
         )
     return parsed
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read a file; an ``OSError`` names it first, as the other errors do."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise type(error)(f"{path}: cannot be read ({error.strerror}); check the path") from error
-
-
-def read_lines(content: bytes, path: str | os.PathLike[str]) -> list[str]:
-    """Split the content of a text file into lines, blanks and empty lines left out."""
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text: {error}. Expected one name a line") from error
-    return [line.strip() for line in lines if line.strip()]
 
 
 def warn(message: str) -> None:

@@ -19,10 +19,11 @@ from dap.datasets.few_shot_source import (
     DetectionSource,
     check_usable,
     find_excluded,
-    read_bytes,
-    read_lines,
     warn,
 )
+from dap.files import read_bytes, split_lines
+
+VOC_CLASSES: tuple[str, ...] = VOCDataset.METAINFO["classes"]  # sorted by name
 
 
 def read_voc(
@@ -46,7 +47,9 @@ def read_voc(
         and all of it as ``annotations.json``: file names below the folder that holds the folders,
         such as ``VOC2007/JPEGImages/000005.jpg``; boxes as mmdet's ``VOCDataset`` has them
         (xmin - 1, ymin - 1, xmax - xmin, ymax - ymin), difficult ones as crowds, which mmdet
-        ignores in training just so; categories sorted by name, VOC's twenty if all are of these.
+        ignores in training just so; categories sorted by name. If all that occur are among VOC's
+        twenty, the categories are these twenty, numbered as mmdet numbers them; to train on some
+        of them, ``CheckedCocoDataset`` takes ``allow_unused=True``.
 
     Raises:
         FileNotFoundError: If a list, an XML file or a file of ``exclude`` is missing.
@@ -69,7 +72,8 @@ def read_voc(
             digest.update(hashlib.sha256(content).digest())
             images[f"{name}/{image}"] = _parse(content, root / "Annotations" / f"{image}.xml")
     unwanted = find_excluded({image: _file_name(image) for image in images}, exclude)
-    classes = tuple(sorted({label for image in images.values() for label, *_ in image.objects}))
+    found = {label for image in images.values() for label, *_ in image.objects}
+    classes = VOC_CLASSES if found <= set(VOC_CLASSES) else tuple(sorted(found))
     return check_usable(
         DetectionSource(
             name=_default_name(list(roots)),
@@ -79,15 +83,9 @@ def read_voc(
             classes=classes,
             boxes={name: _count(image) for name, image in images.items() if name not in unwanted},
             excluded={"in_test_list": tests, "in_exclude_files": len(unwanted)},
-            files=partial(_subset, images, tuple(roots), _categories(classes)),
+            files=partial(_subset, images, tuple(roots), classes),
         )
     )
-
-
-def _categories(classes: Collection[str]) -> Sequence[str]:
-    """Number a part of VOC's classes as mmdet numbers all of them."""
-    voc: Sequence[str] = VOCDataset.METAINFO["classes"]
-    return voc if set(classes) <= set(voc) else tuple(classes)
 
 
 class _Image(NamedTuple):
@@ -111,8 +109,8 @@ def _ids(root: Path, split: str, update: Callable[[bytes], object]) -> tuple[lis
     contents = [read_bytes(file) for file in (path, lists / "test.txt") if file.is_file()]
     for content in contents:
         update(hashlib.sha256(content).digest())
-    ids = dict.fromkeys(read_lines(contents[0], path))
-    test = set(read_lines(contents[1], lists / "test.txt")) if len(contents) > 1 else set()
+    ids = dict.fromkeys(split_lines(contents[0], path))
+    test = set(split_lines(contents[1], lists / "test.txt")) if len(contents) > 1 else set()
     if left_out := len(ids.keys() & test):
         warn(
             f"{path}: {left_out} of {len(ids)} images are also in {lists / 'test.txt'}; test "
@@ -140,7 +138,7 @@ def _parse(content: bytes, path: Path) -> _Image:
             raise ValueError(f"a size of {width} x {height}")
         objects = []
         for item in root.findall("object"):
-            name = item.findtext("name")
+            name = item.findtext("name", "").strip()
             if not name:
                 raise ValueError("an object without name")
             x1, y1, x2, y2 = (
@@ -148,7 +146,7 @@ def _parse(content: bytes, path: Path) -> _Image:
             )
             difficult = bool(int(item.findtext("difficult", "0")))
             objects.append((name, (x1 - 1, y1 - 1, x2 - x1, y2 - y1), difficult))
-    except (ElementTree.ParseError, ValueError, OverflowError) as error:
+    except (ElementTree.ParseError, ValueError, OverflowError, LookupError) as error:
         raise ValueError(
             f"{path} is no annotation in VOC layout: {error}. Expected a <size> with <width> and "
             "<height>, <object>s with <name>, <difficult> and a <bndbox> of four numbers. Repair "

@@ -7,16 +7,15 @@ import math
 import os
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 from xml.etree import ElementTree
 
 from tqdm import tqdm
 
-from dap.datasets.files import IMAGE_SUFFIXES, files_below, whole_file, write_items
+from dap.files import IMAGE_SUFFIXES, files_below, output_file, whole_file, write_items
 
 
 def convert_xml_tree(
@@ -58,10 +57,11 @@ def convert_xml_tree(
     Args:
         annotations: Folder of the XML files and of folders with them.
         images: Folder of the images, laid out alike. File names are relative to it.
-        out: COCO file to write.
+        out: COCO file to write. One that is there with the same content is kept.
         classes: Category names in the order of ids 1, 2, …; boxes of others are dropped and
             counted. Defaults to all that occur, sorted: of ILSVRC the WordNet ids.
-        stems: Which files: paths relative to ``annotations`` without ``.xml``. Defaults to all.
+        stems: Which files: paths relative to ``annotations`` without ``.xml``, each taken once.
+            Defaults to all.
         one_based: Whether corners are VOC's rather than ILSVRC's.
 
     Returns:
@@ -70,12 +70,15 @@ def convert_xml_tree(
         and ``reason`` of each XML file that is broken, states no size, or has no image.
 
     Raises:
-        OSError: If a folder is not there.
-        ValueError: If there is no XML file, none is usable, or no object in any of them.
+        OSError: If a folder is not there, ``out`` is a folder or a file with other content.
+        ValueError: If there is no XML file, none is usable, or none has an object of the classes
+            that has an area and is not to be ignored.
     """
-    root, counts = Path(annotations), Counter[str]()
+    out = output_file(out)
+    root, names_found, usable = Path(annotations), set[str](), set[str]()
     if stems is None:
         stems = [os.path.splitext(name)[0] for name in files_below(root, (".xml",))]
+    stems = list(dict.fromkeys(stems))
     find_image = _ImageFinder(Path(images))
     left_out: list[dict[str, str]] = []
     interval = 0.1 if sys.stderr.isatty() else 30
@@ -83,24 +86,28 @@ def convert_xml_tree(
         for stem in tqdm(stems, unit="xml", mininterval=interval):
             try:
                 record = {"file_name": find_image(stem), **_read(root / f"{stem}.xml", one_based)}
-            except (ElementTree.ParseError, ValueError, OSError) as error:
+            except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
                 left_out.append({"file": f"{stem}.xml", "reason": f"{error}"})
                 continue
             spool.write(json.dumps(record) + "\n")
-            counts.update(name for name, _, _ in record["objects"])
+            for name, bbox, ignore in record["objects"]:
+                names_found.add(name)
+                if min(bbox[2:]) > 0 and not ignore:
+                    usable.add(name)
         if len(left_out) == len(stems):
             first = f"; {left_out[0]['file']}: {left_out[0]['reason']}" if left_out else ""
             raise ValueError(
                 f"{root}: expected XML files that have an image in {images}, found {len(stems)} "
                 f"XML files and none that is usable{first}"
             )
-        names = list(sorted(counts) if classes is None else classes)
-        if not counts.keys() & set(names):
+        names = list(sorted(names_found) if classes is None else classes)
+        if not usable & set(names):
             raise ValueError(
-                f"{root}: none of {len(stems)} XML files has an object"
-                + (f" of the {len(names)} classes, such as {names[0]}" if names else "")
+                f"{root}: none of {len(stems)} XML files has an object to train on, with an area "
+                "and not difficult or ignore"
+                + (f", of the {len(names)} classes, such as {names[0]}" if names else "")
             )
-        return _write(Path(out), spool, names, left_out, one_based)
+        return _write(out, spool, names, left_out, one_based)
 
 
 class _ImageFinder:
@@ -117,7 +124,7 @@ class _ImageFinder:
         if not root.is_dir():
             raise NotADirectoryError(f"{root} is no folder; expected that of the images")
         self.root = root
-        self.listing = lru_cache(maxsize=32)(self._list)  # files come folder by folder
+        self.listing = cache(self._list)
 
     def __call__(self, stem: str) -> str:
         folder, name = os.path.split(stem)
@@ -187,7 +194,7 @@ def _write(
     counts = dict.fromkeys(
         ("images", "annotations", "ignored", "dropped_without_area", "dropped_of_other_classes"), 0
     )
-    with whole_file(out) as file:
+    with whole_file(out, once=True) as file:
         file.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories)},\n')
         file.write('"images": [\n')
         write_items(file, _images(spool))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
+from pathlib import Path
 
 from mmdet.datasets.api_wrappers import COCO, COCOeval
 
@@ -22,7 +24,8 @@ def coco_figures(
 
     Args:
         annotations: COCO file with the ground truth.
-        predictions: What ``CocoMetric(outfile_prefix=…)`` writes: ``….bbox.json``.
+        predictions: What ``CocoMetric(outfile_prefix=…)`` writes: ``….bbox.json``. It may be an
+            empty list.
 
     Returns:
         ``coco/bbox_mAP``, ``…_50``, ``…_75``, ``…_s``, ``…_m``, ``…_l`` in [0, 1]; -1 for a size
@@ -30,7 +33,7 @@ def coco_figures(
     """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(os.fspath(annotations))
-        evaluation = COCOeval(truth, truth.loadRes(os.fspath(predictions)), "bbox")
+        evaluation = COCOeval(truth, _load_predictions(truth, Path(predictions)), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -38,3 +41,14 @@ def coco_figures(
         f"coco/bbox_{name}": float(value)
         for name, value in zip(NAMES, evaluation.stats[:6], strict=True)
     }
+
+
+def _load_predictions(truth: COCO, path: Path) -> COCO:
+    """Load predictions, also none, which pycocotools does not."""
+    predictions = json.loads(path.read_text())
+    if predictions:
+        return truth.loadRes(predictions)
+    nothing = COCO()
+    nothing.dataset = {**truth.dataset, "annotations": []}
+    nothing.createIndex()
+    return nothing

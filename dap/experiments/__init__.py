@@ -5,7 +5,7 @@ from .config_tree import ConfigTree
 from .launcher import Launcher
 from .paper import EXPERIMENTS
 from .plan import Job, Plan
-from .reproduce import find_experiment, list_experiments, reproduce
+from .reproduce import find_experiment, list_experiments, report, reproduce
 
 __all__ = [
     "EXPERIMENTS",
@@ -19,5 +19,6 @@ __all__ = [
     "Run",
     "find_experiment",
     "list_experiments",
+    "report",
     "reproduce",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -36,12 +36,14 @@ class Cell:
         metric: Its name there, ``'voc_area/mAP'`` (shown in percent) or ``'merged.mean_width'``;
             None for a run that makes something and measures nothing.
         paper: The paper's figure; None where the paper only draws it, or has none.
+        decimals: Those that the paper prints.
     """
 
     column: str
     run: Run
     metric: str | None = None
     paper: float | None = None
+    decimals: int = 2
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Row:
     cells: tuple[Cell, ...]
     against: str | None = None
 
-    def matches(self, words: tuple[str, ...]) -> bool:
+    def matches(self, words: Sequence[str]) -> bool:
         """Whether all words are in the name; a word is a whole part of it."""
         return all(word in self.name.split() for word in words)
 
@@ -77,7 +79,7 @@ class Experiment:
     title: str
     rows: tuple[Row, ...]
 
-    def select(self, only: tuple[str, ...]) -> tuple[Row, ...]:
+    def select(self, only: Sequence[str] = ()) -> tuple[Row, ...]:
         """Rows whose names have all the words of ``only``; all rows for none.
 
         Raises:

@@ -65,16 +65,23 @@ class Launcher:
         self, config: Path, checkpoint: str, out: str, options: Mapping[str, object]
     ) -> list[str]:
         """Generate pseudo boxes."""
-        tool = str(tools_folder() / "generate_pseudo_boxes.py")
-        start: list[str] = ["python"]
-        arguments = [tool, str(config), checkpoint, "--out", out]
+        arguments = [str(config), checkpoint, "--out", out, *_options(options)]
+        tools = tools_folder()
         if self.kind == "slurm":
-            start = [*self._srun("boxes"), "python", "-u"]
-            arguments += ["--launcher", "slurm"]
-        elif self.gpus > 1:
-            start += ["-m", "torch.distributed.run", "--nproc-per-node", str(self.gpus)]
-            arguments += ["--launcher", "pytorch"]
-        return [*start, *arguments, *_options(options)]
+            script = str(tools / "slurm.sh")
+            return [
+                "env",
+                *self._shares,
+                "bash",
+                script,
+                "boxes",
+                self.partition,
+                "boxes",
+                *arguments,
+            ]
+        if self.gpus > 1:
+            return ["bash", str(tools / "dist.sh"), "boxes", str(self.gpus), *arguments]
+        return ["python", str(tools / "generate_pseudo_boxes.py"), *arguments]
 
     def _start(
         self, tool: str, package: str, config: Path, name: str, checkpoint: str = ""
@@ -84,8 +91,7 @@ class Launcher:
         environment = ["env", f"PACKAGE={package}"] if package != "mmdet" else []
         script = tools_folder() / f"{'slurm' if self.kind == 'slurm' else 'dist'}_{tool}.sh"
         if self.kind == "slurm":
-            shares = [f"GPUS={self.gpus}", f"GPUS_PER_NODE={self._per_node}"]
-            env = ["env", *environment[1:], *shares]
+            env = ["env", *environment[1:], *self._shares]
             return [*env, "bash", str(script), self.partition, name, *given]
         if self.gpus > 1:
             return [*environment, "bash", str(script), *given, str(self.gpus)]
@@ -93,15 +99,8 @@ class Launcher:
         return ["python", "-m", "mim", tool, package, str(config), *flag]
 
     @property
-    def _per_node(self) -> int:
-        return min(self.gpus, self.gpus_per_node)
-
-    def _srun(self, name: str) -> list[str]:
-        per_node = self._per_node
-        return [
-            *("srun", "-p", self.partition, f"--job-name={name}", f"--gres=gpu:{per_node}"),
-            *(f"--ntasks={self.gpus}", f"--ntasks-per-node={per_node}", "--kill-on-bad-exit=1"),
-        ]
+    def _shares(self) -> list[str]:
+        return [f"GPUS={self.gpus}", f"GPUS_PER_NODE={min(self.gpus, self.gpus_per_node)}"]
 
 
 def _options(options: Mapping[str, object]) -> list[str]:

@@ -22,7 +22,9 @@ BOXES = {
 }
 VOC_SCHEDULES = {"07": "14e_voc07", "0712": "14e_voc0712"}
 SHOTS = (5, 10, 20, 50, 100)
+DECIMALS = {"boxes/image": 3, "mean width": 1, "mean height": 1}
 CANDIDATES = "boxes_resnet50_in1k_candidates"
+RELEASE = {"pseudo_boxes.rule": "release"}
 PRETRAIN = "faster-rcnn_r50_fpn_40k_in1k-boxes"
 Figures = Iterable[float | None]
 
@@ -40,20 +42,29 @@ FEW_SHOT = {
     "coco": ("--coco", "data/coco/annotations/instances_train2017.json"),
 }
 
-# Boxes made from the candidates of one run of maps: folder → thresholds and NMS (Tables A1, A2).
-SELECTIONS: dict[str, dict[str, object]] = {
-    **{f"boxes_resnet50_in1k_tau{tau}": {"thresholds": (tau,)} for tau in (0.2, 0.3, 0.4, 0.5)},
-    "boxes_resnet50_in1k": {},
-    **{f"boxes_resnet50_in1k_nms{iou}": {"nms_iou": iou} for iou in (0.5, 0.6, 0.7, 0.9)},
-    "boxes_resnet50_in1k_nms1.0": {"nms_iou": None},
+# What is selected from all boxes of one run of maps: variant → thresholds and NMS (Tables A1, A2).
+VARIANTS: dict[str, dict[str, object]] = {
+    **{f"_tau{tau}": {"thresholds": (tau,)} for tau in (0.2, 0.3, 0.4, 0.5)},
+    "": {},
+    **{f"_nms{iou}": {"nms_iou": iou} for iou in (0.5, 0.6, 0.7, 0.9)},
+    "_nms1.0": {"nms_iou": None},
+}
+# The same by both rules: folder → the run it is selected from, thresholds and NMS.
+SELECTIONS: dict[str, tuple[Run, dict[str, object]]] = {
+    f"boxes_resnet50_in1k{rule}{variant}": (
+        Run(CANDIDATES, RELEASE if rule else {}, CANDIDATES + rule),
+        {**fields, **({"rule": "release"} if rule else {})},
+    )
+    for rule in ("", "_release")
+    for variant, fields in VARIANTS.items()
 }
 # Step 3 on each of them: folder → run. The configs know of the paper's main setting alone.
-VARIANTS: dict[str, Run] = {
-    name: Run(
-        PRETRAIN, {"train_dataloader.dataset.ann_file": f"work_dirs/{boxes}/annotations.json"}, name
+PRETRAININGS: dict[str, Run] = {
+    PRETRAIN + variant: Run(
+        PRETRAIN, {"train_dataloader.dataset.ann_file": boxes}, PRETRAIN + variant
     )
-    for boxes in SELECTIONS
-    if (name := PRETRAIN + boxes.removeprefix("boxes_resnet50_in1k")) != PRETRAIN
+    for variant in VARIANTS
+    if variant and (boxes := f"work_dirs/boxes_resnet50_in1k{variant}/annotations.json")
 }
 # The labels of Table 9: folder → run that predicts, with the detector that was trained on VOC 07.
 PREDICTIONS: dict[str, Run] = {
@@ -68,7 +79,7 @@ PREDICTIONS: dict[str, Run] = {
 
 def _cells(run: Run, metrics: Mapping[str, str], paper: Figures) -> tuple[Cell, ...]:
     return tuple(
-        Cell(column, run, metric, figure)
+        Cell(column, run, metric, figure, DECIMALS.get(column, 2))
         for (column, metric), figure in zip(metrics.items(), paper, strict=True)
     )
 
@@ -142,30 +153,40 @@ def _k_shot(name: str, title: str, data: str, column: str, metric: str) -> Exper
     return Experiment(name, title, tuple(rows))
 
 
-def _boxes_table(name: str, title: str, rows: Mapping[str, tuple[str, Figures]]) -> Experiment:
+def _boxes_table(name: str, title: str, paper: Mapping[str, tuple[str, Figures]]) -> Experiment:
     """Tables A1 and A2: statistics of the boxes, then the detectors that they lead to."""
-    return Experiment(name, title, tuple(_boxes_row(r, *made) for r, made in rows.items()))
+    rows = (_boxes_row(row, variant, list(figures)) for row, (variant, figures) in paper.items())
+    return Experiment(name, title, tuple(rows))
 
 
-def _boxes_row(name: str, boxes: str, paper: Figures) -> Row:
+def _release_table(table: Experiment) -> Experiment:
+    """The statistics of Tables A1 and A2 by the rule that made the printed ones."""
+    rows = []
+    for row in table.rows:
+        folder = row.cells[0].run.name.replace("in1k", "in1k_release")
+        own = (Cell(c.column, Run(folder), c.metric, c.paper, c.decimals) for c in row.cells[:3])
+        rows.append(Row(row.name, tuple(own)))
+    title = f"{table.title}: boxes by the rule of the official release"
+    return Experiment(f"{table.name}-release", title, tuple(rows))
+
+
+def _boxes_row(name: str, variant: str, paper: list[float | None]) -> Row:
     """One set of boxes; that of the paper's main setting leads to the runs of Tables 1 and 2."""
-    figures = list(paper)
-    cells = [*_cells(Run(boxes), BOXES, figures[:3])]
+    cells = [*_cells(Run(f"boxes_resnet50_in1k{variant}"), BOXES, paper[:3])]
     for schedule, column, metric, figure in zip(
         ("90k_coco", *VOC_SCHEDULES.values()),
         ("COCO AP", "VOC07 AP50", "VOC0712 AP50"),
         (COCO["AP"], VOC["AP50"], VOC["AP50"]),
-        figures[3:],
+        paper[3:],
         strict=True,
     ):
         run = _detector("faster-rcnn_r50", "dap-in1k", schedule)
-        cells.append(Cell(column, _on_boxes(run, boxes), metric, figure))
+        cells.append(Cell(column, _on_boxes(run, variant), metric, figure))
     return Row(name, tuple(cells))
 
 
-def _on_boxes(run: Run, boxes: str) -> Run:
+def _on_boxes(run: Run, variant: str) -> Run:
     """The same fine-tuning from a detector that was pre-trained on other boxes."""
-    variant = boxes.removeprefix("boxes_resnet50_in1k")
     if not variant:
         return run
     checkpoint = f"work_dirs/{PRETRAIN}{variant}/iter_40038.pth"
@@ -242,12 +263,34 @@ def _step2() -> Experiment:
     for name in names:
         run = Run("boxes_resnet" + name.removeprefix("r").replace(" ", "_"))
         rows.append(Row(name, _cells(run, BOXES, paper.get(name, (None, None, None)))))
-    release = Run("boxes_resnet50_in1k", {"pseudo_boxes.rule": "release"})
-    release = Run(release.config, release.options, "boxes_resnet50_in1k_release")
-    rows.append(Row("r50 in1k release", _cells(release, BOXES, paper["r50 in1k"])))
+    release = Run("boxes_resnet50_in1k_release")
+    rows.append(Row("release r50 in1k", _cells(release, BOXES, paper["r50 in1k"])))
     return Experiment("step2", "pseudo boxes", tuple(rows))
 
 
+TABLE_A1 = _boxes_table(
+    "tableA1",
+    "CAM thresholds",
+    {
+        "tau0.2": ("_tau0.2", (1.019, 339.9, 280.3, 36.89, 79.47, 84.35)),
+        "tau0.3": ("_tau0.3", (1.046, 296.5, 242.1, 36.82, 79.57, 84.41)),
+        "tau0.4": ("_tau0.4", (1.096, 250.4, 202.0, 36.90, 79.13, 84.76)),
+        "tau0.5": ("_tau0.5", (1.161, 199.6, 160.7, 36.97, 79.06, 84.61)),
+        "multi": ("", (3.211, 253.4, 208.0, 37.25, 79.93, 84.49)),
+    },
+)
+TABLE_A2 = _boxes_table(
+    "tableA2",
+    "NMS IoU of the pseudo boxes",
+    {
+        "nms0.5": ("_nms0.5", (2.047, 258.9, 215.6, 37.12, 79.50, 84.09)),
+        "nms0.6": ("_nms0.6", (2.308, 256.2, 212.3, 36.98, 79.41, 84.54)),
+        "nms0.7": ("_nms0.7", (2.661, 254.2, 209.7, 37.13, 79.49, 84.30)),
+        "nms0.8": ("", (3.211, 253.4, 208.0, 37.25, 79.93, 84.49)),
+        "nms0.9": ("_nms0.9", (3.966, 260.9, 212.3, 37.26, 79.39, 84.32)),
+        "nms1.0": ("_nms1.0", (4.321, 269.6, 219.3, 37.02, 79.51, 84.36)),
+    },
+)
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
@@ -390,55 +433,9 @@ EXPERIMENTS: dict[str, Experiment] = {
                 ),
             ),
         ),
-        _boxes_table(
-            "tableA1",
-            "CAM thresholds",
-            {
-                "tau0.2": (
-                    "boxes_resnet50_in1k_tau0.2",
-                    (1.019, 339.9, 280.3, 36.89, 79.47, 84.35),
-                ),
-                "tau0.3": (
-                    "boxes_resnet50_in1k_tau0.3",
-                    (1.046, 296.5, 242.1, 36.82, 79.57, 84.41),
-                ),
-                "tau0.4": (
-                    "boxes_resnet50_in1k_tau0.4",
-                    (1.096, 250.4, 202.0, 36.90, 79.13, 84.76),
-                ),
-                "tau0.5": (
-                    "boxes_resnet50_in1k_tau0.5",
-                    (1.161, 199.6, 160.7, 36.97, 79.06, 84.61),
-                ),
-                "multi": ("boxes_resnet50_in1k", (3.211, 253.4, 208.0, 37.25, 79.93, 84.49)),
-            },
-        ),
-        _boxes_table(
-            "tableA2",
-            "NMS IoU of the pseudo boxes",
-            {
-                "nms0.5": (
-                    "boxes_resnet50_in1k_nms0.5",
-                    (2.047, 258.9, 215.6, 37.12, 79.50, 84.09),
-                ),
-                "nms0.6": (
-                    "boxes_resnet50_in1k_nms0.6",
-                    (2.308, 256.2, 212.3, 36.98, 79.41, 84.54),
-                ),
-                "nms0.7": (
-                    "boxes_resnet50_in1k_nms0.7",
-                    (2.661, 254.2, 209.7, 37.13, 79.49, 84.30),
-                ),
-                "nms0.8": ("boxes_resnet50_in1k", (3.211, 253.4, 208.0, 37.25, 79.93, 84.49)),
-                "nms0.9": (
-                    "boxes_resnet50_in1k_nms0.9",
-                    (3.966, 260.9, 212.3, 37.26, 79.39, 84.32),
-                ),
-                "nms1.0": (
-                    "boxes_resnet50_in1k_nms1.0",
-                    (4.321, 269.6, 219.3, 37.02, 79.51, 84.36),
-                ),
-            },
-        ),
+        TABLE_A1,
+        TABLE_A2,
+        _release_table(TABLE_A1),
+        _release_table(TABLE_A2),
     )
 }

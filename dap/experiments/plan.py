@@ -15,7 +15,7 @@ from dap.pseudo_boxes import PseudoBoxSettings, settings_from_config
 from .catalogue import Row, Run
 from .config_tree import ConfigTree, tools_folder, work_dir_paths
 from .launcher import Launcher
-from .paper import CANDIDATES, CLASSIFIERS, FEW_SHOT, PREDICTIONS, SELECTIONS, VARIANTS
+from .paper import CLASSIFIERS, FEW_SHOT, PREDICTIONS, PRETRAININGS, SELECTIONS
 from .schedule import batch_options, iteration_options, last_checkpoint
 
 UNLABELLED = "work_dirs/unlabelled_voc12/images.json"
@@ -35,7 +35,6 @@ class Job:
         config: What it runs, its options included; None where there is no config.
         settings: Of pseudo boxes.
         inputs: Files and folders that it reads, the user's and those that other jobs make.
-        checkpoint: What a test tests.
         batch: Images of a training iteration, all processes together.
     """
 
@@ -47,7 +46,6 @@ class Job:
     config: Config | None = None
     settings: PseudoBoxSettings | None = None
     inputs: tuple[str, ...] = ()
-    checkpoint: str = ""
     batch: int = 0
 
 
@@ -58,10 +56,14 @@ class Plan:
     Attributes:
         configs: Where configs are found.
         launcher: How commands are started.
-        root: The work directory; ``work_dirs/`` in the configs stands for it.
+        root: The work directory; ``work_dirs/`` in the configs stands for it. No blanks and commas
+            in it: MMEngine's options cannot have them.
         batch_per_gpu: See :func:`batch_options`.
         iterations: Of k-shot fine-tunings; None for the configs' own.
         jobs: Name → job; filled by :meth:`add`.
+
+    Raises:
+        ValueError: If a value is out of range.
     """
 
     configs: ConfigTree
@@ -70,6 +72,15 @@ class Plan:
     batch_per_gpu: int | None = None
     iterations: int | None = None
     jobs: dict[str, Job] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.root = str(Path(self.root))
+        if re.search(r"[\s,]", self.root):
+            raise ValueError(f"work directory: expected no blanks and commas, found {self.root!r}")
+        for name in ("batch_per_gpu", "iterations"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected 1 or more, found {value}")
 
     def add(self, rows: Iterable[Row], seeds: Iterable[int | None] = (None,)) -> None:
         """Plan what fills the cells of the rows, once per seed where seeds matter.
@@ -87,6 +98,7 @@ class Plan:
         """Plan a run and its test; say where its figures will be: folder or file."""
         if run.config.startswith("boxes_"):
             return str(Path(self._boxes(run)).parent)
+        seed = seed if self._is_finetuning(run.config) else None
         if run.checkpoint:
             return self._tested(run, self._path(run.checkpoint, seed), seed)
         checkpoint = self._trained(run, seed)
@@ -111,61 +123,74 @@ class Plan:
             return self._pseudo_labels(name, seed)
         if name.startswith("boxes_"):
             return self._boxes(Run(name))
-        return self._trained(VARIANTS.get(name) or Run(name), seed)
+        run = PRETRAININGS.get(name) or Run(name)
+        return self._trained(run, seed) if run.config in self.configs else path
 
     def _boxes(self, run: Run) -> str:
-        """Step 2; from the candidates where these are made anyway, or there is no config."""
+        """Step 2; selected where all boxes are made anyway, or where there is no config."""
         out = f"{self.root}/{run.name}"
-        made = f"{out}/annotations.json"
-        derived = run.name in SELECTIONS and not run.options
-        if derived and (run.config not in self.configs or CANDIDATES in self.jobs):
-            return self._selected(run.name, out)
+        if run.name in SELECTIONS:
+            source, fields = SELECTIONS[run.name]
+            if run.name not in self.configs or source.name in self.jobs:
+                return self._selected(run.name, out, source, fields)
         config = self.configs.load(run.config, run.options)
         classifier = self._path(CLASSIFIERS[run.config], None)
         command = self.launcher.boxes(self.configs.path(run.config), classifier, out, run.options)
-        settings = settings_from_config(config)
-        return self._add(run.name, "boxes", command, made, settings=settings, config=config)
+        made, settings = f"{out}/annotations.json", settings_from_config(config)
+        inputs = data_files(config, ("train_dataloader",))
+        if classifier.startswith(f"{self.root}/"):
+            inputs = (classifier, *inputs)
+        given = {"settings": settings, "config": config, "inputs": inputs}
+        return self._add(run.name, "boxes", command, made, **given)
 
-    def _selected(self, name: str, out: str) -> str:
-        source = Path(self._boxes(Run(CANDIDATES))).parent
-        fields: dict[str, Any] = {"nms_iou": PseudoBoxSettings.nms_iou, **SELECTIONS[name]}
-        arguments = ["--no-nms"] if fields["nms_iou"] is None else ["--nms-iou", fields["nms_iou"]]
-        if "thresholds" in fields:
-            arguments = ["--thresholds", *fields["thresholds"], *arguments]
-        command = self._tool("select_boxes", str(source), "--out", out, *arguments)
+    def _selected(self, name: str, out: str, source: Run, fields: Mapping[str, Any]) -> str:
+        candidates = self._boxes(source)
         settings = PseudoBoxSettings(**fields)
-        return self._add(name, "boxes", command, f"{out}/annotations.json", settings=settings)
+        nms = settings.nms_iou
+        arguments = ["--no-nms"] if nms is None else ["--nms-iou", nms]
+        if "thresholds" in fields:
+            arguments = ["--thresholds", *settings.thresholds, *arguments]
+        command = self._tool("select_boxes", Path(candidates).parent, "--out", out, *arguments)
+        made = f"{out}/annotations.json"
+        return self._add(name, "boxes", command, made, settings=settings, inputs=(candidates,))
 
     def _trained(self, run: Run, seed: int | None) -> str:
         """A training after what it reads; returns its last checkpoint."""
-        seeded = seed is not None and self._is_finetuning(run.config)
+        seed = seed if self._is_finetuning(run.config) else None
         plain = self.configs.load(run.config, run.options)
-        options = dict(run.options)
+        options, read = dict(run.options), []
         for key, path in work_dir_paths(plain).items():
-            actual = self._path(path, seed if seeded else None)
-            if actual != path or key in options:
+            actual = self._path(path, seed)
+            if actual != path:
                 options[key] = actual
+            if actual.startswith((f"{self.root}/", "work_dirs/")):
+                read.append(actual)
         # More GPUs than the paper's batch has images would only change the batch.
         launcher = self.launcher.at_most(plain.auto_scale_lr.base_batch_size)
         options |= batch_options(plain, launcher.gpus, self.batch_per_gpu)
         name = run.name
-        if self.iterations and "kshot" in self.configs.path(run.config).parent.name:
+        if self.iterations and self.configs.path(run.config).parent.name.endswith("_kshot"):
             options |= iteration_options(plain, self.iterations)
             name += f"_{self.iterations}it"
-        if seeded:
+        if seed is not None:
             options["randomness.seed"] = seed
             name += f"_seed{seed}"
-        config = self.configs.load(run.config, options)
-        out = f"{self.root}/{name}"
-        made = f"{out}/{last_checkpoint(config)}"
-        command, resumed = (
-            launcher.train(_package(config), self.configs.path(run.config), out, options, resume)
-            for resume in (False, True)
+        config, file = self.configs.load(run.config, options), self.configs.path(run.config)
+        package, out = _package(config), f"{self.root}/{name}"
+        command, again = (
+            launcher.train(package, file, out, options, resume) for resume in (False, True)
         )
-        batch = launcher.gpus * config.train_dataloader.batch_size
-        again = tuple(resumed)
-        self._add(name, "train", command, made, resumed=again, config=config, batch=batch)
-        if config.get("val_cfg") is None and _package(config) == "mmdet":
+        made = self._add(
+            name,
+            "train",
+            command,
+            f"{out}/{last_checkpoint(config)}",
+            resumed=tuple(again),
+            config=config,
+            batch=launcher.gpus * config.train_dataloader.batch_size,
+            inputs=(*data_files(config, ("train_dataloader", "val_dataloader")), *read),
+        )
+        if config.get("val_cfg") is None and package == "mmdet":
             self._extracted(name, made)
         return made
 
@@ -173,7 +198,7 @@ class Plan:
         """The weights of a pre-trained detector to keep and to pass on."""
         out = f"{self.root}/{name}/extracted"
         command = self._tool("extract_detector", checkpoint, f"{out}/")
-        self._add(f"{name}/extracted", "extract", command, f"{out}/*.pth")
+        self._add(f"{name}/extracted", "extract", command, f"{out}/*.pth", inputs=(checkpoint,))
 
     def _tested(self, run: Run, checkpoint: str, seed: int | None) -> str:
         """A test of a checkpoint; returns the folder with its figures."""
@@ -187,8 +212,8 @@ class Plan:
             config = self.configs.load(run.config, options)
         path = self.configs.path(run.config)
         command = self.launcher.test(_package(config), path, checkpoint, out, options)
-        made = f"{out}/*/*.json"
-        self._add(name, "test", command, made, config=config, checkpoint=checkpoint)
+        inputs = (checkpoint, *data_files(config, ("test_dataloader",)))
+        self._add(name, "test", command, f"{out}/*/*.json", config=config, inputs=inputs)
         return out
 
     def _pseudo_labels(self, name: str, seed: int | None) -> str:
@@ -206,10 +231,12 @@ class Plan:
         path = self.configs.path(run.config)
         command = self.launcher.test(_package(config), path, checkpoint, out, options, tta=True)
         predictions = f"{out}/predictions.bbox.json"
-        self._add(Path(out).name, "predict", command, predictions, config=config)
+        inputs = (images, checkpoint)
+        self._add(Path(out).name, "predict", command, predictions, config=config, inputs=inputs)
         labels = f"{self.root}/{self._seeded(name, seed)}/annotations.json"
         command = self._tool("pseudo_labels", images, predictions, "--out", labels)
-        return self._add(Path(labels).parent.name, "files", command, labels)
+        inputs = (images, predictions)
+        return self._add(Path(labels).parent.name, "files", command, labels, inputs=inputs)
 
     def _unlabelled(self) -> str:
         made = UNLABELLED.replace("work_dirs", self.root, 1)
@@ -234,8 +261,6 @@ class Plan:
     def _add(self, name: str, kind: str, command: Iterable[str], makes: str, **more: Any) -> str:
         """Put a job behind those it needs, once; return what it makes."""
         if name not in self.jobs:
-            if "config" in more:
-                more["inputs"] = data_files(more["config"], kind)
             self.jobs[name] = Job(name, kind, tuple(command), makes, **more)
         return makes
 
@@ -249,28 +274,26 @@ class Plan:
         return "finetune" in self.configs.path(config).relative_to(self.configs.root).parts
 
 
-def data_files(config: Config, kind: str) -> tuple[str, ...]:
-    """Annotation files, or roots of data sets without one, that a job of a config reads."""
-    loaders = {
-        "boxes": ("train_dataloader",),
-        "train": ("train_dataloader", "val_dataloader"),
-        "test": ("test_dataloader",),
-        "predict": ("test_dataloader",),
-    }[kind]
-    found = [path for loader in loaders for path in _annotations(config.get(loader) or {})]
+def data_files(config: Config, loaders: Iterable[str]) -> tuple[str, ...]:
+    """Annotation files and folders of images that the data sets of some loaders read."""
+    found = [path for loader in loaders for path in _data_files(config.get(loader) or {})]
     return tuple(dict.fromkeys(found))
 
 
-def _annotations(value: Any) -> Iterable[str]:
+def _data_files(value: Any) -> Iterable[str]:
+    """Walk through nested data sets."""
     if isinstance(value, Mapping):
         if "type" in value and ("ann_file" in value or "data_root" in value):
-            root, file = value.get("data_root") or "", value.get("ann_file") or ""
-            yield str(Path(root) / file)
+            root = Path(value.get("data_root") or "")
+            prefix = value.get("data_prefix") or value.get("split") or ""
+            prefixes = prefix.values() if isinstance(prefix, Mapping) else [prefix]
+            names = [value.get("ann_file"), *prefixes]
+            yield from (str(root / name) for name in names if name)
         for child in value.values():
-            yield from _annotations(child)
+            yield from _data_files(child)
     elif isinstance(value, list | tuple):
         for child in value:
-            yield from _annotations(child)
+            yield from _data_files(child)
 
 
 def _is_coco(config: Config) -> bool:

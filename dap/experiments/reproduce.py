@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.logging import print_log
-
+from dap.files import whole_file
 from dap.visualization import read_curve
 
 from .catalogue import Experiment, Row
@@ -63,6 +64,7 @@ def reproduce(
     """Run the chain of a table: boxes → pre-train → extract → fine-tune → test.
 
     A finished job is left out, an unfinished training resumed. Both must be of the same settings.
+    Two calls at once wait for each other where they need the same job.
 
     Args:
         experiment: The table.
@@ -72,13 +74,22 @@ def reproduce(
         dry_run: Print the commands and run nothing.
 
     Returns:
-        The table as Markdown, also written to ``<work directory>/<name>.md``; empty if dry.
+        The rows as Markdown; those of the whole table are in ``<work directory>/<name>.md``. Empty
+        if dry.
 
     Raises:
-        ValueError: If a folder holds a result of other settings.
+        ValueError: If an argument does not fit, or a folder holds a result of other settings;
+            nothing was run then.
         FileNotFoundError: If data is missing; nothing was run then.
         RuntimeError: If a command fails.
     """
+    if plan.iterations and experiment.name not in ("figure3", "figure4"):
+        raise ValueError(
+            f"iterations: {experiment.name} has its lengths from the paper; expected with figure3 "
+            "and figure4 alone"
+        )
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds: expected each once, found {list(seeds)}")
     rows = experiment.select(tuple(only))
     chosen = tuple(seeds) or (None,)
     plan.add(rows, chosen)
@@ -90,20 +101,55 @@ def reproduce(
             print(_described(job))
         print("".join(f"# missing: {path}\n" for path in missing), end="")
         return ""
+    for job in jobs:
+        is_finished(job)  # refuses what is of other settings
     if missing:
         raise FileNotFoundError(
             f"{experiment.name} reads files that are not there: {', '.join(missing)}. Put or link "
             "the data there (paths are relative to the current folder); --dry-run shows all steps"
         )
     for job in jobs:
-        _run(job)
-    return _report(experiment, rows, plan, chosen)
+        with _alone(Path(plan.root) / ".locks" / job.name.replace("/", "_")):
+            _run(job)
+    return report(experiment, rows, plan, chosen)
+
+
+def report(
+    experiment: Experiment, rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]
+) -> str:
+    """Write the whole table, as far as there are figures, and return some of its rows."""
+    root = Path(plan.root)
+    root.mkdir(parents=True, exist_ok=True)
+    text = table(experiment.rows, plan, seeds)
+    if text:
+        with whole_file(root / f"{experiment.name}.md") as file:
+            file.write(text + "\n")
+        print(f"# all rows of {experiment.name} so far: {root / experiment.name}.md")
+    if experiment.name == "figure5":
+        _write_curves(root / "figure5.csv", experiment.rows, plan, seeds)
+    return table(rows, plan, seeds)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process has this file locked; the lock ends with the process."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"# {lock.name}: waiting for another process that runs it", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _described(job: Job) -> str:
     """What a dry run prints of a job: a line that a shell runs, or a remark."""
-    if is_finished(job):
-        return f"# {job.name} is finished: {job.makes}"
+    try:
+        if is_finished(job):
+            return f"# {job.name} is finished: {job.makes}"
+    except ValueError as error:
+        return f"# refused: {error}"
     return shlex.join(job.resumed if is_begun(job) else job.command)
 
 
@@ -124,28 +170,17 @@ def _run(job: Job) -> None:
         raise RuntimeError(f"{job.name}: its command ended without {job.makes}")
 
 
-def _report(
-    experiment: Experiment, rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]
-) -> str:
-    text = table(rows, plan, seeds)
-    if text:
-        path = Path(plan.root) / f"{experiment.name}.md"
-        path.write_text(text + "\n")
-        print_log(f"written to {path}", logger=None)
-    if experiment.name == "figure5":
-        _write_curves(Path(plan.root) / "figure5.csv", rows, plan, seeds)
-    return text
-
-
 def _write_curves(path: Path, rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]) -> None:
-    """Write learning curves as data: row, seed, iteration, figure in percent."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    """Write the learning curves that are there: row, seed, iteration, figure in percent."""
+    with whole_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(["row", "seed", "iteration", "metric", "percent"])
         for row in rows:
             for cell in row.cells:
                 for seed in seeds:
                     folder = Path(plan.result(cell.run, seed)).parent
+                    if not any(folder.glob("*/vis_data/scalars.json")):
+                        continue
                     for point in read_curve(folder, {"figure": str(cell.metric)}):
                         seen = (row.name, seed, int(point["iteration"]))
                         writer.writerow([*seen, cell.column, f"{point['figure']:.4f}"])

@@ -12,8 +12,6 @@ from dap.evaluation.coco_figures import coco_figures
 from .catalogue import Cell, Row
 from .plan import Plan
 
-DECIMALS = {"voc": 2, "coc": 2, "cla": 2, "mer": 3}  # by the first letters of a metric
-
 
 def table(rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]) -> str:
     """Write rows as Markdown, the paper's figure and one's own in neighbouring columns.
@@ -46,17 +44,32 @@ def figures(cell: Cell, plan: Plan, seeds: Iterable[int | None]) -> list[float]:
     """Read one's own figures of a cell, one a seed; those that are not there are left out.
 
     Returns:
-        AP and accuracy in percent; sizes of boxes in pixels.
+        AP and accuracy in percent; sizes of boxes in pixels. One alone where seeds change nothing.
     """
-    found = []
-    for seed in seeds:
-        folder = Path(plan.result(cell.run, seed))
-        if str(cell.metric).startswith("coco/"):
-            evaluator = plan.configs.load(cell.run.config).test_evaluator
-            found.append(_coco_figure(folder, evaluator.ann_file, str(cell.metric)))
-        else:
-            found.append(_figure(folder, str(cell.metric)))
+    folders = dict.fromkeys(plan.result(cell.run, seed) for seed in seeds)
+    found = (_figure(Path(folder), cell, plan) for folder in folders)
     return [figure for figure in found if figure is not None]
+
+
+def _figure(folder: Path, cell: Cell, plan: Plan) -> float | None:
+    metric = str(cell.metric)
+    if metric.startswith("merged."):
+        return _box_figure(folder / "summary.json", metric.removeprefix("merged."))
+    if metric.startswith("coco/"):
+        evaluator = plan.configs.load(cell.run.config).test_evaluator
+        return _coco_figure(folder, evaluator.ann_file, metric)
+    for path in sorted(folder.glob("*/*.json"), reverse=True):
+        content = json.loads(path.read_text())
+        if metric in content:
+            return float(content[metric]) * (100 if metric.startswith("voc_") else 1)
+    return None
+
+
+def _box_figure(summary: Path, name: str) -> float | None:
+    if not summary.exists():
+        return None
+    figure: float | None = json.loads(summary.read_text())["merged"][name]
+    return figure
 
 
 def _coco_figure(folder: Path, annotations: str, metric: str) -> float | None:
@@ -65,32 +78,15 @@ def _coco_figure(folder: Path, annotations: str, metric: str) -> float | None:
     if not predictions.exists():
         return None
     if not computed.exists() or computed.stat().st_mtime < predictions.stat().st_mtime:
-        computed.write_text(json.dumps(coco_figures(annotations, predictions)))
+        partial = computed.with_suffix(".partial")
+        partial.write_text(json.dumps(coco_figures(annotations, predictions)))
+        partial.replace(computed)
     return 100 * float(json.loads(computed.read_text())[metric])
 
 
-def _figure(folder: Path, metric: str) -> float | None:
-    if metric.startswith("merged."):
-        summary = folder / "summary.json"
-        if not summary.exists():
-            return None
-        figure: float = json.loads(summary.read_text())["merged"][metric.removeprefix("merged.")]
-        return figure
-    for path in sorted(folder.glob("*/*.json"), reverse=True):
-        content = json.loads(path.read_text())
-        if metric in content:
-            return float(content[metric]) * (100 if metric.startswith("voc_") else 1)
-    return None
-
-
 def _written(cell: Cell, own: Sequence[float]) -> tuple[str, str]:
-    decimals = _decimals(cell)
-    paper = "" if cell.paper is None else f"{cell.paper:.{decimals}f}"
-    return paper, _mean(own, decimals)
-
-
-def _decimals(cell: Cell) -> int:
-    return DECIMALS[str(cell.metric)[:3]]
+    paper = "" if cell.paper is None else f"{cell.paper:.{cell.decimals}f}"
+    return paper, _mean(own, cell.decimals)
 
 
 def _mean(own: Sequence[float], decimals: int) -> str:

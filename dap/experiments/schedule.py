@@ -6,30 +6,30 @@ from typing import Any
 
 from mmengine.config import Config
 
-MAX_BATCH_PER_GPU = {"ImageClassifier": 256}  # of a GPU with 80 GB; 32 for detectors
+MAX_BATCH_PER_GPU = {"ImageClassifier": 256}  # 32 for detectors; both fit into 80 GB
 
 
 def batch_options(config: Config, gpus: int, batch_per_gpu: int | None) -> dict[str, Any]:
     """Options that train a config on a number of GPUs.
 
-    The paper's total batch is kept, divided by the GPUs, as long as no GPU gets more than 32 images
-    (a classifier's: 256). Where it cannot be kept, or ``batch_per_gpu`` says otherwise, the total
-    batch is another one: the learning rate is scaled
-    with it (MMEngine's ``auto_scale_lr``), and what counts iterations is stretched by the inverse,
-    so that as many images are seen.
+    The paper's total batch is kept, divided by the GPUs, as long as no GPU gets more than
+    ``batch_per_gpu`` images. Where it cannot be kept, the total batch is another one: the learning
+    rate is scaled with it (MMEngine's ``auto_scale_lr``), and what counts iterations is stretched
+    by the inverse, so that as many images are seen.
 
     Args:
         config: A config with ``auto_scale_lr.base_batch_size``, the total batch it is written for.
         gpus: Number of processes.
-        batch_per_gpu: Images per process; None for the total batch divided by the processes.
+        batch_per_gpu: Images per process at most; None for 32, of a classifier 256.
 
     Returns:
-        Options for ``--cfg-options``.
+        Options for ``--cfg-options``. ``total_batch`` is read by nobody: it stands in the config
+        that MMEngine keeps, where the number of processes does not.
     """
     base = config.auto_scale_lr.base_batch_size
-    most = MAX_BATCH_PER_GPU.get(config.model.type, 32)
-    own = batch_per_gpu or min(most, max(1, base // gpus))
-    options: dict[str, Any] = {}
+    most = batch_per_gpu or MAX_BATCH_PER_GPU.get(config.model.type, 32)
+    own = min(most, max(1, base // gpus))
+    options: dict[str, Any] = {"total_batch": own * gpus}
     if own != config.train_dataloader.batch_size:
         options["train_dataloader.batch_size"] = own
     if own * gpus != base:
@@ -45,10 +45,14 @@ def iteration_options(config: Config, iterations: int) -> dict[str, Any]:
 
 
 def length_options(config: Config, factor: float, warm_up: bool) -> dict[str, Any]:
-    """Options that stretch what counts iterations: length, steps of the LR, warm-up if asked."""
-    options: dict[str, Any] = {}
+    """Options that stretch what counts iterations: length, intervals, LR steps, warm-up or not."""
+    counts = {}
     if "max_iters" in config.train_cfg:
-        options["train_cfg.max_iters"] = _stretched(config.train_cfg.max_iters, factor)
+        counts["train_cfg.max_iters"] = config.train_cfg.max_iters
+        counts["default_hooks.checkpoint.interval"] = config.default_hooks.checkpoint.interval
+        if "val_interval" in config.train_cfg:
+            counts["train_cfg.val_interval"] = config.train_cfg.val_interval
+    options: dict[str, Any] = {key: _stretched(count, factor) for key, count in counts.items()}
     schedulers = config.param_scheduler
     single = isinstance(schedulers, dict)
     for i, scheduler in enumerate([schedulers] if single else schedulers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -12,29 +13,42 @@ from mmengine.config import Config
 from .config_tree import leaves
 from .plan import Job
 
-# What may differ between two runs of the same experiment.
+# What decides a result; all else, such as logging and the number of workers, may differ.
+TRAINING = (
+    *("model", "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"),
+    *("auto_scale_lr", "randomness", "load_from", "total_batch"),
+)
+TEST = ("model", "test_dataloader", "test_evaluator")
 FREE = {
-    *("work_dir", "launcher", "resume", "env_cfg", "visualizer", "vis_backends", "log_level"),
-    *("log_processor", "default_hooks", "custom_imports", "model_wrapper_cfg", "model_wrapper"),
+    *("num_workers", "persistent_workers", "pin_memory", "collate_fn", "prefetch_factor"),
+    *("batch_size", "val_interval", "outfile_prefix"),
 }
-FREE_LEAVES = {"num_workers", "persistent_workers", "pin_memory", "collate_fn"}
 
 
 def is_finished(job: Job) -> bool:
     """Tell whether a job is finished.
 
+    A test is repeated where its settings or its checkpoint are newer than it. All else of other
+    settings, or older than what another job has made for it, is refused.
+
     Raises:
-        ValueError: If there is a result of other settings.
+        ValueError: If there is a result that is not of this job.
     """
-    made = max(glob(job.makes), key=_age, default=None)
     if job.kind == "train":
         _check_config(job)
-    if made is None:
+    made = max(glob(job.makes), key=_age, default=None)
+    if made is None or (job.kind == "train" and not _ended(Path(made))):
         return False
     if job.kind == "test":
-        return _age(made) >= _age(job.checkpoint)
+        return not _newer_inputs(job, made) and _is_same_test(job)
     if job.kind == "boxes":
         _check_boxes(job, Path(made))
+    newer = _newer_inputs(job, made)
+    if newer:
+        raise ValueError(
+            f"{made} is older than {newer[0]}, which it was made from. Move it away to have it "
+            "made again, or touch it if it is right"
+        )
     return True
 
 
@@ -50,17 +64,18 @@ def missing_inputs(jobs: list[Job]) -> list[str]:
     return [path for path in paths if path not in made and not Path(path).exists()]
 
 
-def differences(expected: Config, found: Config) -> list[str]:
-    """What differs between two configs, apart from what does not matter for the result.
+def differences(expected: Config, found: Config, parts: Sequence[str] = TRAINING) -> list[str]:
+    """What differs between two configs in what decides the result.
+
+    Where one of them does not say its ``total_batch``, a training by hand, that is not compared.
 
     Returns:
         ``'key: found there, expected now'``, sorted.
     """
-    there, now = (_flat(config) for config in (found, expected))
-    if there.pop("resumed", False):  # mmdet empties load_from then
-        there.pop("load_from", None)
-        now.pop("load_from", None)
-    now.pop("resumed", None)
+    ignored = {"load_from"} if found.get("resume") else set()  # mmdet empties it then
+    if found.get("total_batch") is None:
+        ignored.add("total_batch")
+    there, now = (_flat(config, set(parts) - ignored) for config in (found, expected))
     keys = sorted(there.keys() | now.keys())
     return [
         f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
@@ -104,17 +119,36 @@ def _check_boxes(job: Job, annotations: Path) -> None:
         )
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    content = config.to_dict()
+def _ended(checkpoint: Path) -> bool:
+    """MMEngine notes a checkpoint when all of it is written."""
+    note = checkpoint.with_name("last_checkpoint")
+    return note.exists() and Path(note.read_text().strip()).name == checkpoint.name
+
+
+def _newer_inputs(job: Job, made: str) -> list[str]:
+    """What the job reads from other jobs and has been made after its result."""
+    age = _age(made)
+    own = (path for path in job.inputs if Path(path).suffix in (".pth", ".json"))
+    return [path for path in own if Path(path).exists() and _age(path) > age]
+
+
+def _is_same_test(job: Job) -> bool:
+    assert job.config is not None
+    dumped = Path(job.makes).parents[1] / Path(str(job.config.filename)).name
+    if not dumped.exists():
+        return False
+    return not differences(job.config, Config.fromfile(dumped, import_custom_modules=False), TEST)
+
+
+def _flat(config: Config, parts: Iterable[str]) -> dict[str, Any]:
+    """The values of some parts; what is empty counts as absent, a tuple as a list."""
     flat = {
         key: list(value) if isinstance(value, tuple) else value
-        for part, child in content.items()
-        if part not in FREE
-        for key, value in leaves(child, part)
-        if key.rsplit(".", 1)[-1] not in FREE_LEAVES
+        for part in parts
+        for key, value in leaves(config.to_dict().get(part), part)
+        if not FREE.intersection(key.split("."))
     }
-    flat = {key: value for key, value in flat.items() if value not in (None, {}, [])}
-    return {**flat, "resumed": bool(content.get("resume"))}
+    return {key: value for key, value in flat.items() if value not in (None, {}, [])}
 
 
 def _age(path: str) -> float:

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import Runner
 
 from dap.registry import HOOKS
 
@@ -19,7 +19,8 @@ class TotalBatchHook(Hook):
     and logs the factor alone. It scales neither for accumulated iterations nor schedules that
     count iterations, and a resumed optimizer keeps the rate of its checkpoint. In a config:
     ``custom_hooks = [dict(type='dap.TotalBatchHook')]``. It changes nothing, and is silent if the
-    batch is ``auto_scale_lr.base_batch_size`` and the learning rate the config's.
+    batch is ``auto_scale_lr.base_batch_size`` and the learning rate the config's, or each data set
+    has a batch size of its own.
     """
 
     def __init__(self) -> None:
@@ -33,18 +34,18 @@ class TotalBatchHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Log the line, if there is anything to say."""
         base = (runner.auto_scale_lr or {}).get("base_batch_size")
-        if base is None:
+        if base is None or (images := images_per_iteration(runner)) is None:
             return
-        images, counts = images_per_iteration(runner), accumulated_iterations(runner.optim_wrapper)
+        counts = accumulated_iterations(runner.optim_wrapper)
         resumed = base_learning_rates(runner.optim_wrapper) != self.fresh
         scaled = runner.auto_scale_lr.get("enable", False) and images != base
         if images * counts != base or resumed or scaled:
             parts = [
-                f"{_batch(runner, counts)}; the config's recipe is for {base}",
+                f"{_batch(images, runner.world_size, counts)}; the config's recipe is for {base}",
                 self._learning_rate(runner, images, counts, base),
             ]
             if images != base:
-                parts.append(_schedule(runner, Fraction(images) / Fraction(base)))
+                parts.append(_schedule(Fraction(images) / Fraction(base)))
             runner.logger.warning("; ".join(parts))
 
     def _learning_rate(self, runner: Runner, images: int, counts: int, base: float) -> str:
@@ -68,11 +69,16 @@ class TotalBatchHook(Hook):
         return text
 
 
-def images_per_iteration(runner: Runner) -> int:
-    """Count the images that all processes together see in one iteration."""
+def images_per_iteration(runner: Runner) -> int | None:
+    """Count the images that all processes together see in one iteration.
+
+    None if iterations differ, as with mmdet's ``MultiDataAspectRatioBatchSampler``: it draws each
+    batch from one of several data sets, and has a list of batch sizes.
+    """
     sampler = runner.train_dataloader.batch_sampler
     # The data loader's own batch_size is None with a sampler like AspectRatioBatchSampler.
-    return (1 if sampler is None else sampler.batch_size) * runner.world_size
+    batch_size = 1 if sampler is None else sampler.batch_size
+    return batch_size * runner.world_size if isinstance(batch_size, int) else None
 
 
 def accumulated_iterations(optim_wrapper: OptimWrapper) -> int:
@@ -105,16 +111,12 @@ def _numbers(values: list[float]) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-def _batch(runner: Runner, counts: int) -> str:
-    processes = runner.world_size
-    images = images_per_iteration(runner)
+def _batch(images: int, processes: int, counts: int) -> str:
     accumulated = f" x {counts} accumulated iterations" if counts > 1 else ""
     factors = f"{images // processes} x {processes} process{'es' * (processes > 1)}{accumulated}"
     return f"total batch {images * counts} ({factors})"
 
 
-def _schedule(runner: Runner, share: Fraction) -> str:
+def _schedule(share: Fraction) -> str:
     seen = f"{share} of the images" if share.denominator > 1 else f"{share} times the images"
-    by_iteration = isinstance(runner.train_loop, IterBasedTrainLoop)
-    what = f"{runner.max_iters} iterations see" if by_iteration else "an iteration sees"
-    return f"schedules that count iterations are not scaled: {what} {seen}"
+    return f"an iteration sees {seen}; MMEngine scales nothing that counts iterations"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .merging import DECIMALS
-from .run import PseudoBoxRun, identity
+from .run import PseudoBoxRun, coco_info
 from .statistics import RunStatistics
 
 
@@ -123,11 +123,6 @@ def box_of(annotation: dict[str, Any]) -> list[float]:
     """The xyxy that :func:`coco_annotations` was given, to the last bit."""
     x, y, width, height = annotation["bbox"]
     return [x, y, round(x + width, DECIMALS), round(y + height, DECIMALS)]
-
-
-def coco_info(described: dict[str, Any]) -> dict[str, Any]:
-    """What the COCO file says of the run it is of: the settings and hashes that decide it."""
-    return {"description": "DAP pseudo boxes", **identity(described)}
 
 
 def write_annotations(

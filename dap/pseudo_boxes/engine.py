@@ -29,6 +29,9 @@ from .settings import PseudoBoxSettings
 from .statistics import summary_line
 
 BLOCK = 64  # images in a row that one process takes; independent of the number of processes
+FAILURES_IN_A_ROW = 50  # with so many, it is not the images
+# A dying device has an error of its own since torch 2.8.
+FATAL = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
 
 
 def generate_pseudo_boxes(
@@ -47,7 +50,8 @@ def generate_pseudo_boxes(
     number of processes: when ``torch.distributed`` is initialised, they share the images.
 
     An image that cannot be read, or whose map is not finite, is left out, counted and named; it
-    stops nothing. An image with several classes gets boxes for each class, merged class by class.
+    stops nothing, unless the maps of 50 in a row cannot be computed. An image with several classes
+    gets boxes for each class, merged class by class.
 
     Args:
         model: A built mmpretrain classifier with its weights, on the device to work on.
@@ -64,7 +68,8 @@ def generate_pseudo_boxes(
     Raises:
         ValueError: If no map can be had from the classifier, the data set has no labels or other
             classes, or the folder holds another run.
-        RuntimeError: If not one image could be read.
+        RuntimeError: If not one image could be read, the device fails or is out of memory, or the
+            computation failed for 50 images in a row.
     """
     settings = settings or PseudoBoxSettings()
     classifier = CamClassifier(model)
@@ -100,12 +105,16 @@ def _write_records(
 
     Returns:
         The images of this rank that could not be used, "file: reason".
+
+    Raises:
+        RuntimeError: If the computation, not the reading, failed for too many images in a row.
     """
     rank, world_size = get_rank(), get_world_size()
     blocks = range(rank, -(-len(images) // BLOCK), world_size)
     indices = [i for b in blocks for i in range(b * BLOCK, min(len(images), (b + 1) * BLOCK))]
     progress = Progress(len(indices), len(images), world_size)
     failures = []
+    in_a_row = 0
     with (
         evaluating(classifier.model),
         open(folder / f"rank{rank}.jsonl", "w", encoding="utf-8") as file,
@@ -115,6 +124,14 @@ def _write_records(
             record["file_name"] = sample.entry.file_name
             if "error" in record:
                 failures.append(f"{sample.entry.path}: {record['error']}")
+            if sample.image is not None:
+                in_a_row = in_a_row + 1 if "error" in record else 0
+            if in_a_row == FAILURES_IN_A_ROW:
+                raise RuntimeError(
+                    f"the maps of {in_a_row} images in a row could not be computed: look at the "
+                    f"device and the classifier. {folder.parent} is not finished. The last: "
+                    f"{failures[-1]}"
+                )
             file.write(json.dumps(record) + "\n")
             progress.step()
     line = progress.close()
@@ -167,7 +184,7 @@ def _record(
         return {"error": sample.error}
     try:
         return _boxes_record(sample, classifier, settings)
-    except torch.OutOfMemoryError:
+    except FATAL:
         raise
     except (FloatingPointError, RuntimeError, AssertionError) as error:  # this image alone
         return {"error": f"{type(error).__name__}: {error}"}

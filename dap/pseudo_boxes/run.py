@@ -19,6 +19,7 @@ import dap
 
 from .categories import coco_categories
 from .classifier import CamClassifier
+from .coco_reader import CocoReader
 from .images import LabelledImages
 from .settings import PseudoBoxSettings
 
@@ -97,6 +98,11 @@ def identity(described: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def coco_info(described: dict[str, Any]) -> dict[str, Any]:
+    """What the COCO file says of the run it is of: the settings and hashes that decide it."""
+    return {"description": "DAP pseudo boxes", **identity(described)}
+
+
 def finished_summary(out: Path, described: dict[str, Any]) -> dict[str, Any] | None:
     """Read the summary of a finished run of the same identity.
 
@@ -105,17 +111,18 @@ def finished_summary(out: Path, described: dict[str, Any]) -> dict[str, Any] | N
         described: What the run is made of, as :meth:`PseudoBoxRun.as_json`.
 
     Returns:
-        The summary, or None if the folder holds no finished run.
+        The summary, or None if the folder holds no finished run: nothing, or the annotations of
+        this same run, which was killed before it wrote its summary and may write both again.
 
     Raises:
         ValueError: If the folder holds another run, or annotations of unknown origin.
     """
     annotations, summary_file = out / "annotations.json", out / "summary.json"
     if not summary_file.exists():
-        if annotations.exists():
+        if annotations.exists() and not _is_of(annotations, described):
             raise ValueError(
-                f"{annotations} exists without a summary.json: it is not of a finished run. It is "
-                "left as it is; choose another output folder or move it away"
+                f"{annotations} exists without a summary.json: it is not of a finished run, nor "
+                "of this one. It is left as it is; choose another output folder or move it away"
             )
         return None
     try:
@@ -139,6 +146,15 @@ def finished_summary(out: Path, described: dict[str, Any]) -> dict[str, Any] | N
     if not annotations.exists():
         raise ValueError(f"{annotations} is gone, its summary.json is there: remove {out}")
     return summary
+
+
+def _is_of(annotations: Path, described: dict[str, Any]) -> bool:
+    """Whether a COCO file says that it is of this run."""
+    with open(annotations, encoding="utf-8") as file:
+        try:
+            return CocoReader(file).info == coco_info(described)
+        except ValueError:  # not laid out as ours are
+            return False
 
 
 def _list_sha256(images: LabelledImages, num_classes: int) -> str:

@@ -16,11 +16,11 @@ from mmengine.logging import print_log
 from dap.cam import NMS_IOU
 from dap.cam.boxes import Candidates
 
-from .coco import box_of, coco_annotations, coco_info, write_annotations, write_summary
+from .coco import box_of, coco_annotations, write_annotations, write_summary
 from .coco_reader import CocoReader
 from .merging import merged_boxes
 from .progress import Progress
-from .run import finished_summary
+from .run import coco_info, finished_summary
 from .settings import PseudoBoxSettings
 from .statistics import RunStatistics, summary_line
 
@@ -82,7 +82,8 @@ def _source_summary(source: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_text())
         known = summary["settings"].keys() == PseudoBoxSettings.__dataclass_fields__.keys()
-        known &= summary.keys() >= {"images", "top1", "merged", "failed", "classifier"}
+        known &= summary.keys() >= {"images", "images_without_boxes", "merged"}
+        known &= summary.keys() >= {"top1", "failed", "classifier"}
     except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not what Step 2 writes ({error!r})") from error
     if not known:
@@ -128,7 +129,8 @@ def _write_selected(
         images = _complete(reader.images(), ("id",), given["images"], path)
         keys = ("image_id", "category_id")
         found = _complete(reader.annotations(), keys, given["merged"]["boxes"], path)
-        records = _records(found, settings, statistics, given["images"])
+        with_boxes = given["images"] - given["images_without_boxes"]
+        records = _records(found, settings, statistics, with_boxes)
         boxes = coco_annotations(records, settings.thresholds)
         out.mkdir(parents=True, exist_ok=True)
         info = coco_info(described)
@@ -157,10 +159,10 @@ def _records(
     annotations: Iterable[dict[str, Any]],
     settings: PseudoBoxSettings,
     statistics: RunStatistics,
-    images: int,
+    with_boxes: int,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Merge the boxes of each image that has any; count them."""
-    progress = Progress(images, images)
+    """Merge the boxes of each image that has any, so many; count them."""
+    progress = Progress(with_boxes, with_boxes)
     for image_id, of_image in groupby(annotations, itemgetter("image_id")):
         found = (
             (category - 1, _candidates(of_label, settings.thresholds))

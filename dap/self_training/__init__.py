@@ -6,10 +6,9 @@ the confident ones as labels.
 
 from .flip_averaging import FlipAveraging
 from .pseudo_labels import choose_labels, write_pseudo_labels
-from .unlabelled import VOC_CLASSES, image_size, write_unlabelled
+from .unlabelled import image_size, write_unlabelled
 
 __all__ = [
-    "VOC_CLASSES",
     "FlipAveraging",
     "choose_labels",
     "image_size",

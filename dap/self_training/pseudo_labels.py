@@ -6,12 +6,12 @@ import hashlib
 import json
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dap.datasets.files import whole_file
+from dap.files import output_file, whole_file
 
 
 def choose_labels(
@@ -22,7 +22,8 @@ def choose_labels(
     """Keep the detections that are sure, or the best of their image.
 
     A detection stays if its score is at least the threshold or equal to the highest of its image;
-    several may tie. Boxes are clipped to the image before, and those without area are dropped.
+    several may tie. Boxes are clipped to the image before, and those less than a pixel wide or
+    high are dropped, as mmdet would drop them in training.
 
     Args:
         images: COCO's images, with ``id``, ``width`` and ``height``.
@@ -33,11 +34,14 @@ def choose_labels(
     Returns:
         COCO's annotations with their ``score``, in the order of the images and, within one, of
         the predictions, ids 1, 2, …; and the counts ``kept_by_score``, ``kept_as_best`` (below
-        the threshold), ``dropped_without_area`` and ``images_without_labels``.
+        the threshold), ``dropped_below_one_pixel`` and ``images_without_labels``.
 
     Raises:
-        ValueError: If a prediction has an unknown image, or a score or box that is not finite.
+        ValueError: If the threshold is outside [0, 1], or a prediction has an unknown image, or a
+            score or box that is not finite.
     """
+    if not 0 <= score <= 1:
+        raise ValueError(f"score: expected a threshold in [0, 1], found {score}")
     sizes = {image["id"]: (image["width"], image["height"]) for image in images}
     found: dict[Any, list[tuple[Mapping[str, Any], list[float]]]] = defaultdict(list)
     for number, prediction in enumerate(predictions):
@@ -48,7 +52,7 @@ def choose_labels(
                 f"{len(sizes)} images. The predictions were made on other images"
             )
         box = _clipped(prediction["bbox"], *sizes[prediction["image_id"]])
-        if box[2] > 0 and box[3] > 0:
+        if min(box[2:]) >= 1:
             found[prediction["image_id"]].append((prediction, box))
     labels: list[dict[str, Any]] = []
     for image_id in sizes:
@@ -69,7 +73,7 @@ def choose_labels(
     counts = {
         "kept_by_score": sure,
         "kept_as_best": len(labels) - sure,
-        "dropped_without_area": len(predictions) - sum(map(len, found.values())),
+        "dropped_below_one_pixel": len(predictions) - sum(map(len, found.values())),
         "images_without_labels": sum(not found[image_id] for image_id in sizes),
     }
     return [{"id": number, **label} for number, label in enumerate(labels, 1)], counts
@@ -95,10 +99,11 @@ def write_pseudo_labels(
 
     Raises:
         FileExistsError: If ``out`` is there with other content.
-        OSError: If a file cannot be read.
+        OSError: If a file cannot be read, or ``out`` is a folder.
         ValueError: If a file is of another kind, the images come with annotations, or a
             prediction does not fit.
     """
+    out = output_file(out)
     content = _read_images(Path(images_json))
     predictions, digest = _read_predictions(Path(predictions_json))
     known = {category["id"] for category in content["categories"]}
@@ -125,7 +130,8 @@ def write_pseudo_labels(
         "images": content["images"],
         "annotations": labels,
     }
-    _write_once(Path(out), json.dumps(labelled) + "\n")
+    with whole_file(out, once=True) as file:
+        file.write(json.dumps(labelled) + "\n")
     return info
 
 
@@ -148,7 +154,7 @@ def _clipped(bbox: Sequence[float], width: int, height: int) -> list[float]:
 
 
 def _read_images(path: Path) -> dict[str, Any]:
-    content = _parse(path, path.read_bytes())
+    content = _parse(path, path.read_bytes(), "Make it again with tools/unlabelled_images.py")
     if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
         raise ValueError(f"{path}: expected a COCO file with images and categories")
     if content.get("annotations"):
@@ -157,13 +163,27 @@ def _read_images(path: Path) -> dict[str, Any]:
             "annotations. Self-training must not see ground truth: list the images with "
             "tools/unlabelled_images.py, and test on that file"
         )
+    needed = {"id", "width", "height"}
+    for number, image in enumerate(content["images"]):
+        if not isinstance(image, dict) or not needed <= image.keys():
+            raise ValueError(
+                f"{path}: image {number} is {str(image)[:200]}; expected id, width and height. "
+                "Make the file with tools/unlabelled_images.py"
+            )
+    twice = [i for i, n in Counter(image["id"] for image in content["images"]).items() if n > 1]
+    if twice:
+        raise ValueError(
+            f"{path}: {len(twice)} image ids stand there twice, such as {twice[0]!r}; expected "
+            "each once. Make the file with tools/unlabelled_images.py, and test again"
+        )
     return content
 
 
 def _read_predictions(path: Path) -> tuple[list[dict[str, Any]], str]:
     """Read COCO's results and the sha256 of their file."""
     data = path.read_bytes()
-    content = _parse(path, data)
+    cure = "Was the test cut off? Remove the file and run the test again"
+    content = _parse(path, data, cure)
     needed = {"image_id", "category_id", "bbox", "score"}
     fits = isinstance(content, list) and all(
         isinstance(item, dict) and needed <= item.keys() for item in content
@@ -176,20 +196,8 @@ def _read_predictions(path: Path) -> tuple[list[dict[str, Any]], str]:
     return content, hashlib.sha256(data).hexdigest()
 
 
-def _parse(path: Path, data: bytes) -> Any:
+def _parse(path: Path, data: bytes, cure: str) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
-        raise ValueError(f"{path}: expected JSON, found {error}") from error
-
-
-def _write_once(path: Path, text: str) -> None:
-    if path.exists():
-        if path.read_text(encoding="utf-8") != text:
-            raise FileExistsError(
-                f"{path} is there with other content; a training may be using it. Move it away, or "
-                "give another name"
-            )
-        return
-    with whole_file(path) as file:
-        file.write(text)
+        raise ValueError(f"{path}: expected JSON, found {error}. {cure}") from error

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import mmcv
-from mmdet.datasets import VOCDataset
 from PIL import Image
 
-from dap.datasets.files import IMAGE_SUFFIXES, files_below, whole_file, write_items
+from dap.datasets.few_shot_voc import VOC_CLASSES
+from dap.files import (
+    IMAGE_SUFFIXES,
+    files_below,
+    output_file,
+    read_lines,
+    whole_file,
+    write_items,
+)
 
 _ORIENTATION = 0x0112  # of EXIF; 5 to 8 are quarter turns
-VOC_CLASSES: tuple[str, ...] = VOCDataset.METAINFO["classes"]
 
 
 def write_unlabelled(
@@ -36,12 +43,14 @@ def write_unlabelled(
     Without one, all image files in ``root`` and the folders below it; file names are relative to
     ``root``.
 
-    Of each image the header alone is read, so that a file that is cut off further on is not
-    noticed here.
+    Of most images the header alone is read, see `image_size`, so that a file that is cut off
+    further on is not noticed here.
 
     Args:
         root: The folder.
         out: COCO file to write. Image ids are 1, 2, … in the order of the split or of the names.
+            One that is there with the same content is kept; under other content, predictions made
+            on it would land on other images.
         split: Name of the split.
         classes: Category names in the detector's label order, ids 1, 2, …
 
@@ -49,9 +58,11 @@ def write_unlabelled(
         ``images``, their number, and ``left_out``: ``file`` and ``reason`` of each unreadable one.
 
     Raises:
-        OSError: If the folder or the split is not there.
+        OSError: If the folder or the split is not there, or ``out`` is a folder or a file with
+            other content.
         ValueError: If no image can be read.
     """
+    out = output_file(out)
     folder, names = _named_images(Path(root), split)
     images: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
@@ -69,7 +80,7 @@ def write_unlabelled(
         )
     info = {"description": "DAP: images without labels", "left_out": left_out}
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
-    with whole_file(Path(out)) as file:
+    with whole_file(out, once=True) as file:
         file.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories)},\n')
         file.write('"images": [\n')
         write_items(file, images)
@@ -80,8 +91,8 @@ def write_unlabelled(
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Read the size of an image as mmcv loads it, from its header where that says it.
 
-    An image that EXIF turns by a quarter, or whose EXIF data is broken, is decoded: what mmcv
-    makes of it is its size.
+    An image with EXIF data is decoded unless its orientation is a plain 1 to 4, which leaves the
+    size as it is: readers differ in what they make of broken or odd EXIF data.
 
     Args:
         path: The image file.
@@ -95,7 +106,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """
     with Image.open(path) as image:
         width, height = image.size
-        if not _may_be_turned(image):
+        if _is_upright(image):
             return height, width
     loaded = mmcv.imread(path)
     if loaded is None:
@@ -103,12 +114,16 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return loaded.shape[0], loaded.shape[1]
 
 
-def _may_be_turned(image: Image.Image) -> bool:
+def _is_upright(image: Image.Image) -> bool:
     try:
         # Not image.getexif(), with which a PNG image would be decoded.
-        return Image.Image.getexif(image).get(_ORIENTATION) in (5, 6, 7, 8)
-    except SyntaxError:  # Pillow's word for a broken block of EXIF
-        return True
+        exif = Image.Image.getexif(image)
+    except (SyntaxError, struct.error):  # Pillow's words for a broken block of EXIF
+        return False
+    if not exif:
+        return not {"exif", "Raw profile type exif"} & image.info.keys()
+    orientation = exif.get(_ORIENTATION)
+    return isinstance(orientation, int) and 1 <= orientation <= 4
 
 
 def _named_images(root: Path, split: str | None) -> tuple[Path, list[str]]:
@@ -121,6 +136,5 @@ def _named_images(root: Path, split: str | None) -> tuple[Path, list[str]]:
             f"{listing} is not there; expected the list of a split of Pascal VOC, one stem a "
             "line. For a plain folder of images give no split"
         )
-    lines = listing.read_text(encoding="utf-8").splitlines()
-    stems = dict.fromkeys(line.strip() for line in lines if line.strip())
+    stems = dict.fromkeys(read_lines(listing))
     return root / "JPEGImages", [f"{stem}.jpg" for stem in stems]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,11 @@ from matplotlib.figure import Figure
 def read_curve(
     work_dir: str | os.PathLike[str], metrics: Mapping[str, str]
 ) -> list[dict[str, float]]:
-    """Read the validation results of the newest run in an MMEngine work directory.
+    """Read the validation results of the run in an MMEngine work directory.
+
+    Each start of a run leaves a log. What a later one trained anew replaces what earlier ones
+    have from its first iteration on: all if it was a fresh run, else what came after the
+    checkpoint that it resumed.
 
     Args:
         work_dir: Folder with ``<timestamp>/vis_data/scalars.json``.
@@ -26,20 +31,27 @@ def read_curve(
         validations by epoch leaves the iteration of its last training line before.
 
     Raises:
-        ValueError: If there is no log, or no validation in it.
+        ValueError: If there is no log, or no validation in any.
     """
     logs = sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
     if not logs:
         raise ValueError(f"{work_dir} holds no <timestamp>/vis_data/scalars.json: no finished run")
-    rows = [json.loads(line) for line in logs[-1].read_text().splitlines()]
-    curve, trained = [], 0
-    for row in rows:
-        trained = max(trained, row.get("iter", 0))
-        if all(key in row for key in metrics.values()):
-            values = {name: 100 * row[key] for name, key in metrics.items()}
-            curve.append({"iteration": max(row["step"], trained), **values})
+    curve: list[dict[str, float]] = []
+    for log in logs:
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        # Validations counted by epoch have a step of 0 in a runner that counts iterations.
+        first = next((row["step"] for row in rows if row["step"]), math.inf)
+        curve = [point for point in curve if point["iteration"] < first]
+        trained = curve[-1]["iteration"] if curve else 0
+        for row in rows:
+            trained = max(trained, row.get("iter", 0))
+            if all(key in row for key in metrics.values()):
+                values = {name: 100 * row[key] for name, key in metrics.items()}
+                curve.append({"iteration": max(row["step"], trained), **values})
     if not curve:
-        raise ValueError(f"{logs[-1]} holds no validation with {sorted(metrics.values())}")
+        raise ValueError(
+            f"{work_dir} holds no validation with {sorted(metrics.values())} in {len(logs)} log(s)"
+        )
     return curve
 
 

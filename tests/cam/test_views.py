@@ -148,6 +148,16 @@ def test_several_labels_share_the_features():
     torch.testing.assert_close(merged.maps, torch.stack([pooled[0], pooled.sum(0), pooled[1]]))
 
 
+@pytest.mark.parametrize("rule", ["paper", "release"])
+def test_no_label_gives_no_map(rule):
+    labels = torch.tensor([], dtype=torch.long)
+    merged = multi_view_cam(
+        torch.rand(1, 64, 64), cell_means(16), WEIGHT, labels, make_views([64, 32]), rule=rule
+    )
+    assert merged.maps.shape == (0, 4, 4)
+    assert merged.cell_size == (16.0, 16.0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -13,6 +13,7 @@ from mmdet.datasets import CocoDataset, VOCDataset
 from dap.datasets import CheckedCocoDataset
 from dap.datasets.few_shot import draw_shots, make_few_shot_subsets
 from dap.datasets.few_shot_source import images_named
+from dap.datasets.few_shot_voc import VOC_CLASSES
 from dap.testing import make_coco, make_voc, write_voc_annotation
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "few_shot.py"
@@ -144,8 +145,8 @@ class TestDraw:
 class TestVoc:
     def test_lists_and_record(self, tmp_path, capsys):
         """Each class has one image of its own and they share one: 2 shots take all that counts."""
-        first = write_voc(tmp_path / "VOC2007", {"000005": ["cat"], "000007": ["dog", "dog"]})
-        second = write_voc(tmp_path / "VOC2012", {"2008_02": ["dog"], "2008_01": ["cat", "dog"]})
+        first = write_voc(tmp_path / "VOC2007", {"000005": ["fox"], "000007": ["dog", "dog"]})
+        second = write_voc(tmp_path / "VOC2012", {"2008_02": ["dog"], "2008_01": ["fox", "dog"]})
         (folder,) = make_few_shot_subsets(tmp_path / "out", [2], voc=[first, second])
         assert folder == tmp_path / "out" / "voc0712_2shot_seed0"
         assert {path.name for path in folder.iterdir()} == {
@@ -168,8 +169,8 @@ class TestVoc:
             "excluded": {"in_test_list": 0, "in_exclude_files": 0},
             "short": {},
             "classes": {
-                "cat": {"available": 2, "drawn_for": 2, "images": 2, "boxes": 2},
                 "dog": {"available": 3, "drawn_for": 2, "images": 3, "boxes": 4},
+                "fox": {"available": 2, "drawn_for": 2, "images": 2, "boxes": 2},
             },
             "disjoint_from": [],
             "disjoint_k": 0,
@@ -213,13 +214,13 @@ class TestVoc:
         ],
     )
     def test_unusable_object_does_not_count(self, tmp_path, capsys, old, new):
-        root = write_voc(tmp_path / "VOC2007", {"1": ["cat"], "2": ["cat"], "3": ["dog"]})
+        root = write_voc(tmp_path / "VOC2007", {"1": ["cat"], "2": ["cat"], "3": ["fox"]})
         edit_xml(root, "1", old, new)
         edit_xml(root, "3", old, new)
         (folder,) = make_few_shot_subsets(tmp_path / "out", [2], voc=[root])
         assert (folder / "VOC2007.txt").read_text() == "2\n"
         record = read(folder / "record.json")
-        assert record["short"] == {"cat": 1, "dog": 0}
+        assert record["short"] == {"cat": 1, "fox": 0}
         assert record["classes"]["cat"]["boxes"] == record["classes"]["cat"]["available"] == 1
         assert "2 of 2 classes got fewer than 2 images" in capsys.readouterr().out
 
@@ -230,14 +231,14 @@ class TestVoc:
         assert (folder / "VOC2007.txt").read_text() == "1\n"
 
     def test_parts_of_a_person_are_no_objects(self, tmp_path):
-        root = write_voc(tmp_path / "VOC2012", {"1": ["person"]})
+        root = write_voc(tmp_path / "VOC2012", {"1": ["rider"]})
         part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part></object>"
         edit_xml(root, "1", "</object>", part)
         (folder,) = make_few_shot_subsets(tmp_path / "out", [1], voc=[root])
-        assert list(read(folder / "record.json")["classes"]) == ["person"]
+        assert list(read(folder / "record.json")["classes"]) == ["rider"]
 
     def test_test_images_are_never_drawn(self, tmp_path, capsys):
-        images = {f"{i:06d}": ["cat"] for i in range(6)}
+        images = {f"{i:06d}": ["fox"] for i in range(6)}
         root = write_voc(tmp_path / "VOC2007", images)
         write_list(root, "test", ["000001", "000004", "000099"])
         (folder,) = make_few_shot_subsets(tmp_path / "out", [6], voc=[root])
@@ -249,7 +250,7 @@ class TestVoc:
         ]
         record = read(folder / "record.json")
         assert record["excluded"] == {"in_test_list": 2, "in_exclude_files": 0}
-        assert record["short"] == {"cat": 4}
+        assert record["short"] == {"fox": 4}
         assert "2 of 6 images are also in" in capsys.readouterr().out
 
     def test_test_split_itself_is_refused(self, tmp_path):
@@ -259,7 +260,7 @@ class TestVoc:
 
     def test_coco_file_of_the_draw(self, tmp_path):
         """Box (10, 10, 40, 50) is 11..40 x 11..50 in the XML; mmdet takes a pixel less."""
-        root = write_voc(tmp_path / "VOC2007", {"7": ["dog"], "5": ["cat"], "3": ["cow"]})
+        root = write_voc(tmp_path / "VOC2007", {"7": ["fox"], "5": ["cat"], "3": ["cow"]})
         edit_xml(root, "5", "<difficult>0", "<difficult>1")
         edit_xml(root, "5", "</annotation>", "")
         other = "<object><name>cat</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>10</xmax>"
@@ -278,7 +279,7 @@ class TestVoc:
             (3, 2, 2, [10, 10, 29, 39], 1131, 0),
         ]
         assert read(folder / "annotations.json") == {
-            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "fox"}],
             "images": images,
             "annotations": [dict(zip(keys, values, strict=True)) for values in annotations],
         }
@@ -301,6 +302,7 @@ class TestVoc:
             ann_file=str(folder / "annotations.json"),
             data_prefix={"img": f"{tmp_path}/"},
             metainfo={"classes": classes},
+            allow_unused=True,  # the file has VOC's twenty
             filter_cfg={"filter_empty_gt": True},
             pipeline=[],
         )
@@ -325,14 +327,29 @@ class TestVoc:
             name: counted[name]["boxes"] for name in classes
         }
 
-    def test_part_of_vocs_classes_is_numbered_as_mmdet_numbers_them(self, tmp_path):
+    def test_part_of_vocs_classes_gets_the_twenty(self, tmp_path, capsys):
+        """File, record and warning agree about them; mmdet's numbers are those of the file."""
         voc = write_voc(tmp_path / "VOC2007", {"1": ["dog"], "2": ["cat", "dog"]})
         (folder,) = make_few_shot_subsets(tmp_path, [1], voc=[voc])
         content = read(folder / "annotations.json")
         names = [category["name"] for category in content["categories"]]
-        assert names == list(VOCDataset.METAINFO["classes"])
+        assert names == list(VOC_CLASSES) == list(VOCDataset.METAINFO["classes"])
         assert {names[a["category_id"] - 1] for a in content["annotations"]} == {"cat", "dog"}
-        assert list(read(folder / "record.json")["classes"]) == ["cat", "dog"]
+        record = read(folder / "record.json")
+        assert list(record["classes"]) == names
+        assert set(record["short"]) == set(names) - {"cat", "dog"}
+        assert record["classes"]["sofa"] == dict.fromkeys(
+            ("available", "drawn_for", "images", "boxes"), 0
+        )
+        warning = capsys.readouterr().out
+        assert "18 of 20 classes got fewer than 1 images" in warning
+        assert "sofa 0 of 0" in warning
+
+    def test_blanks_around_a_name(self, tmp_path):
+        voc = write_voc(tmp_path / "VOC2007", {"1": ["fox"], "2": ["fox"]})
+        edit_xml(voc, "1", "<name>fox</name>", "<name> fox\n</name>")
+        (folder,) = make_few_shot_subsets(tmp_path, [2], voc=[voc])
+        assert list(read(folder / "record.json")["classes"]) == ["fox"]
 
 
 class TestCoco:
@@ -494,10 +511,13 @@ class TestSeries:
             ("ids.txt", "3\n\n5\n"),
             ("names.txt", "000003.jpg\n/data/images/000005.jpg\n"),
             ("val.json", json.dumps(coco_content({3: [], 5: []}))),
+            ("VAL.JSON", "\ufeff\n" + json.dumps(coco_content({3: [], 5: []}))),
+            ("bom.txt", "\ufeff3\n5\n"),
+            ("list.json", "3\n5\n"),
         ],
     )
     def test_excluded_images_are_never_drawn(self, tmp_path, pets, capsys, file, text):
-        (tmp_path / file).write_text(text)
+        (tmp_path / file).write_text(text, encoding="utf-8")
         (folder,) = make_few_shot_subsets(tmp_path, [30], coco=pets, exclude=[str(tmp_path / file)])
         assert image_ids(folder) == set(range(1, 25)) - {3, 5}
         assert read(folder / "record.json")["excluded"]["in_exclude_files"] == 2
@@ -559,29 +579,50 @@ class TestWriting:
             make_few_shot_subsets(tmp_path, [2], coco=pets, exclude=[tmp_path / "no.txt"])
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
+    def test_nothing_is_written_where_a_later_folder_holds_another_draw(self, tmp_path, pets):
+        (folder,) = make_few_shot_subsets(tmp_path / "out", [5], coco=pets)
+        (folder / "annotations.json").write_text("{}")
+        with pytest.raises(FileExistsError, match=r"5shot_seed0 holds another draw.*Nothing was"):
+            make_few_shot_subsets(tmp_path / "out", [2, 5, 9], coco=pets)
+        assert list((tmp_path / "out").iterdir()) == [folder]
+
     def test_changed_file_is_noticed(self, tmp_path, pets):
         (folder,) = make_few_shot_subsets(tmp_path, [2], coco=pets)
         (folder / "annotations.json").write_text("{}")
         with pytest.raises(FileExistsError, match=r"annotations\.json has other images"):
             make_few_shot_subsets(tmp_path, [2], coco=pets)
 
-    @pytest.mark.parametrize("broken", ["not json", None])
-    def test_folder_that_cannot_be_compared_is_refused(self, tmp_path, pets, broken):
+    @pytest.mark.parametrize(
+        ("record", "message"),
+        [("not json", "cannot read what is there"), ("[]", r"record\.json has \[\], this draw")],
+    )
+    def test_record_that_is_none_is_refused(self, tmp_path, pets, record, message):
         (folder,) = make_few_shot_subsets(tmp_path, [2], coco=pets)
-        if broken:
-            (folder / "record.json").write_text(broken)
-        else:
-            (folder / "annotations.json").unlink()
-        with pytest.raises(FileExistsError, match=r"cannot read what is there"):
+        (folder / "record.json").write_text(record)
+        with pytest.raises(FileExistsError, match=message):
             make_few_shot_subsets(tmp_path, [2], coco=pets)
 
-    def test_unfinished_folder_is_written_anew(self, tmp_path, pets):
-        (folder,) = make_few_shot_subsets(tmp_path, [2], coco=pets)
+    @pytest.mark.parametrize(
+        "missing", [["record.json"], ["record.json", "VOC2007.txt"], ["annotations.json"]]
+    )
+    def test_unfinished_folder_is_finished(self, tmp_path, missing):
+        root = write_voc(tmp_path / "VOC2007", {"1": ["cat"], "2": ["dog"]})
+        (folder,) = make_few_shot_subsets(tmp_path, [2], voc=[root])
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
-        (folder / "record.json").unlink()
-        (folder / "annotations.json").write_text("{")
-        make_few_shot_subsets(tmp_path, [2], coco=pets)
+        for name in missing:
+            (folder / name).unlink()
+        make_few_shot_subsets(tmp_path, [2], voc=[root])
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+    def test_file_of_another_is_not_written_over(self, tmp_path, pets):
+        """A folder of the same name, made by hand: without a record."""
+        foreign = tmp_path / "pets_2shot_seed0" / "annotations.json"
+        foreign.parent.mkdir()
+        foreign.write_text("{}")
+        with pytest.raises(FileExistsError, match=r"annotations\.json has other images or boxes"):
+            make_few_shot_subsets(tmp_path, [2], coco=pets)
+        assert foreign.read_text() == "{}"
+        assert list(foreign.parent.iterdir()) == [foreign]
 
     def test_record_is_written_last(self, tmp_path, pets, monkeypatch):
         names = []
@@ -641,6 +682,13 @@ class TestErrors:
         root = write_voc(tmp_path / "VOC2007", {"1": ["cat"], "2": ["cat"]})
         edit_xml(root, "2", old, new)
         with pytest.raises(ValueError, match=r"Annotations/2\.xml is no annotation in VOC layout"):
+            make_few_shot_subsets(tmp_path, [1], voc=[root])
+
+    def test_unknown_encoding(self, tmp_path):
+        root = write_voc(tmp_path / "VOC2007", {"1": ["cat"]})
+        path = root / "Annotations" / "1.xml"
+        path.write_text('<?xml version="1.0" encoding="utf-99"?><annotation/>')
+        with pytest.raises(ValueError, match=r"Annotations/1\.xml is no annotation .*utf-99"):
             make_few_shot_subsets(tmp_path, [1], voc=[root])
 
     def test_folders_of_the_same_name(self, tmp_path):
@@ -709,7 +757,7 @@ def run_tool(*arguments):
 
 class TestTool:
     def test_writes_and_prints_the_folders(self, tmp_path):
-        first = write_voc(tmp_path / "VOC2007", {"1": ["cat"], "2": ["dog"], "4": ["dog"]})
+        first = write_voc(tmp_path / "VOC2007", {"1": ["cat"], "2": ["fox"], "4": ["fox"]})
         second = write_voc(tmp_path / "VOC2012", {"3": ["cat"], "5": ["cat"]})
         (tmp_path / "no.txt").write_text("4\n")
         out = tmp_path / "out"
@@ -732,7 +780,7 @@ class TestTool:
         assert sorted(path.name for path in out.iterdir()) == sorted(names)
         record = read(out / "mine_2shot_seed1" / "record.json")
         assert record["disjoint_from"] == [0]
-        assert record["short"] == {"cat": 1, "dog": 0}
+        assert record["short"] == {"cat": 1, "fox": 0}
         assert record["excluded"]["in_exclude_files"] == 1
 
     def test_error_is_one_line(self, tmp_path):

@@ -1,6 +1,7 @@
 """XML trees laid out like ILSVRC DET, made by hand."""
 
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -177,9 +178,47 @@ def test_stems_choose_files(det):
 @pytest.mark.parametrize("flag", ["difficult", "ignore"])
 @pytest.mark.parametrize(("value", "iscrowd"), [(0, 0), (1, 1)])
 def test_flags_that_mean_ignore(tree, flag, value, iscrowd):
-    tree.add("a", thing("cat", (0, 5, 0, 5), f"<{flag}>{value}</{flag}>"))
-    (item,) = tree.convert()[0]["annotations"]
+    flagged = thing("cat", (0, 5, 0, 5), f"<{flag}>{value}</{flag}>")
+    tree.add("a", flagged, thing("cat", (0, 5, 0, 5)))
+    item, _ = tree.convert()[0]["annotations"]
     assert item["iscrowd"] == iscrowd
+
+
+def test_files_named_twice_are_taken_once(det):
+    content, summary = det.convert(stems=[SECOND, FIRST, SECOND])
+    names = [image["file_name"] for image in content["images"]]
+    assert names == [f"{SECOND}.JPEG", f"{FIRST}.JPEG"]
+    assert summary["images"] == 2
+
+
+def test_file_with_other_content_is_not_written_over(det):
+    content, summary = det.convert()
+    before = det.out.stat()
+    assert det.convert() == (content, summary)
+    with pytest.raises(FileExistsError, match=r"det\.json is there with other content.*Move it"):
+        det.convert(one_based=True)
+    after = det.out.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert [path.name for path in det.out.parent.iterdir()] == ["det.json"]
+
+
+def test_folder_as_output_is_noticed_before_the_work(tree):
+    tree.out.mkdir(parents=True)
+    with pytest.raises(IsADirectoryError, match=r"det\.json is a folder"):
+        tree.convert()  # without a file to read, which would be the next error
+
+
+def test_each_folder_of_images_is_listed_once(tree, monkeypatch):
+    """Also where files come in turns from many folders."""
+    for folder in range(40):
+        for name in "ab":
+            tree.add(f"{folder}/{name}", thing("cat", (0, 5, 0, 5)))
+    listed = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda place: listed.append(place) or listdir(place))
+    stems = [f"{folder}/{name}" for name in "ab" for folder in range(40)]
+    tree.convert(stems=stems)
+    assert len(listed) == 40
 
 
 def test_boxes_without_area_are_dropped(tree):
@@ -201,6 +240,8 @@ def test_broken_files_are_left_out_and_named(det):
     det.write("0/cut", "<annotation><size><width>3")
     det.add("0/sizeless")
     det.write("0/sizeless", "<annotation></annotation>")
+    det.add("0/coded")
+    det.write("0/coded", '<?xml version="1.0" encoding="utf-99"?><annotation/>')
     det.add("0/twice", thing("cat", (0, 5, 0, 5)))
     (det.images / "0" / "twice.png").touch()
     content, summary = det.convert(stems=None)
@@ -208,6 +249,7 @@ def test_broken_files_are_left_out_and_named(det):
     assert list(reasons) == [
         f"0/{name}.xml"
         for name in (
+            "coded",
             "cut",
             "nameless",
             "nan",
@@ -219,6 +261,7 @@ def test_broken_files_are_left_out_and_named(det):
         )
     ]
     assert "no element found" in reasons["0/cut.xml"] or "unclosed" in reasons["0/cut.xml"]
+    assert reasons["0/coded.xml"] == "unknown encoding: utf-99"
     assert reasons["0/nameless.xml"] == "<object> has no name"
     assert reasons["0/nan.xml"] == "<object> has bndbox/xmin nan"
     assert reasons["0/noimage.xml"].endswith("0/noimage.*, found none")
@@ -244,8 +287,11 @@ def test_nothing_usable(tree):
     with pytest.raises(ValueError, match="none of 1 XML files has an object"):
         tree.convert()
     tree.add("a", thing("cat", (0, 5, 0, 5)))
-    with pytest.raises(ValueError, match="has an object of the 1 classes, such as dog"):
+    with pytest.raises(ValueError, match=r"has an object to train on.*of the 1 classes, .* dog"):
         tree.convert(classes=["dog"])
+    tree.add("a", thing("cat", (5, 5, 0, 5)), thing("cat", (0, 5, 0, 5), "<ignore>1</ignore>"))
+    with pytest.raises(ValueError, match=r"has an object to train on.*of the 1 classes, .* cat"):
+        tree.convert()
     assert not tree.out.exists()
 
 
@@ -263,7 +309,8 @@ def tool(monkeypatch, capsys):
 
 
 def test_tool(det, tmp_path, tool):
-    (tmp_path / "list.txt").write_text(f"{SECOND} 1\n{FIRST} -1\nnowhere 0\n")
+    lines = f"\ufeff{SECOND} 1\n{FIRST} -1\nno where 0\nno where\n{SECOND}\t20121\n"
+    (tmp_path / "list.txt").write_text(lines, encoding="utf-8")
     (tmp_path / "classes.txt").write_text("n02084071\nn01440764\n")
     command = [
         *(det.annotations, det.images, "--out", det.out),
@@ -272,13 +319,16 @@ def test_tool(det, tmp_path, tool):
     shown, warned = tool(*command)
     assert "2 images, 3 annotations, 1 ignored, 0 dropped_without_area" in shown
     assert "warning: 1 files left out" in warned
-    assert "nowhere.xml: expected one image" in warned
+    assert "no where.xml: expected one image" in warned
     content = json.loads(det.out.read_text())
     assert [image["file_name"] for image in content["images"]] == [
         f"{SECOND}.JPEG",
         f"{FIRST}.JPEG",
     ]
     assert [category["name"] for category in content["categories"]] == ["n02084071", "n01440764"]
+    with pytest.raises(SystemExit, match=r"error: .*det\.json is there with other content"):
+        tool(*command, "--one-based")
+    det.out.unlink()
     tool(*command, "--one-based")
     boxes = [item["bbox"] for item in json.loads(det.out.read_text())["annotations"]]
     assert boxes[1] == [1, 2, 6, 11]

@@ -38,6 +38,23 @@ def test_by_hand(tmp_path):
     assert figures["coco/bbox_mAP_s"] == -1
 
 
+def test_no_prediction_at_all(tmp_path):
+    """One medium object: 0 where there is something to find, -1 where there is not."""
+    truth = {
+        "images": [{"id": 1, "width": 400, "height": 400}],
+        "categories": [{"id": 1, "name": "x"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500,
+             "iscrowd": 0}
+        ],
+    }  # fmt: skip
+    figures = coco_figures(write(tmp_path / "t.json", truth), write(tmp_path / "p.json", []))
+    names = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
+    assert figures == dict(
+        zip((f"coco/bbox_{n}" for n in names), (0, 0, 0, -1, 0, -1), strict=True)
+    )
+
+
 def test_equal_to_mmdet_but_for_its_rounding(tmp_path):
     truth = make_coco(tmp_path, images=12)
     content = json.loads(truth.read_text())

@@ -1,56 +1,15 @@
 import os
-import pickle
-import subprocess
-import sys
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData
 
 from dap.evaluation import DetectorAsClassifier
-from dap.testing import make_class_folders
 
 CLASSES = ("blue", "green", "red")
-CONFIG = """
-_base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py", "mmdet::_base_/default_runtime.py"]
-model = dict(
-    backbone=dict(depth=18, base_channels=8, stem_channels=8, init_cfg=None),
-    neck=dict(in_channels=[8, 16, 32, 64], out_channels=8),
-    rpn_head=dict(in_channels=8, feat_channels=8),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=8),
-        bbox_head=dict(in_channels=8, fc_out_channels=16, num_classes=3),
-    ),
-    test_cfg=dict(rpn=dict(max_per_img=50), rcnn=dict(score_thr=0.3)),
-)
-test_cfg = dict(type="TestLoop")
-test_dataloader = dict(
-    batch_size=2,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="mmpretrain.ImageNet",
-        data_root="data/imagenet",
-        split="val",
-        metainfo=dict(classes=("blue", "green", "red")),
-        pipeline=[
-            dict(type="LoadImageFromFile"),
-            dict(type="mmdet.Resize", scale=(160, 96), keep_ratio=True),
-            dict(
-                type="mmdet.PackDetInputs",
-                meta_keys=("img_path", "ori_shape", "img_shape", "scale_factor", "gt_label"),
-            ),
-        ],
-    ),
-)
-test_evaluator = dict(type="dap.DetectorAsClassifier", topk=(1, 2))
-"""
 
 
 def sample(gt_label, detections):
@@ -201,43 +160,3 @@ def test_two_processes_and_an_odd_number_of_images(tmp_path):
     expected = {f"classification/{name}": value for name, value in alone.items()}
     for rank in (0, 1):
         assert (tmp_path / f"results{rank}").read_text() == repr(expected)
-
-
-def make_detector(folder):
-    """A tiny Faster R-CNN whose scores differ from box to box, its config and its weights."""
-    config, checkpoint = folder / "config.py", folder / "detector.pth"
-    config.write_text(CONFIG)
-    torch.manual_seed(0)
-    model = MODELS.build(Config.fromfile(str(config)).model)
-    torch.nn.init.normal_(model.roi_head.bbox_head.fc_cls.weight, std=30)
-    torch.save({"state_dict": model.state_dict()}, checkpoint)
-    return config, checkpoint
-
-
-def test_by_mim(tmp_path):
-    make_class_folders(tmp_path / "data" / "imagenet" / "val", 5)
-    config, checkpoint = make_detector(tmp_path)
-    program = [sys.executable, "-W", "ignore", "-m", "mim", "test", "mmdet", str(config)]
-    done = subprocess.run(
-        [*program, "--checkpoint", str(checkpoint), "--out", "results.pkl", "--work-dir", "work"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    tops = []
-    for result in pickle.loads((tmp_path / "results.pkl").read_bytes()):
-        sums = defaultdict(float)
-        found = result["pred_instances"]
-        for label, score in zip(found["labels"].tolist(), found["scores"].tolist(), strict=True):
-            sums[label] += score
-        truth = CLASSES.index(Path(result["img_path"]).parent.name)
-        predicted = sorted(sums, key=sums.get, reverse=True)
-        tops.append([bool(sums), truth in predicted[:1], truth in predicted[:2]])
-    detected, top1, top2 = (sum(column) for column in zip(*tops, strict=True))
-    assert len(tops) == 15
-    assert 0 < top2 < 15
-    assert f"classification/top1: {100 * top1 / 15:.4f}" in done.stdout
-    assert f"classification/top2: {100 * top2 / 15:.4f}" in done.stdout
-    assert f"classification/images_without_detection: {15 - detected} " in done.stdout

@@ -5,16 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from dap.experiments import EXPERIMENTS, ConfigTree, Launcher, Plan, find_experiment
+from dap.experiments import (
+    EXPERIMENTS,
+    ConfigTree,
+    Launcher,
+    Plan,
+    find_experiment,
+    reproduce,
+)
 from dap.experiments.cost import gpu_hours
 from dap.experiments.schedule import batch_options, iteration_options, last_checkpoint
+from dap.experiments.state import missing_inputs
 
 TREE = ConfigTree()
 STEP_3 = "faster-rcnn_r50_fpn_40k_in1k-boxes"
 PAPER = [
     *("step1", "step2", "step3", "figure3", "figure4", "figure5", "section4.3"),
     *(f"table{n}" for n in range(1, 11)),
-    *("tableA1", "tableA2"),
+    *("tableA1", "tableA2", "tableA1-release", "tableA2-release"),
 ]
 
 
@@ -26,7 +34,7 @@ def planned(name, only=(), seeds=(None,), **settings):
 
 def made_elsewhere(job):
     """Files below the work directory or of a k-shot set that a command reads."""
-    own = Path(job.makes).parent
+    own = Path(job.makes.split("*")[0] if "*" in job.makes else Path(job.makes).parent)
     for argument in job.command[1:]:
         path = Path(argument.split("=", 1)[-1])
         is_made = path.parts[:1] == ("work_dirs",) or path.parts[:2] == ("data", "few_shot")
@@ -71,13 +79,13 @@ def test_chain_of_a_row():
     assert finetune.command[:5] == ("python", "-m", "mim", "train", "mmdet")
 
 
-def test_maps_are_computed_once_for_both_tables():
+def test_maps_are_computed_once_for_all_thresholds_and_nms():
     plan = Plan(TREE)
-    for name in ("tableA1", "tableA2"):
+    for name in ("tableA1", "tableA2", "tableA1-release", "tableA2-release"):
         plan.add(find_experiment(name).rows)
     tools = [Path(job.command[1]).stem for job in plan.jobs.values() if job.kind == "boxes"]
-    assert tools.count("generate_pseudo_boxes") == 1
-    assert tools.count("select_boxes") == 10  # 4 thresholds, 4 NMS, none, the paper's main one
+    assert tools.count("generate_pseudo_boxes") == 2  # one of each rule
+    assert tools.count("select_boxes") == 20  # 4 thresholds, 4 NMS, none, the paper's main one
     assert sum(name.startswith(STEP_3) and "/" not in name for name in plan.jobs) == 10
 
 
@@ -118,15 +126,18 @@ def test_iterations_of_k_shot_runs():
 @pytest.mark.parametrize(
     ("gpus", "batch", "expected"),
     [
-        (16, None, {}),  # 2 images each, as written
-        (8, None, {"train_dataloader.batch_size": 4}),
-        (1, None, {"train_dataloader.batch_size": 32}),
-        (32, None, {"train_dataloader.batch_size": 1}),
+        (16, None, {"total_batch": 32}),  # 2 images each, as written
+        (8, None, {"total_batch": 32, "train_dataloader.batch_size": 4}),
+        (1, None, {"total_batch": 32, "train_dataloader.batch_size": 32}),
+        (32, None, {"total_batch": 32, "train_dataloader.batch_size": 1}),
+        (16, 8, {"total_batch": 32}),  # at most 8
         # 2 images in place of 32: LR is scaled, 16 times the iterations.
-        (1, 2, {"train_cfg.max_iters": 640608, "param_scheduler.0.end": 32000}),
+        (1, 2, {"total_batch": 2, "train_cfg.max_iters": 640608, "param_scheduler.0.end": 32000,
+                "default_hooks.checkpoint.interval": 80000}),
         # 7 GPUs: 4 images each, 28 in all.
-        (7, None, {"train_dataloader.batch_size": 4, "train_cfg.max_iters": 45758,
-                   "param_scheduler.0.end": 2286}),
+        (7, None, {"total_batch": 28, "train_dataloader.batch_size": 4,
+                   "train_cfg.max_iters": 45758, "param_scheduler.0.end": 2286,
+                   "default_hooks.checkpoint.interval": 5714}),
     ],
 )  # fmt: skip
 def test_batches_of_pretraining(gpus, batch, expected):
@@ -136,11 +147,18 @@ def test_batches_of_pretraining(gpus, batch, expected):
 def test_batches_that_count_epochs_and_those_without_scaling():
     voc = TREE.load("faster-rcnn_r50-cls-in1k_fpn_14e_voc07")
     # 4 GPUs of 2 images: the warm-up counts iterations, the epochs stay.
-    assert batch_options(voc, 4, 2) == {"param_scheduler.0.end": 1000}
+    assert batch_options(voc, 4, 2) == {"total_batch": 8, "param_scheduler.0.end": 1000}
     classifier = TREE.load("cls_resnet50_8xb32_in1k")
     assert batch_options(classifier, 2, 64) == {
-        "train_dataloader.batch_size": 64, "auto_scale_lr.enable": True,
+        "total_batch": 128, "train_dataloader.batch_size": 64, "auto_scale_lr.enable": True,
     }  # fmt: skip
+
+
+def test_validations_of_a_longer_training_are_as_many():
+    coco = batch_options(TREE.load("faster-rcnn_r50-cls-in1k_fpn_90k_coco"), 1, 2)
+    assert coco["train_cfg.max_iters"] == 720000
+    assert coco["train_cfg.val_interval"] == 40000
+    assert coco["param_scheduler.1.milestones"] == [480000, 640000]
 
 
 def test_no_more_processes_than_images_in_the_batch():
@@ -153,13 +171,18 @@ def test_no_more_processes_than_images_in_the_batch():
 
 
 def test_launchers():
-    one = planned("step2", ["r50", "in1k", "release"])["boxes_resnet50_in1k_release"]
+    one = planned("step2", ["release"])["boxes_resnet50_in1k_candidates_release"]
     assert one.command[0] == "python"
     assert one.command[-2:] == ("--cfg-options", "pseudo_boxes.rule=release")
     eight = planned("table2", ["07", "dap-in1k"], launcher=Launcher(8))
-    assert "torch.distributed.run" in eight["boxes_resnet50_in1k"].command
+    assert eight["boxes_resnet50_in1k"].command[0] == "bash"
+    assert eight["boxes_resnet50_in1k"].command[2:4] == ("boxes", "8")
     assert eight[STEP_3].command[0] == "bash"
     assert eight[STEP_3].command[3] == "8"
+    on_slurm = planned("step2", ["r101", "in1k"], launcher=Launcher(64, "slurm", "gpu"))
+    boxes = on_slurm["boxes_resnet101_in1k"].command
+    assert boxes[:4] == ("env", "GPUS=64", "GPUS_PER_NODE=8", "bash")
+    assert boxes[5:8] == ("boxes", "gpu", "boxes")
     slurm = planned("step1", launcher=Launcher(64, "slurm", "gpu"))["cls_resnet50_64xb128_in14m"]
     assert "PACKAGE=mmpretrain" in slurm.command
     assert "GPUS=64" in slurm.command
@@ -174,7 +197,7 @@ def test_unknown_names_say_what_there_is():
         find_experiment("table99")
     with pytest.raises(ValueError, match=r"no row with 'dap in1k'.*07 dap-in1k"):
         find_experiment("table2").select(("dap in1k",))
-    with pytest.raises(KeyError, match=r"no config nothing\.py"):
+    with pytest.raises(ValueError, match=r"no config nothing\.py"):
         TREE.path("nothing")
 
 
@@ -219,4 +242,49 @@ def test_last_checkpoint():
     assert last_checkpoint(TREE.load("faster-rcnn_r50-cls-in1k_fpn_90k_coco")) == "iter_90000.pth"
     assert last_checkpoint(TREE.load("cls_resnet50_64xb128_in14m")) == "epoch_50.pth"
     longer = iteration_options(TREE.load("faster-rcnn_r50-cls-in1k_fpn_coco-5shot"), 300)
-    assert longer == {"train_cfg.max_iters": 300, "param_scheduler.1.milestones": [200, 267]}
+    assert longer == {
+        "train_cfg.max_iters": 300,
+        "train_cfg.val_interval": 100,
+        "default_hooks.checkpoint.interval": 100,
+        "param_scheduler.1.milestones": [200, 267],
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"root": "my runs"}, "no blanks and commas, found 'my runs'"),
+        ({"batch_per_gpu": 0}, "batch_per_gpu: expected 1 or more, found 0"),
+        ({"iterations": -3}, "iterations: expected 1 or more, found -3"),
+    ],
+)
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Plan(TREE, **settings)
+
+
+def test_arguments_that_do_not_fit_the_experiment():
+    with pytest.raises(ValueError, match="table10 has its lengths from the paper"):
+        reproduce(find_experiment("table10"), Plan(TREE, iterations=100), dry_run=True)
+    with pytest.raises(ValueError, match=r"expected each once, found \[0, 0\]"):
+        reproduce(find_experiment("figure4"), Plan(TREE), seeds=(0, 0), dry_run=True)
+
+
+def test_seeds_change_nothing_where_nothing_is_drawn():
+    assert planned("section4.3", seeds=(0, 1)).keys() == planned("section4.3").keys()
+
+
+@pytest.mark.parametrize("root", ["elsewhere/", "./elsewhere", "elsewhere"])
+def test_work_directory_however_it_is_written(root):
+    jobs = planned("table2", ["07", "dap-in1k"], root=root)
+    assert jobs[STEP_3].makes == f"elsewhere/{STEP_3}/iter_40038.pth"
+    missing = missing_inputs(list(jobs.values()))
+    assert not [path for path in missing if "elsewhere" in path]
+
+
+def test_images_are_inputs_too():
+    section = planned("section4.3")["faster-rcnn_r50_fpn_40k_in1k-val/test"]
+    assert "data/imagenet/val" in section.inputs
+    coco = planned("table6", ["cls-in1k"])["retinanet_r50-cls-in1k_fpn_90k_coco"]
+    assert "data/coco/train2017" in coco.inputs
+    assert "data/coco/annotations/instances_val2017.json" in coco.inputs

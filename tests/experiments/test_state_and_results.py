@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from dap.experiments import Cell, ConfigTree, Plan, Row, Run, find_experiment
+from dap.experiments import Cell, ConfigTree, Launcher, Plan, Row, Run, find_experiment
 from dap.experiments.results import table
 from dap.experiments.state import differences, is_begun, is_finished, missing_inputs
 
@@ -38,11 +38,55 @@ def test_nothing_is_there(plan):
     assert not any(is_finished(job) or is_begun(job) for job in plan.jobs.values())
 
 
+def end(job):
+    """What MMEngine leaves at the end of a training."""
+    checkpoint = Path(job.makes)
+    checkpoint.touch()
+    checkpoint.with_name("last_checkpoint").write_text(str(checkpoint))
+
+
 def test_finished_training(plan):
     job = plan.jobs[CLS]
-    folder = dump(job, **{"train_dataloader.num_workers": 7, "env_cfg.cudnn_benchmark": True})
+    dump(job, **{"train_dataloader.num_workers": 7, "env_cfg.cudnn_benchmark": True})
     assert not is_finished(job)
-    (folder / "epoch_14.pth").touch()
+    end(job)
+    assert is_finished(job)
+
+
+def test_half_written_last_checkpoint_is_not_the_end(plan):
+    """MMEngine writes ``last_checkpoint`` after the checkpoint."""
+    job = plan.jobs[CLS]
+    folder = dump(job)
+    Path(job.makes).touch()
+    (folder / "last_checkpoint").write_text(str(folder / "epoch_13.pth"))
+    assert not is_finished(job)
+    assert is_begun(job)
+
+
+def test_number_of_gpus_does_not_matter_but_the_batch_does(tmp_path):
+    """The total batch is 16 on 1 and on 8 GPUs; by hand it is not known."""
+    row = find_experiment("table2").select(("07", "cls-in1k"))
+    plans = {}
+    for gpus, most in ((1, None), (8, None), (1, 2)):
+        plans[gpus, most] = Plan(TREE, Launcher(gpus), str(tmp_path), most)
+        plans[gpus, most].add(row)
+    dump(plans[8, None].jobs[CLS])
+    end(plans[8, None].jobs[CLS])
+    assert is_finished(plans[1, None].jobs[CLS])
+    with pytest.raises(ValueError, match="total_batch: 16 there, 2 now"):
+        is_finished(plans[1, 2].jobs[CLS])
+    by_hand = TREE.load(CLS)
+    assert differences(plans[1, None].jobs[CLS].config, by_hand) == []
+
+
+def test_training_of_mmpretrain(tmp_path):
+    """mmpretrain's train.py adds to the loaders what is no setting of the result."""
+    plan = Plan(TREE, root=str(tmp_path))
+    plan.add(find_experiment("step1").select(("r50",)))
+    job = plan.jobs["cls_resnet50_64xb128_in14m"]
+    added = {"pin_memory": True, "persistent_workers": True, "collate_fn": {"type": "x"}}
+    dump(job, **{f"train_dataloader.{key}": value for key, value in added.items()})
+    end(job)
     assert is_finished(job)
 
 
@@ -78,7 +122,7 @@ def test_resumed_training_has_no_load_from():
 def test_another_training_is_refused(plan, changes, named):
     job = plan.jobs[CLS]
     folder = dump(job, **changes)
-    (folder / "epoch_14.pth").touch()
+    end(job)
     with pytest.raises(ValueError, match=rf"{re.escape(str(folder))}.*other settings.*{named}"):
         is_finished(job)
 
@@ -99,16 +143,49 @@ def test_dumped_config_is_the_same_as_it_was(plan):
     assert differences(job.config, read) == []
 
 
-def test_test_is_repeated_for_a_newer_checkpoint(plan):
+@pytest.fixture
+def tested(plan):
+    """A finished training and its test."""
     train, test = plan.jobs[CLS], plan.jobs[f"{CLS}/test"]
     folder = dump(train)
-    (folder / "epoch_14.pth").touch()
+    end(train)
     result = folder / "test" / "20260101_000000" / "20260101_000000.json"
     result.parent.mkdir(parents=True)
+    test.config.dump(folder / "test" / f"{CLS}.py")
     result.write_text("{}")
+    return test, result
+
+
+def test_test_is_repeated_for_a_newer_checkpoint(tested):
+    test, result = tested
     assert is_finished(test)
     os.utime(result, (time.time() - 1000,) * 2)
     assert not is_finished(test)
+
+
+def test_test_is_repeated_with_other_settings(tested):
+    test, _ = tested
+    dumped = Path(test.makes).parents[1] / f"{CLS}.py"
+    test.config.copy().dump(dumped)
+    text = dumped.read_text()
+    assert "max_per_img=100" in text
+    dumped.write_text(text.replace("max_per_img=100", "max_per_img=300"))
+    assert not is_finished(test)
+
+
+def test_result_older_than_what_it_was_made_from_is_refused(tmp_path):
+    plan = Plan(TREE, root=str(tmp_path))
+    plan.add(find_experiment("table2").select(("07", "dap-in1k")))
+    job = plan.jobs[CLS.replace("cls", "dap")]
+    dump(job)
+    end(job)
+    assert is_finished(job)
+    pretrained = Path(plan.jobs["faster-rcnn_r50_fpn_40k_in1k-boxes"].makes)
+    pretrained.parent.mkdir()
+    pretrained.touch()
+    os.utime(job.makes, (time.time() - 1000,) * 2)
+    with pytest.raises(ValueError, match=r"is older than .*iter_40038\.pth"):
+        is_finished(job)
 
 
 def test_boxes_of_other_settings_are_refused(tmp_path):
@@ -132,14 +209,17 @@ def test_missing_data_is_what_no_job_makes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = Plan(TREE)
     plan.add(find_experiment("table9").rows)
-    assert missing_inputs(list(plan.jobs.values())) == [
+    missing = missing_inputs(list(plan.jobs.values()))
+    assert set(missing) == {
         "data/VOCdevkit/VOC2007/ImageSets/Main/trainval.txt",
         "data/VOCdevkit/VOC2007/ImageSets/Main/test.txt",
+        "data/VOCdevkit/VOC2007",
         "data/VOCdevkit/VOC2012/ImageSets/Main/trainval.txt",
-        "data/imagenet",
-    ]
-    (tmp_path / "data" / "imagenet").mkdir(parents=True)
-    assert "data/imagenet" not in missing_inputs(list(plan.jobs.values()))
+        "data/VOCdevkit/VOC2012/JPEGImages",
+        "data/imagenet/train",
+    }
+    (tmp_path / "data" / "imagenet" / "train").mkdir(parents=True)
+    assert "data/imagenet/train" not in missing_inputs(list(plan.jobs.values()))
 
 
 def test_table_of_means_and_gains(tmp_path):
@@ -174,7 +254,7 @@ def test_figures_of_boxes(tmp_path):
     folder = tmp_path / "boxes_resnet50_in1k"
     folder.mkdir()
     (folder / "summary.json").write_text(json.dumps({"merged": {"boxes_per_image": 3.2113}}))
-    cell = Cell("boxes/image", Run("boxes_resnet50_in1k"), "merged.boxes_per_image", 3.211)
+    cell = Cell("boxes/image", Run("boxes_resnet50_in1k"), "merged.boxes_per_image", 3.211, 3)
     assert table([Row("x", (cell,))], plan, (None,)).splitlines()[-1] == "| x | 3.211 | 3.211 |"
 
 

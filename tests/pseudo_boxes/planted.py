@@ -30,6 +30,18 @@ class NanOnBlack(MeanColours):
 
 
 @MODELS.register_module()
+class FailsOnBlack(MeanColours):
+    """Mean colours, and an error where an image is black."""
+
+    error: type[Exception] = RuntimeError
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if not images.any():
+            raise self.error("the device says no")
+        return super().forward(images)
+
+
+@MODELS.register_module()
 class Swapped(nn.Module):
     """A neck that reverses the channels."""
 

@@ -12,7 +12,7 @@ from mmpretrain.registry import MODELS
 from planted import model_config, planted_classifier, planted_state
 from pycocotools.coco import COCO
 
-from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes
+from dap.pseudo_boxes import PseudoBoxSettings, engine, generate_pseudo_boxes
 from dap.testing import draw_image, make_class_folders, write_image
 
 SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5))
@@ -331,6 +331,64 @@ def test_image_whose_map_is_not_finite_is_counted(tmp_path):
     assert failure["file_name"] == "red/black.png"
     assert "NaN or infinite" in failure["reason"]
     assert len(coco["images"]) == 3
+
+
+def failing_classifier(error=RuntimeError):
+    model = MODELS.build(model_config(backbone={"type": "FailsOnBlack"}))
+    model.load_state_dict(planted_state())
+    model.backbone.error = error
+    return model
+
+
+def images_in_order(root, kinds):
+    """Images of one class: whole ones (w), black (b) ones, files that cannot be read (x)."""
+    make_class_folders(root, 1, {"blue": "blue", "green": "green"})
+    for number, kind in enumerate(kinds):
+        path = root / "red" / f"{number}.png"
+        write_image(path, np.full((64, 64, 3), 9 if kind == "w" else 0, np.uint8))
+        if kind == "x":
+            path.write_bytes(b"")
+    return root
+
+
+def test_computation_that_fails_from_some_image_on_ends_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "FAILURES_IN_A_ROW", 3)
+    root = images_in_order(tmp_path / "images", "wbbxbw")
+    with pytest.raises(RuntimeError, match=r"3 images in a row .*4\.png: Runtime.*device says no"):
+        generate(root, tmp_path / "out", model=failing_classifier())
+    assert not (tmp_path / "out" / "annotations.json").exists()
+    assert not (tmp_path / "out" / "summary.json").exists()
+    generate(root, tmp_path / "out")  # a sound device takes it up
+
+
+def test_failures_apart_or_of_reading_end_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "FAILURES_IN_A_ROW", 3)
+    root = images_in_order(tmp_path / "images", "bbwbxxxxb")
+    summary, _ = generate(root, tmp_path / "out", model=failing_classifier())
+    assert len(summary["failed"]) == 8
+
+
+@pytest.mark.parametrize("name", ["OutOfMemoryError", "AcceleratorError"])
+def test_error_of_the_device_ends_the_run_at_once(tmp_path, name):
+    error = getattr(torch, name, None)
+    if error is None:
+        pytest.skip(f"torch {torch.__version__} has no {name}")
+    root = images_in_order(tmp_path / "images", "wbw")
+    with pytest.raises(error, match="device says no"):
+        generate(root, tmp_path / "out", model=failing_classifier(error))
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_killed_before_the_summary_is_run_again(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    before = generate(root, tmp_path / "out")
+    (tmp_path / "out" / "summary.json").unlink()
+    written = (tmp_path / "out" / "annotations.json").read_bytes()
+    with pytest.raises(ValueError, match=r"without a summary\.json"):
+        generate(root, tmp_path / "out", settings=PseudoBoxSettings((128,)))
+    assert (tmp_path / "out" / "annotations.json").read_bytes() == written
+    assert generate(root, tmp_path / "out") == before
+    assert (tmp_path / "out" / "annotations.json").read_bytes() == written
 
 
 def test_foreign_summary_is_left_alone(tmp_path):

@@ -98,7 +98,7 @@ def test_derived_run_is_the_direct_run(generate, tmp_path, rule):
         assert summary == returned
         assert summary.pop("derived_from") == contents(source)[1]["settings"]
         assert summary == expected, (thresholds, nms_iou)
-        assert {"gone.png", "cut.png"} <= {failure["file_name"] for failure in summary["failed"]}
+        assert [failure["file_name"] for failure in summary["failed"]] == ["gone.png", "cut.png"]
         found[thresholds, nms_iou] = summary["merged"]
     by_nms = [found[TAUS, nms]["boxes"] for nms in NMS]
     assert by_nms == sorted(by_nms)
@@ -121,6 +121,33 @@ def test_defaults_are_all_thresholds_and_the_papers_nms(generate, source, tmp_pa
     select_boxes(source, tmp_path / "derived")
     direct = generate("direct", nms_iou=0.8)
     assert contents(tmp_path / "derived")[0] == contents(direct)[0]
+
+
+def test_progress_ends_at_its_total(source, tmp_path, monkeypatch):
+    """Of 10 images two have no box."""
+    made = []
+
+    class Spied(select.Progress):
+        def close(self):
+            made.append((self.done, self.share, self.total))
+            return super().close()
+
+    monkeypatch.setattr(select, "Progress", Spied)
+    summary = select_boxes(source, tmp_path / "out")
+    assert (summary["images"], summary["images_without_boxes"]) == (10, 2)
+    assert made == [(8, 8, 8)]
+
+
+def test_killed_before_the_summary_is_run_again(source, tmp_path):
+    out = tmp_path / "out"
+    select_boxes(source, out, (0.3,), 0.8)
+    before = contents(out)
+    (out / "summary.json").unlink()
+    with pytest.raises(ValueError, match=r"without a summary\.json"):
+        select_boxes(source, out, (0.3,), 0.7)
+    assert (out / "annotations.json").read_bytes() == before[0]
+    select_boxes(source, out, (0.3,), 0.8)
+    assert contents(out) == before
 
 
 def test_a_derived_run_without_nms_is_a_source(generate, source, tmp_path):

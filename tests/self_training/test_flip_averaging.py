@@ -74,9 +74,40 @@ def test_classes_are_apart():
     assert found == [(0, 0.45, [10, 5, 30, 40]), (1, 0.4, [10, 5, 30, 40])]
 
 
-def test_two_boxes_of_one_view_do_not_count_as_two_views():
+def test_two_boxes_of_one_view_stay_two():
     boxes = [[10, 5, 30, 40], [10, 5, 30, 40]]
-    assert fuse((boxes, [0.9, 0.5], [0, 0]), NOTHING) == [(0, 0.35, [10, 5, 30, 40])]
+    assert fuse((boxes, [0.9, 0.5], [0, 0]), NOTHING) == [
+        (0, 0.45, [10, 5, 30, 40]),
+        (0, 0.25, [10, 5, 30, 40]),
+    ]
+
+
+def test_two_neighbours_of_both_views_stay_two():
+    """All four overlap: IoU of [0, 20) and [5, 25) is 15 / 25. Each takes its own image."""
+    image = ([[0, 0, 20, 10], [5, 0, 25, 10]], [0.9, 0.7], [0, 0])
+    mirror = ([[80, 0, 100, 10], [75, 0, 95, 10]], [0.5, 0.3], [0, 0])
+    assert fuse(image, mirror) == [(0, 0.7, [0, 0, 20, 10]), (0, 0.5, [5, 0, 25, 10])]
+
+
+def test_neighbour_without_a_partner_is_not_drawn_in():
+    """The best takes the mirror's box, which overlaps its neighbour too."""
+    image = ([[0, 0, 20, 10], [5, 0, 25, 10]], [0.9, 0.6], [0, 0])
+    mirror = ([[80, 0, 100, 10]], [0.7], [0])
+    assert fuse(image, mirror) == [(0, 0.8, [0, 0, 20, 10]), (0, 0.3, [5, 0, 25, 10])]
+
+
+def test_mean_over_four_views():
+    """Found in three of four: (0.8 + 0.6 + 0.2) / 4."""
+    box, flipped = [10, 5, 30, 40], [70, 5, 90, 40]
+    views = [
+        view([box], [0.6], [1]),
+        view([flipped], [0.8], [1], "horizontal"),
+        view([], [], [], "vertical"),
+        view([[70, 20, 90, 55]], [0.2], [1], "diagonal"),
+    ]
+    (merged,) = FlipAveraging(Detector()).merge_preds([views])
+    torch.testing.assert_close(merged.pred_instances.scores, torch.tensor([0.4]))
+    torch.testing.assert_close(merged.pred_instances.bboxes, torch.tensor([box]).float())
 
 
 def test_overlap_must_be_above_the_threshold():

@@ -55,7 +55,7 @@ def test_the_rule():
     assert counts == {
         "kept_by_score": 2,
         "kept_as_best": 2,
-        "dropped_without_area": 0,
+        "dropped_below_one_pixel": 0,
         "images_without_labels": 1,
     }
 
@@ -90,19 +90,21 @@ def test_boxes_are_clipped_to_their_image(bbox, clipped):
     assert label["area"] == clipped[2] * clipped[3]
 
 
-def test_box_without_area_is_not_the_best():
+def test_box_below_one_pixel_is_not_the_best():
     predictions = [
         found(3, 0.9, (40, 10, 20, 20)),  # right of the image, which is 40 px wide
         found(3, 0.8, (10, -20, 20, 20)),  # above it
-        found(3, 0.7, (10, 10, 0, 20)),
+        found(3, 0.7, (10, 10, 0.9, 20)),
+        found(3, 0.7, (39.1, 10, 20, 20)),  # 0.9 px of it are in the image
+        found(5, 0.2, (99, 10, 20, 1)),  # a pixel of it is in the image
         found(3, 0.5),
         found(3, 0.4),
         found(9, 0.9, (10, 10, 20, 0)),
     ]
     labels, counts = choose_labels(IMAGES, predictions)
-    assert [(label["image_id"], label["score"]) for label in labels] == [(3, 0.5)]
-    assert counts["dropped_without_area"] == 4
-    assert counts["images_without_labels"] == 3
+    assert [(label["image_id"], label["score"]) for label in labels] == [(5, 0.2), (3, 0.5)]
+    assert counts["dropped_below_one_pixel"] == 5
+    assert counts["images_without_labels"] == 2
 
 
 def test_input_is_left_as_it_was():
@@ -127,6 +129,12 @@ def test_input_is_left_as_it_was():
 def test_numbers_that_are_none(wrong):
     with pytest.raises(ValueError, match="prediction 1: expected a finite score and four finite"):
         choose_labels(IMAGES, [found(5, 0.9), found(5, 0.9) | wrong])
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.1, 60, math.nan])
+def test_threshold_outside_its_range(score):
+    with pytest.raises(ValueError, match=r"score: expected a threshold in \[0, 1\], found"):
+        choose_labels(IMAGES, [found(5, 0.9)], score=score)
 
 
 @pytest.fixture
@@ -154,7 +162,7 @@ def test_file(files):
         "images": 4,
         "kept_by_score": 2,
         "kept_as_best": 1,
-        "dropped_without_area": 0,
+        "dropped_below_one_pixel": 0,
         "images_without_labels": 2,
     }
     assert (content["images"], content["categories"]) == (IMAGES, CATEGORIES)
@@ -187,6 +195,30 @@ def test_ground_truth_is_refused(files):
     with pytest.raises(ValueError, match=r"without labels, found 1 annotations"):
         write_pseudo_labels(*paths)
     assert not paths[2].exists()
+
+
+@pytest.mark.parametrize("lacking", ["id", "width", "height"])
+def test_image_that_lacks_something(files, lacking):
+    images = [IMAGES[0], {key: value for key, value in IMAGES[1].items() if key != lacking}]
+    message = r"images\.json: image 1 is .*expected id, width and height.*unlabelled_images\.py"
+    with pytest.raises(ValueError, match=message):
+        write_pseudo_labels(*files([found(5, 0.9)], images=images))
+
+
+def test_image_ids_that_stand_twice(files):
+    images = [*IMAGES, IMAGES[1] | {"file_name": "z.jpg"}]
+    message = r"images\.json: 1 image ids stand there twice, such as 3.*unlabelled_images\.py"
+    with pytest.raises(ValueError, match=message):
+        write_pseudo_labels(*files([found(5, 0.9)], images=images))
+
+
+def test_predictions_that_were_cut_off(files):
+    images, predictions, out = files([found(5, 0.9)])
+    predictions.write_text(predictions.read_text()[:-9])
+    with pytest.raises(
+        ValueError, match=r"p\.bbox\.json: .*Remove the file and run the test again"
+    ):
+        write_pseudo_labels(images, predictions, out)
 
 
 def test_files_exchanged(files):

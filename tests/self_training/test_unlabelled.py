@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import mmcv
@@ -10,7 +11,8 @@ import pytest
 from mmdet.datasets import CocoDataset
 from PIL import Image
 
-from dap.self_training import VOC_CLASSES, image_size, write_unlabelled
+from dap.datasets.few_shot_voc import VOC_CLASSES
+from dap.self_training import image_size, write_unlabelled
 from dap.testing import make_voc, write_image
 
 
@@ -88,6 +90,43 @@ def test_broken_exif_does_not_cost_the_image(tmp_path, kind):
     assert image_size(path) == mmcv.imread(path).shape[:2] == (20, 40)
 
 
+def exif_block(kind, count, value, order="<"):
+    """Build EXIF data of one tag, the orientation."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    entry = struct.pack(order + "HHHI", 1, 0x0112, kind, count) + value.ljust(4, b"\0")
+    return b"Exif\0\0" + head + entry + bytes(4)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        exif_block(1, 1, b"\6"),  # BYTE
+        exif_block(7, 1, b"\6"),  # UNDEFINED
+        exif_block(3, 2, b"\1\0\6\0"),  # two SHORTs
+        exif_block(4, 1, b"\6\0\0\0"),  # LONG
+        exif_block(4, 1, b"\0\0\0\6", ">"),
+        exif_block(3, 1, b"\0\0"),
+        exif_block(3, 1, b"\11\0"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_orientation_stored_oddly(tmp_path, kind, exif):
+    path = tmp_path / f"image.{kind}"
+    Image.new("RGB", (40, 20), "red").save(path, exif=exif)
+    assert image_size(path) == mmcv.imread(path).shape[:2]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+@pytest.mark.filterwarnings("ignore")
+def test_exif_cut_off_anywhere(tmp_path, kind):
+    whole = exif_block(3, 1, b"\6\0")
+    path = tmp_path / f"image.{kind}"
+    for end in range(6, len(whole) + 1):
+        Image.new("RGB", (40, 20), "red").save(path, exif=whole[:end])
+        assert image_size(path) == mmcv.imread(path).shape[:2], end
+
+
 def test_size_of_grey_palette_and_alpha_images(tmp_path):
     for number, mode in enumerate(("L", "P", "RGBA", "I;16")):
         Image.new(mode, (40, 20)).save(tmp_path / f"{number}.png")
@@ -113,6 +152,25 @@ def test_broken_images_are_left_out_and_named(voc, tmp_path):
     content = read(tmp_path / "images.json")
     assert content["info"]["left_out"] == done["left_out"]
     assert [(image["id"], image["file_name"]) for image in content["images"]] == [(1, "000002.jpg")]
+
+
+def test_file_with_other_content_is_not_written_over(voc, tmp_path):
+    """Predictions made on it name images by their place in it."""
+    out = tmp_path / "images.json"
+    write_unlabelled(voc, out, "trainval")
+    before = out.read_bytes()
+    write_unlabelled(voc, out, "trainval")
+    with pytest.raises(FileExistsError, match=r"images\.json is there with other content.*Move it"):
+        write_unlabelled(voc, out, "test")
+    assert out.read_bytes() == before
+    with pytest.raises(IsADirectoryError, match="VOC2012 is a folder"):
+        write_unlabelled(voc, voc, "trainval")
+
+
+def test_list_with_a_bom(voc, tmp_path):
+    listing = voc / "ImageSets" / "Main" / "trainval.txt"
+    listing.write_text("\ufeff" + listing.read_text(), encoding="utf-8")
+    assert write_unlabelled(voc, tmp_path / "images.json", "trainval")["left_out"] == []
 
 
 def test_no_image_left(voc, tmp_path):

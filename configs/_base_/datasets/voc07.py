@@ -6,6 +6,28 @@ object is dropped for being small. The precise values are ``voc_area/mAP`` and `
 
 _base_ = ["mmdet::_base_/datasets/voc0712.py"]
 
+voc_classes = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)  # in the order of the metric
 train_dataloader = dict(
     batch_size=2,  # x 8 GPUs = 16
     dataset=dict(

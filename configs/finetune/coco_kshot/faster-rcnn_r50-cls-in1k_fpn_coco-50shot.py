@@ -1,14 +1,7 @@
 """Faster R-CNN R50-FPN, 50 images a class of COCO: CLS, ImageNet-1k (paper, Figure 3)."""
 
-_base_ = [
-    "../../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",
-    "../../_base_/datasets/coco_kshot.py",
-    "../../_base_/schedules/coco_kshot.py",
-]
-model = dict(
-    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50")),
-    roi_head=dict(bbox_head=dict(num_classes=80)),
-)
+_base_ = ["./faster-rcnn_r50-cls-in1k_fpn_coco-5shot.py"]
+
 train_dataloader = dict(dataset=dict(ann_file="data/few_shot/coco_50shot_seed0/annotations.json"))
 train_cfg = dict(max_iters=10000)
 param_scheduler = [

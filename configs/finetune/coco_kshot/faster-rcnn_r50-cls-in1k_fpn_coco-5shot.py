@@ -3,7 +3,7 @@
 _base_ = [
     "../../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",
     "../../_base_/datasets/coco_kshot.py",
-    "../../_base_/schedules/coco_kshot.py",
+    "../../_base_/schedules/coco_k_steps.py",
 ]
 model = dict(
     backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50")),

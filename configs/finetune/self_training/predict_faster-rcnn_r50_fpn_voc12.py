@@ -12,30 +12,7 @@ test_dataloader = dict(
         type="dap.CheckedCocoDataset",
         ann_file="work_dirs/unlabelled_voc12/images.json",
         data_prefix=dict(img="data/VOCdevkit/VOC2012/JPEGImages/"),
-        metainfo=dict(
-            classes=(
-                "aeroplane",
-                "bicycle",
-                "bird",
-                "boat",
-                "bottle",
-                "bus",
-                "car",
-                "cat",
-                "chair",
-                "cow",
-                "diningtable",
-                "dog",
-                "horse",
-                "motorbike",
-                "person",
-                "pottedplant",
-                "sheep",
-                "sofa",
-                "train",
-                "tvmonitor",
-            )
-        ),
+        metainfo=dict(classes=_base_.voc_classes),
         test_mode=True,
     )
 )

@@ -1,14 +1,7 @@
 """Faster R-CNN R50-FPN, 50 images a class of VOC 07+12: CLS, ImageNet-1k (paper, Figure 4)."""
 
-_base_ = [
-    "../../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",
-    "../../_base_/datasets/voc_kshot.py",
-    "../../_base_/schedules/voc_kshot.py",
-]
-model = dict(
-    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50")),
-    roi_head=dict(bbox_head=dict(num_classes=20)),
-)
+_base_ = ["./faster-rcnn_r50-cls-in1k_fpn_voc-5shot.py"]
+
 train_dataloader = dict(
     dataset=dict(ann_file="data/few_shot/voc0712_50shot_seed0/annotations.json")
 )

@@ -3,7 +3,7 @@
 _base_ = [
     "../../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",
     "../../_base_/datasets/voc_kshot.py",
-    "../../_base_/schedules/voc_kshot.py",
+    "../../_base_/schedules/voc_k_steps.py",
 ]
 model = dict(
     backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50")),
