@@ -16,7 +16,7 @@ from dap.experiments.config_tree import leaves, work_dir_paths
 from dap.experiments.paper import CLASSIFIERS
 
 ROOT = Path(__file__).resolve().parents[1]
-TREE = ConfigTree(ROOT / "configs")
+TREE = ConfigTree()
 RUNNABLE = sorted(path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts)
 PRETRAIN = [path.stem for path in RUNNABLE if path.parent.name == "pretrain"]
 FINETUNE = [

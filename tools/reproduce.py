@@ -43,7 +43,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--gpus-per-node", type=int, default=8, help="of Slurm")
     parser.add_argument("--iterations", type=int, help="of k-shot fine-tunings")
     parser.add_argument("--work-dir", default="work_dirs", help="folder of all results")
-    parser.add_argument("--configs", help="one's own tree of configs with the same names")
+    parser.add_argument(
+        "--configs", help="folder with configs of one's own in place of those of DAP"
+    )
     return parser.parse_args()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,32 +15,23 @@ READ_BY_TRAINING = ("model", "train_dataloader", "load_from")
 
 
 class ConfigTree:
-    """Configs below a folder, found by their base name, which occurs once.
+    """The configs that came with ``dap``, found by their base name, and one's own in place of some.
 
     Args:
-        root: Folder with the configs. Defaults to those that came with ``dap``.
+        own: Folder with configs that take the place of those of the same names, in the same
+            folders (``pretrain``, ``finetune/voc07``, …).
 
     Raises:
-        ValueError: If there is no config, or two of one name.
+        ValueError: If ``own`` holds no config, or there are two of one name.
     """
 
-    def __init__(self, root: str | Path | None = None) -> None:
-        self.root = Path(root) if root else _shipped("configs")
-        self._paths: dict[str, Path] = {}
-        for path in sorted(self.root.rglob("*.py")):
-            if "_base_" in path.relative_to(self.root).parts:
-                continue
-            if path.stem in self._paths:
-                raise ValueError(
-                    f"{path} and {self._paths[path.stem]} have the same name; runs are told apart "
-                    "by the names of their configs. Rename one"
-                )
-            self._paths[path.stem] = path
-        if not self._paths:
-            raise ValueError(f"{self.root} holds no config; expected *.py in it or below")
+    def __init__(self, own: str | Path | None = None) -> None:
+        self._roots: dict[str, tuple[Path, Path]] = {}  # name → root, path below it
+        for root in (_shipped("configs"), *([Path(own)] if own else [])):
+            self._roots |= _named_configs(root)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._paths
+        return name in self._roots
 
     def path(self, name: str) -> Path:
         """Path of a config.
@@ -47,12 +39,16 @@ class ConfigTree:
         Raises:
             ValueError: If there is none of this name.
         """
-        if name not in self._paths:
-            raise ValueError(
-                f"no config {name}.py below {self.root}. Expected the tree of DAP's configs, or "
-                "one's own with the same names (--configs)"
-            )
-        return self._paths[name]
+        if name not in self._roots:
+            near = ", ".join(get_close_matches(name, self._roots)) or "none near"
+            raise ValueError(f"no config {name}.py; expected one that there is: {near}")
+        root, path = self._roots[name]
+        return root / path
+
+    def folder(self, name: str) -> str:
+        """Folder of a config in its tree: ``'finetune/voc07'``."""
+        self.path(name)
+        return self._roots[name][1].parent.as_posix()
 
     def load(self, name: str, options: Mapping[str, object] | None = None) -> Config:
         """Read a config and change the keys of ``options`` in it."""
@@ -94,6 +90,22 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(child, f"{key}.{i}" if key else str(i))
     else:
         yield key, value
+
+
+def _named_configs(root: Path) -> dict[str, tuple[Path, Path]]:
+    found: dict[str, tuple[Path, Path]] = {}
+    for path in sorted(path.relative_to(root) for path in root.rglob("*.py")):
+        if "_base_" in path.parts:
+            continue
+        if path.stem in found:
+            raise ValueError(
+                f"{root / path} and {root / found[path.stem][1]} have the same name; runs are told "
+                "apart by the names of their configs. Rename one"
+            )
+        found[path.stem] = (root, path)
+    if not found:
+        raise ValueError(f"{root} holds no config; expected *.py in it or below")
+    return found
 
 
 @cache

@@ -169,7 +169,7 @@ class Plan:
         launcher = self.launcher.at_most(plain.auto_scale_lr.base_batch_size)
         options |= batch_options(plain, launcher.gpus, self.batch_per_gpu)
         name = run.name
-        if self.iterations and self.configs.path(run.config).parent.name.endswith("_kshot"):
+        if self.iterations and self.configs.folder(run.config).endswith("_kshot"):
             options |= iteration_options(plain, self.iterations)
             name += f"_{self.iterations}it"
         if seed is not None:
@@ -271,7 +271,7 @@ class Plan:
         return name if seed is None else f"{name}_seed{seed}"
 
     def _is_finetuning(self, config: str) -> bool:
-        return "finetune" in self.configs.path(config).relative_to(self.configs.root).parts
+        return self.configs.folder(config).startswith("finetune")
 
 
 def data_files(config: Config, loaders: Iterable[str]) -> tuple[str, ...]:

@@ -115,12 +115,12 @@ class FlipAveraging(DetTTAModel):
         """Group boxes, at most one of each view: their places in the tensors, the best first."""
         overlaps = bbox_overlaps(bboxes, bboxes) * (labels[:, None] == labels)
         free = torch.ones_like(labels, dtype=torch.bool)
-        piles = []
+        views, piles = set(view_of.tolist()), []
         for best in scores.argsort(descending=True, stable=True).tolist():
             if not free[best]:
                 continue
             pile = [best]
-            for view in set(view_of.tolist()) - {int(view_of[best])}:
+            for view in views - {int(view_of[best])}:
                 candidates = overlaps[best] * (free & (view_of == view))
                 nearest = int(candidates.argmax())
                 if candidates[nearest] > self.iou_threshold:

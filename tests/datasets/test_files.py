@@ -52,21 +52,20 @@ class TestLists:
 
 
 class TestWholeFile:
-    def write(self, path, text, **settings):
+    def write(self, path, *texts, **settings):
         with whole_file(path, **settings) as file:
-            file.write(text)
+            for text in texts:
+                file.write(text)
 
     def test_failure_leaves_nothing(self, tmp_path):
-        with pytest.raises(RuntimeError), whole_file(tmp_path / "a") as file:
-            file.write("half")
-            raise RuntimeError
+        with pytest.raises(TypeError):
+            self.write(tmp_path / "a", "half", None)
         assert list(tmp_path.iterdir()) == []
 
     def test_failure_leaves_the_earlier_file(self, tmp_path):
         self.write(tmp_path / "a", "whole")
-        with pytest.raises(RuntimeError), whole_file(tmp_path / "a") as file:
-            file.write("half")
-            raise RuntimeError
+        with pytest.raises(TypeError):
+            self.write(tmp_path / "a", "half", None)
         assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]
 
     def test_two_processes_do_not_write_to_one_file(self, tmp_path, monkeypatch):
