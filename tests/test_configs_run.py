@@ -100,9 +100,9 @@ def test_finetuning_from_dap_by_mim(finetuned, detector):
     assert "total batch 2 (2 x 1 process); the config's recipe is for 16" in output
 
 
-def test_finetuning_from_cls_by_mim(workplace, classifier):
+def test_finetuning_from_cls(workplace, classifier):
     options = [*SMALL_FASTER_RCNN, *VOC_OPTIONS, *from_classifier(classifier)]
-    output = workplace.mim_train("mmdet", CLS, "cls", *options)
+    output = workplace.train(CLS, "cls", *options)
     assert "voc_area/mAP" in output
 
 
