@@ -259,7 +259,7 @@ class TestSafeGlobals:
             ConfigDict(classes=("a", "b"), nested=ConfigDict(x=1)),
             OneCycleParamScheduler._annealing_linear,
         ],
-        ids=repr,
+        ids=lambda value: getattr(value, "__name__", repr(value)),
     )
     def test_value_survives(self, value):
         loaded = through_the_safe_loader({"value": value})["value"]
