@@ -34,7 +34,8 @@ class Job:
         resumed: The command that goes on with an unfinished one, if that is another.
         config: What it runs, its options included; None where there is no config.
         settings: Of pseudo boxes.
-        inputs: Files and folders that it reads, the user's and those that other jobs make.
+        inputs: Files and folders that it reads.
+        reads: Those of them that other jobs make.
         batch: Images of a training iteration, all processes together.
     """
 
@@ -46,6 +47,7 @@ class Job:
     config: Config | None = None
     settings: PseudoBoxSettings | None = None
     inputs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     batch: int = 0
 
 
@@ -261,7 +263,9 @@ class Plan:
     def _add(self, name: str, kind: str, command: Iterable[str], makes: str, **more: Any) -> str:
         """Put a job behind those it needs, once; return what it makes."""
         if name not in self.jobs:
-            self.jobs[name] = Job(name, kind, tuple(command), makes, **more)
+            made = {job.makes for job in self.jobs.values()}
+            reads = tuple(path for path in more.get("inputs", ()) if path in made)
+            self.jobs[name] = Job(name, kind, tuple(command), makes, reads=reads, **more)
         return makes
 
     def _tool(self, tool: str, *arguments: object) -> list[str]:

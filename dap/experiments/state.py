@@ -41,8 +41,8 @@ def is_finished(job: Job) -> bool:
         return False
     if job.kind == "test":
         return not _newer_inputs(job, made) and _is_same_test(job)
-    if job.kind == "boxes":
-        _check_boxes(job, Path(made))
+    if job.kind == "boxes" and not _is_same_boxes(job, Path(made)):
+        return False
     newer = _newer_inputs(job, made)
     if newer:
         raise ValueError(
@@ -59,9 +59,8 @@ def is_begun(job: Job) -> bool:
 
 def missing_inputs(jobs: list[Job]) -> list[str]:
     """Files that jobs read, that are not there and that no job makes."""
-    made = {job.makes for job in jobs}
-    paths = dict.fromkeys(path for job in jobs for path in job.inputs)
-    return [path for path in paths if path not in made and not Path(path).exists()]
+    paths = dict.fromkeys(path for job in jobs for path in job.inputs if path not in job.reads)
+    return [path for path in paths if not Path(path).exists()]
 
 
 def differences(expected: Config, found: Config, parts: Sequence[str] = TRAINING) -> list[str]:
@@ -104,19 +103,19 @@ def _check_config(job: Job) -> None:
         )
 
 
-def _check_boxes(job: Job, annotations: Path) -> None:
+def _is_same_boxes(job: Job, annotations: Path) -> bool:
+    """Compare settings; a run that was killed before its summary is for the tool to judge."""
     assert job.settings is not None
     summary = annotations.with_name("summary.json")
     if not summary.exists():
-        raise ValueError(
-            f"{annotations} has no summary.json beside it: it is not of a finished run"
-        )
+        return False
     found, expected = json.loads(summary.read_text())["settings"], job.settings.as_json()
     if found != expected:
         raise ValueError(
             f"{annotations.parent} holds boxes of other settings: {found} there, {expected} now. "
             "Move it away, or name another --work-dir"
         )
+    return True
 
 
 def _ended(checkpoint: Path) -> bool:
@@ -128,8 +127,7 @@ def _ended(checkpoint: Path) -> bool:
 def _newer_inputs(job: Job, made: str) -> list[str]:
     """What the job reads from other jobs and has been made after its result."""
     age = _age(made)
-    own = (path for path in job.inputs if Path(path).suffix in (".pth", ".json"))
-    return [path for path in own if Path(path).exists() and _age(path) > age]
+    return [path for path in job.reads if Path(path).exists() and _age(path) > age]
 
 
 def _is_same_test(job: Job) -> bool:
