@@ -11,6 +11,7 @@ from workplace import (
     CLASSIFIER_OPTIONS,
     CONFIGS,
     FOLDERS,
+    ROOT,
     SMALL_FASTER_RCNN,
     SMALL_RETINANET,
     SMALL_STEP_3,
@@ -89,6 +90,16 @@ def test_boxes_are_named_by_wordnet_id(boxes):
     coco = json.loads(boxes.read_text())
     assert [category["name"] for category in coco["categories"]] == list(FOLDERS)
     assert [category["readable_name"] for category in coco["categories"]] == list(FOLDERS.values())
+
+
+def test_boxes_in_two_processes_are_the_same(workplace, classifier, boxes):
+    workplace.run(
+        "bash", ROOT / "tools" / "dist.sh", "boxes", 2,
+        CONFIGS / "pseudo_boxes" / "boxes_resnet50_in1k.py", classifier, "--out", "work_dirs/two",
+        "--cfg-options", *CLASSIFIER_OPTIONS, "pseudo_boxes.short_sides=(64,)",
+    )  # fmt: skip
+    two = workplace.folder / "work_dirs" / "two" / "annotations.json"
+    assert two.read_bytes() == boxes.read_bytes()
 
 
 def test_finetuning_from_dap_by_mim(finetuned, detector):

@@ -164,6 +164,14 @@ class TestSlurm:
         ]
         assert recorder.with_name("said").read_text().splitlines() == command
 
+    def test_boxes(self, srun, recorder):
+        arguments = ("boxes", "gpu", "name", "a.py", "b.pth", "--out", "boxes")
+        done = bash("slurm.sh", *arguments, PYTHON=str(recorder))
+        assert done.returncode == 7
+        tool = str(TOOLS / "generate_pseudo_boxes.py")
+        command = ["-u", tool, "a.py", "b.pth", "--out", "boxes", "--launcher", "slurm"]
+        assert recorder.with_name("said").read_text().splitlines() == command
+
     @pytest.mark.parametrize(
         ("environment", "gpus", "per_node"),
         [({}, 8, 8), ({"GPUS": "2"}, 2, 2), ({"GPUS": "16"}, 16, 8)],

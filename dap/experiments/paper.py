@@ -264,7 +264,7 @@ def _step2() -> Experiment:
         run = Run("boxes_resnet" + name.removeprefix("r").replace(" ", "_"))
         rows.append(Row(name, _cells(run, BOXES, paper.get(name, (None, None, None)))))
     release = Run("boxes_resnet50_in1k_release")
-    rows.append(Row("release r50 in1k", _cells(release, BOXES, paper["r50 in1k"])))
+    rows.append(Row("release", _cells(release, BOXES, paper["r50 in1k"])))
     return Experiment("step2", "pseudo boxes", tuple(rows))
 
 
