@@ -27,7 +27,7 @@ class ConfigTree:
 
     def __init__(self, own: str | Path | None = None) -> None:
         self._roots: dict[str, tuple[Path, Path]] = {}  # name → root, path below it
-        for root in (_shipped("configs"), *([Path(own)] if own else [])):
+        for root in (_shipped("configs"), *([Path(own).resolve()] if own else [])):
             self._roots |= _named_configs(root)
 
     def __contains__(self, name: str) -> bool:
@@ -59,7 +59,12 @@ class ConfigTree:
 
 def tools_folder() -> Path:
     """The folder of the tools that belong to the shipped configs."""
-    return _shipped("tools")
+    return from_here(_shipped("tools"))
+
+
+def from_here(path: Path) -> Path:
+    """A path as people would write it: relative if it is below the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def work_dir_paths(config: Config) -> dict[str, str]:
@@ -135,5 +140,4 @@ def _shipped(folder: str) -> Path:
     """Find a folder of the clone, or of the installed package."""
     package = Path(__file__).resolve().parents[1]
     in_clone = (package.parent / "pyproject.toml").exists()
-    path = package.parent / folder if in_clone else package / ".mim" / folder
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return package.parent / folder if in_clone else package / ".mim" / folder

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .config_tree import tools_folder
+from .config_tree import from_here, tools_folder
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Launcher:
         self, config: Path, checkpoint: str, out: str, options: Mapping[str, object]
     ) -> list[str]:
         """Generate pseudo boxes."""
-        arguments = [str(config), checkpoint, "--out", out, *_options(options)]
+        arguments = [str(from_here(config)), checkpoint, "--out", out, *_options(options)]
         tools = tools_folder()
         if self.kind == "slurm":
             script = str(tools / "slurm.sh")
@@ -87,7 +87,7 @@ class Launcher:
         self, tool: str, package: str, config: Path, name: str, checkpoint: str = ""
     ) -> list[str]:
         """The command up to and with config and checkpoint."""
-        given = [str(config), *([checkpoint] if checkpoint else [])]
+        given = [str(from_here(config)), *([checkpoint] if checkpoint else [])]
         environment = ["env", f"PACKAGE={package}"] if package != "mmdet" else []
         script = tools_folder() / f"{'slurm' if self.kind == 'slurm' else 'dist'}_{tool}.sh"
         if self.kind == "slurm":
@@ -96,7 +96,7 @@ class Launcher:
         if self.gpus > 1:
             return [*environment, "bash", str(script), *given, str(self.gpus)]
         flag = ["--checkpoint", checkpoint] if checkpoint else []
-        return ["python", "-m", "mim", tool, package, str(config), *flag]
+        return ["python", "-m", "mim", tool, package, given[0], *flag]
 
     @property
     def _shares(self) -> list[str]:

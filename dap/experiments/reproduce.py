@@ -179,8 +179,11 @@ def _write_curves(path: Path, rows: Sequence[Row], plan: Plan, seeds: Sequence[i
             for cell in row.cells:
                 for seed in seeds:
                     folder = Path(plan.result(cell.run, seed)).parent
-                    if not any(folder.glob("*/vis_data/scalars.json")):
+                    try:
+                        points = read_curve(folder, {"figure": str(cell.metric)})
+                    except ValueError as error:  # not run yet, or not validated yet
+                        print(f"# {row.name}: no curve, {error}")
                         continue
-                    for point in read_curve(folder, {"figure": str(cell.metric)}):
+                    for point in points:
                         seen = (row.name, seed, int(point["iteration"]))
                         writer.writerow([*seen, cell.column, f"{point['figure']:.4f}"])

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dap.evaluation.coco_figures import coco_figures
+from dap.files import whole_file
 
 from .catalogue import Cell, Row
 from .plan import Plan
@@ -78,9 +79,8 @@ def _coco_figure(folder: Path, annotations: str, metric: str) -> float | None:
     if not predictions.exists():
         return None
     if not computed.exists() or computed.stat().st_mtime < predictions.stat().st_mtime:
-        partial = computed.with_suffix(".partial")
-        partial.write_text(json.dumps(coco_figures(annotations, predictions)))
-        partial.replace(computed)
+        with whole_file(computed) as file:
+            json.dump(coco_figures(annotations, predictions), file)
     return 100 * float(json.loads(computed.read_text())[metric])
 
 

@@ -26,28 +26,9 @@ class FlipAveraging(DetTTAModel):
     alone keeps half of its score, and two boxes of one view stay two. The best boxes choose
     first. (After weighted boxes fusion, arXiv:1910.13302, which also fuses boxes of one view.)
 
-    In a config, for ``mim test mmdet CONFIG --checkpoint FILE --tta``::
-
-        tta_model = dict(type="dap.FlipAveraging")
-        tta_pipeline = [
-            dict(type="LoadImageFromFile"),
-            dict(
-                type="TestTimeAug",
-                transforms=[
-                    [dict(type="Resize", scale=(1066, 640), keep_ratio=True)],
-                    [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)],
-                    [
-                        dict(
-                            type="PackDetInputs",
-                            meta_keys=(
-                                "img_id", "img_path", "ori_shape", "img_shape", "scale_factor",
-                                "flip", "flip_direction",
-                            ),
-                        )
-                    ],
-                ],
-            ),
-        ]
+    In a config ``tta_model = dict(type="dap.FlipAveraging")``, for ``mim test mmdet CONFIG
+    --checkpoint FILE --tta``. The ``tta_pipeline`` to go with it stands in ``predict_….py`` of
+    ``configs/finetune/self_training``.
 
     Args:
         module: The detector, or its config.
