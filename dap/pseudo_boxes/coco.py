@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from dap.files import whole_file, write_items
 
 from .merging import DECIMALS
 from .run import PseudoBoxRun, coco_info
@@ -133,36 +134,16 @@ def write_annotations(
     annotations: Iterator[dict[str, Any]],
 ) -> None:
     """Write a COCO file, one image or annotation a line, images first; hold none of them."""
-
-    def write(file: TextIO) -> None:
+    with whole_file(path) as file:
         file.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories)},\n')
         file.write('"images": [\n')
-        _write_items(file, images)
+        write_items(file, images)
         file.write('],\n"annotations": [\n')
-        _write_items(file, annotations)
+        write_items(file, annotations)
         file.write("]}\n")
-
-    _write(path, write)
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write the summary: the last file of a run, by which it is known as finished."""
-    _write(path, lambda file: file.write(json.dumps(summary, indent=2) + "\n"))
-
-
-def _write_items(file: TextIO, items: Iterator[dict[str, Any]]) -> None:
-    separator = ""
-    for item in items:
-        file.write(separator + json.dumps(item))
-        separator = ",\n"
-    file.write("\n")
-
-
-def _write(path: Path, write: Callable[[TextIO], object]) -> None:
-    """Write a file under a temporary name, sync and rename it."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with whole_file(path) as file:
+        file.write(json.dumps(summary, indent=2) + "\n")
