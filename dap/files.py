@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+PARTIAL = ".partial"  # ends the names of files that are being written
 
 
 def files_below(folder: Path, suffixes: Sequence[str]) -> list[str]:
@@ -114,29 +117,129 @@ def whole_file(path: Path, once: bool = False) -> Iterator[TextIO]:
 
     Raises:
         FileExistsError: If ``once`` and the file is there with other content.
+        OSError: If it cannot be written; it names the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with _partial_of(path) as partial:
         with open(partial, "w", encoding="utf-8") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            _sync(file)
         if not once or not path.exists():
-            partial.replace(path)
+            _rename(partial, path)
         elif partial.read_bytes() != path.read_bytes():
             raise FileExistsError(
                 f"{path} is there with other content; predictions or a training may rely on it. "
                 "Move it away, or give another name"
             )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that gets its name when all of it is on the disk, its folder included.
+
+    Raises:
+        OSError: If it cannot be written; it names the file.
+    """
+    with _partial_of(path) as partial:
+        with open(partial, "wb") as file:
+            file.write(content)
+            _sync(file)
+        _rename(partial, path)
+
+
+@contextmanager
+def _partial_of(path: Path) -> Iterator[Path]:
+    """The name of a file while it is written; what is left of it is removed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    made = False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = True
+        yield partial
+    except OSError as error:
+        other = made and error.filename not in (None, str(partial))
+        if other or error.strerror is None:
+            raise
+        raise type(error)(
+            f"{path} cannot be written ({error.strerror}). Nothing that was finished is lost: make "
+            "room, or let the folder be written to, and run the same again"
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        if made:
+            partial.unlink(missing_ok=True)
 
 
-def write_items(file: TextIO, items: Iterable[Any]) -> None:
-    """Write the items of a JSON list, one a line, without its brackets."""
-    separator = ""
-    for item in items:
-        file.write(separator + json.dumps(item))
-        separator = ",\n"
-    file.write("\n")
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _rename(partial: Path, path: Path) -> None:
+    """Give a file its name, and see to it that the folder knows after a power cut too."""
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what killed processes have left of files that they were writing."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; the lock ends with the process, whatever its end.
+
+    Processes that this one forks do not have the lock.
+
+    Raises:
+        RuntimeError: If another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            raise RuntimeError(
+                f"{path.parent} is being written by another process ({file.read().strip()}). Wait "
+                "for its end, or give another folder"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def write_coco(
+    path: Path,
+    info: Any,
+    categories: Sequence[Any],
+    images: Iterable[str],
+    annotations: Iterable[str],
+    once: bool = False,
+) -> None:
+    """Write a COCO file, one image or annotation a line, images first; hold none of them.
+
+    Args:
+        path: The file, see :func:`whole_file`.
+        info: What it says of itself.
+        categories: COCO categories.
+        images: Images, each as JSON.
+        annotations: Annotations, each as JSON; asked for when the images are written.
+        once: See :func:`whole_file`.
+    """
+    with whole_file(path, once) as file:
+        file.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories)},\n')
+        for key, items, end in (("images", images, "],"), ("annotations", annotations, "]}")):
+            file.write(f'"{key}": [\n')
+            separator = ""
+            for item in items:
+                file.write(separator + item)
+                separator = ",\n"
+            file.write(f"\n{end}\n")

@@ -21,7 +21,7 @@ from workplace import (
     Workplace,
     from_classifier,
     from_detector,
-    make_many_categories,
+    make_store,
 )
 
 PRETRAIN = CONFIGS / "pretrain" / "faster-rcnn_r50_fpn_40k_in1k-boxes.py"
@@ -98,8 +98,9 @@ def test_boxes_in_two_processes_are_the_same(workplace, classifier, boxes):
         CONFIGS / "pseudo_boxes" / "boxes_resnet50_in1k.py", classifier, "--out", "work_dirs/two",
         "--cfg-options", *CLASSIFIER_OPTIONS, "pseudo_boxes.short_sides=(64,)",
     )  # fmt: skip
-    two = workplace.folder / "work_dirs" / "two" / "annotations.json"
-    assert two.read_bytes() == boxes.read_bytes()
+    two = workplace.folder / "work_dirs" / "two"
+    for name in ("manifest.json", "annotations.json"):
+        assert (two / name).read_bytes() == boxes.with_name(name).read_bytes()
 
 
 def test_finetuning_from_dap_by_mim(finetuned, detector):
@@ -286,13 +287,11 @@ def test_detector_as_classifier(workplace, detector):
 
 def test_class_count_of_14_million_images(workplace, classifier, boxes):
     """21,841 classes, class-agnostic regression, then VOC: fc_reg is of another size there."""
-    annotations = make_many_categories(
-        boxes, workplace.folder / "work_dirs" / "boxes_resnet101_in14m" / "annotations.json", 21841
-    )
+    store = workplace.folder / "work_dirs" / "boxes_resnet101_in14m"
+    make_store(boxes, store, categories=21841)
     workplace.train(
         CONFIGS / "pretrain" / "faster-rcnn_r101_fpn_444k_in14m-boxes.py", "in14m",
         *SMALL_FASTER_RCNN, *SMALL_STEP_3, *from_classifier(classifier),
-        f"train_dataloader.dataset.ann_file={annotations}",
         "train_dataloader.dataset.data_prefix.img=data/imagenet/train/",
         "train_cfg.max_iters=2",
     )  # fmt: skip

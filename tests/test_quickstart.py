@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 from mmdet.datasets import VOCDataset
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
+
+from dap.registry import DATASETS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "projects" / "quickstart"
@@ -72,6 +74,22 @@ def test_detection_set_is_read_by_mmdet(shapes, tmp_path):
     assert set(shapes.DETECTION_NAMES).isdisjoint(shapes.PRETRAIN_NAMES)
     image = cv2.imread(str(next((root / "JPEGImages").iterdir())))
     assert image.shape == (128, 128, 3)
+
+
+def test_control_trains_on_the_true_boxes(shapes, run, tmp_path):
+    """Its options put a COCO file, all its categories, in the place of the pseudo boxes."""
+    images = tmp_path / "images"
+    shapes.make_classification_set(images, 1, 0, tmp_path / "true.json")
+    config = Config.fromfile(str(PROJECT / "configs" / "pretrain_detector.py"))
+    options = dict(option.split("=") for option in run.TRUE_BOXES)
+    config.merge_from_dict({k: DictAction._parse_iterable(v) for k, v in options.items()})
+    assert {k for step in run.all_steps(0, control=True) for k in step.command} >= {*run.TRUE_BOXES}
+    settings = config.train_dataloader.dataset
+    assert settings.ann_file == "data/true_boxes.json"
+    settings.update(ann_file=str(tmp_path / "true.json"), pipeline=[])
+    dataset = DATASETS.build(settings)
+    assert dataset.metainfo["classes"] == tuple(sorted(shapes.PRETRAIN_NAMES))
+    assert len(dataset) == 16
 
 
 def test_twins_share_all_but_the_initialisation():

@@ -7,7 +7,7 @@ import torch
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, DefaultScope
-from workplace import CONFIGS, ROOT, SMALL_FASTER_RCNN, SMALL_RETINANET, Place
+from workplace import CONFIGS, ROOT, SMALL_FASTER_RCNN, SMALL_RETINANET, Place, make_store
 
 from dap.testing import make_coco
 
@@ -28,8 +28,9 @@ def test_another_detector_by_changing_the_base(tmp_path, base):
     text = block('_base_ = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"')
     config = tmp_path / "mine.py"
     config.write_text(text.replace("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", base))
-    make_coco(tmp_path / "boxes")
-    (tmp_path / "boxes" / "images").rename(tmp_path / "my_images")
+    annotations = make_coco(tmp_path / "made")
+    (tmp_path / "made" / "images").rename(tmp_path / "my_images")
+    make_store(annotations, tmp_path / "boxes")
     output = Place(tmp_path).train(
         config, "run", *SMALL_RETINANET, SMALL_SCALES, "model.bbox_head.num_classes=3",
         "model.bbox_head.feat_channels=64",

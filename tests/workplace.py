@@ -16,6 +16,8 @@ from pathlib import Path
 from mmdet.datasets import CocoDataset
 
 from dap.launch import installed_tool
+from dap.pseudo_boxes.shards import NO_THRESHOLD
+from dap.pseudo_boxes.writing import StoreWriter
 from dap.testing import make_class_folders, make_coco, make_voc, write_voc_annotation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -235,10 +237,26 @@ def make_tiny_det(root):
         write_voc_annotation(xml, (96, 96), [(10, 10, 60, 70)], [image.parent.name])
 
 
-def make_many_categories(annotations, out, count):
-    """The same boxes in a file with more categories, as of ImageNet-14M."""
+def make_store(annotations, out, categories=None):
+    """The boxes of a COCO file as a store; with so many categories, as of ImageNet-14M."""
     coco = json.loads(Path(annotations).read_text())
-    coco["categories"] = [{"id": i + 1, "name": f"n{i:08d}"} for i in range(count)]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(coco))
-    return out
+    labels = {category["id"]: label for label, category in enumerate(coco["categories"])}
+    records = {image["id"]: {**image, "boxes": []} for image in coco["images"]}
+    for annotation in coco["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        box = [x, y, x + w, y + h, labels[annotation["category_id"]], NO_THRESHOLD]
+        records[annotation["image_id"]]["boxes"].append(box)
+    if categories:
+        coco["categories"] = [{"id": i + 1, "name": f"n{i:08d}"} for i in range(categories)]
+    described = {
+        "settings": {},
+        "classifier": {},
+        "image_list": {"count": len(records)},
+        "shard_size": len(records),
+        "categories": coco["categories"],
+    }
+    writer = StoreWriter(out, described)
+    writer.begin()
+    writer.write(0, list(records.values()))
+    writer.finish()
+    return out / "manifest.json"

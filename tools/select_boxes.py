@@ -4,8 +4,9 @@
     python tools/select_boxes.py work_dirs/boxes_candidates --out … --thresholds .2
     python tools/select_boxes.py work_dirs/boxes_candidates --out … --no-nms
 
-SOURCE is the folder of a run made without NMS (pseudo_boxes.nms_iou=None). The file is the one that
-tools/generate_pseudo_boxes.py would write with these settings; no map is computed again.
+SOURCE is the folder of a run made without NMS (pseudo_boxes.nms_iou=None). The files are those that
+tools/generate_pseudo_boxes.py would write with these settings; no map is computed again. The same
+command goes on where an earlier one was ended.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def main() -> None:
     try:
         MMLogger.get_instance("dap", logger_name="dap")
         select_boxes(args.source, args.out, args.thresholds, args.nms_iou)
-    except (ValueError, OSError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -18,7 +18,7 @@ model = dict(
 )
 train_dataloader = dict(
     dataset=dict(
-        ann_file="work_dirs/boxes_resnet101_in14m/annotations.json",
+        ann_file="work_dirs/boxes_resnet101_in14m/manifest.json",
         data_prefix=dict(img="data/imagenet21k/train/"),
     )
 )

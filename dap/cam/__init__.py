@@ -10,21 +10,40 @@ from .boxes import (
     boxes_from_cam,
     nms_larger_first,
 )
-from .views import DEFAULT_VIEWS, MergedCam, View, make_views, multi_view_cam, resized_size
+from .views import (
+    DEFAULT_VIEWS,
+    BatchMaps,
+    MergedCam,
+    ScaleMaps,
+    View,
+    batch_maps,
+    flips_by_side,
+    make_views,
+    merge_scales,
+    multi_view_cam,
+    padded_size,
+    resized_size,
+)
 
 __all__ = [
     "DEFAULT_VIEWS",
     "NMS_IOU",
     "RULES",
     "THRESHOLDS",
+    "BatchMaps",
     "MergedCam",
     "Rule",
+    "ScaleMaps",
     "View",
+    "batch_maps",
     "box_candidates",
     "boxes_from_cam",
     "class_activation_map",
+    "flips_by_side",
     "make_views",
+    "merge_scales",
     "multi_view_cam",
     "nms_larger_first",
+    "padded_size",
     "resized_size",
 ]

@@ -37,7 +37,7 @@ def class_activation_map(
             f"weight: expected shape (K, {features.shape[1]}) to fit features of shape "
             f"{tuple(features.shape)}, found {tuple(weight.shape)}"
         )
-    labels = torch.as_tensor(labels, device=features.device)
+    labels = torch.as_tensor(labels)
     if (
         labels.shape != features.shape[:1]
         or labels.dtype.is_floating_point
@@ -56,7 +56,8 @@ def class_activation_map(
         raise ValueError(f"bias: expected shape ({len(weight)},), found {tuple(bias.shape)}")
     if not features.is_floating_point():
         features = features.to(weight.dtype)
-    labels = labels.long()  # bytes would select like a mask
+    # Checked where they were, so that labels of the CPU make a GPU wait for nothing.
+    labels = labels.to(features.device, torch.long, non_blocking=True)  # bytes select like a mask
     maps = torch.einsum("nchw,nc->nhw", features, weight[labels].to(features.dtype))
     if bias is not None:
         maps = maps + bias[labels].to(maps.dtype)[:, None, None]

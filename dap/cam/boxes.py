@@ -97,7 +97,7 @@ def box_candidates(
     if rule not in RULES:
         raise ValueError(f"rule: expected one of {RULES}, found {rule!r}")
     low, high = cam.min(), cam.max()
-    if high - low <= _FLAT * max(abs(low), abs(high)):
+    if is_constant(cam):
         return Candidates(np.zeros((0, 4)), np.zeros(0, int))
     if rule == "paper":
         rows, columns, index = _paper_profiles((cam - low) / (high - low), taus)
@@ -111,6 +111,12 @@ def box_candidates(
     np.clip(boxes, 0, [limit_x, limit_y, limit_x, limit_y], out=boxes)
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     return Candidates(boxes[inside], index[inside])
+
+
+def is_constant(cam: np.ndarray) -> bool:
+    """Whether the values of a map differ by no more than rounding noise: it has no box then."""
+    low, high = float(cam.min()), float(cam.max())
+    return high - low <= _FLAT * max(abs(low), abs(high))
 
 
 def nms_larger_first(

@@ -70,6 +70,35 @@ class MergedCam(NamedTuple):
     cell_size: tuple[float, float]
 
 
+class ScaleMaps(NamedTuple):
+    """Maps of one image at one scale.
+
+    Attributes:
+        maps: All flips, mirrored back, of all labels, float32, shape (F, L, h, w).
+        stride: Pixels of the resized image per cell, (y, x).
+        size_hw: Height and width of the resized image without padding.
+    """
+
+    maps: Tensor
+    stride: tuple[float, float]
+    size_hw: tuple[int, int]
+
+
+class BatchMaps(NamedTuple):
+    """Maps of a batch of images at one scale.
+
+    Attributes:
+        maps: All flips, mirrored back, of all labels of the first image, then of the second …,
+            float32, shape (F, R, h, w).
+        pooled: Features averaged over the cells, summed over the flips, shape (N, D).
+        stride: Pixels of the resized images per cell, (y, x).
+    """
+
+    maps: Tensor
+    pooled: Tensor
+    stride: tuple[float, float]
+
+
 def multi_view_cam(
     image: Tensor,
     features: Callable[[Tensor], Tensor],
@@ -83,15 +112,7 @@ def multi_view_cam(
 
     Each view is resized (bilinear, antialiased), normalised and padded with zeros on the right
     and at the bottom to a multiple of 32; a mirrored view is the padded image mirrored, so that
-    its map, mirrored back, lies cell on cell.
-
-    ``rule='paper'``: cells that show padding alone are cut off; the maps of all views are
-    brought to the grid of the largest view by bilinear interpolation between cell centres, each
-    centre at its place in the image, and averaged. The result is not normalised: eq. 1 belongs
-    to :func:`~dap.cam.boxes_from_cam`. ``rule='release'``: as the official release does it, the
-    maps of a scale and its mirror are averaged and normalised to [0, 1], padded cells included;
-    the scales are brought to the largest grid by nearest neighbours and averaged, and one cell is
-    ``stride · min(H, W) / short_side`` pixels both ways.
+    its map, mirrored back, lies cell on cell. See :func:`merge_scales` for what becomes of them.
 
     Args:
         image: One image as the classifier's normalisation expects it, shape (C, H, W).
@@ -110,50 +131,119 @@ def multi_view_cam(
     """
     if image.ndim != 3 or 0 in image.shape:
         raise ValueError(f"image: expected shape (C, H, W), found {tuple(image.shape)}")
-    if rule not in RULES:
-        raise ValueError(f"rule: expected one of {RULES}, found {rule!r}")
-    sides = sorted({view.short_side for view in views}, reverse=True)
-    if not sides:
+    size_hw = (image.shape[1], image.shape[2])
+    scales = []
+    for side, flips in flips_by_side(views):
+        found = batch_maps([image], side, flips, features, weight, [labels], normalize)
+        scales.append(ScaleMaps(found.maps, found.stride, resized_size(size_hw, side)))
+    return merge_scales(scales, size_hw, rule)
+
+
+def flips_by_side(views: Sequence[View]) -> list[tuple[int, list[bool]]]:
+    """Group views by their short side, largest first: each with whether it is mirrored.
+
+    Raises:
+        ValueError: If there is no view.
+    """
+    if not views:
         raise ValueError("views: expected at least one view, found none")
-    scales = [
-        _scale_maps(image, side, [v.flip for v in views if v.short_side == side], features, weight,
-                    labels, normalize)
-        for side in sides
-    ]  # fmt: skip
-    if rule == "paper":
-        return _merge_paper(scales, image.shape[-2:])
-    return _merge_release(scales, min(image.shape[-2:]) / min(scales[0].size_hw))
+    sides = sorted({view.short_side for view in views}, reverse=True)
+    return [(side, [v.flip for v in views if v.short_side == side]) for side in sides]
 
 
-class _ScaleMaps(NamedTuple):
-    """Maps of one scale: all flips (F, L, h, w), stride (y, x), size of the resized image."""
-
-    maps: Tensor
-    stride: tuple[float, float]
-    size_hw: tuple[int, int]
+def padded_size(image_size_hw: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """Height and width of a view: of :func:`resized_size`, padded to a multiple of 32."""
+    height, width = resized_size(image_size_hw, short_side)
+    return height + -height % PAD_MULTIPLE, width + -width % PAD_MULTIPLE
 
 
-def _scale_maps(
-    image: Tensor,
+def batch_maps(
+    images: Sequence[Tensor],
     short_side: int,
     flips: Sequence[bool],
     features: Callable[[Tensor], Tensor],
     weight: Tensor,
-    labels: Tensor,
-    normalize: Callable[[Tensor], Tensor],
-) -> _ScaleMaps:
-    size_hw = resized_size((image.shape[1], image.shape[2]), short_side)
-    resized = F.interpolate(
-        image[None].float(), size_hw, mode="bilinear", align_corners=False, antialias=True
-    )
-    padded = _pad(normalize(resized))
+    labels: Sequence[Tensor],
+    normalize: Callable[[Tensor], Tensor] = lambda images: images,
+) -> BatchMaps:
+    """Compute the maps of images whose views have one padded size, at one scale.
+
+    Args:
+        images: N images of any kind of number, each of shape (C, H, W), on the device to work on.
+        short_side: Length the shorter side is resized to, in pixels.
+        flips: Whether to mirror, per view.
+        features: Gives the last feature map of a batch (N, C, h, w): shape (N, D, h', w').
+        weight: Weight of the linear layer, shape (K, D).
+        labels: Classes of each image, each of shape (L,), on the CPU.
+        normalize: Applied to a batch after the resize and before the padding.
+
+    Returns:
+        Maps and averaged features; for one image the same, whatever the others are, as far as
+        ``features`` gives the same.
+    """
+    padded = _padded_views(images, short_side, normalize)
     batch = torch.cat([padded.flip(-1) if flip else padded for flip in flips])
     found = features(batch).float()
-    found = torch.stack([f.flip(-1) if flip else f for f, flip in zip(found, flips, strict=True)])
-    repeated = found[:, None].expand(-1, len(labels), -1, -1, -1).flatten(0, 1)
-    maps = class_activation_map(repeated, weight.float(), labels.repeat(len(flips)))
+    pooled = found.mean(dim=(2, 3)).unflatten(0, (len(flips), len(images))).sum(dim=0)
+    rows = torch.repeat_interleave(
+        torch.arange(len(images)), torch.tensor([len(own) for own in labels])
+    )
+    by_flip = found.unflatten(0, (len(flips), len(images)))
+    if not torch.equal(rows, torch.arange(len(images))):
+        by_flip = by_flip[:, rows.to(found.device)]
+    classes = torch.cat(list(labels)).repeat(len(flips))
+    maps = class_activation_map(by_flip.flatten(0, 1), weight.float(), classes)
+    maps = maps.unflatten(0, (len(flips), len(rows)))
+    maps = torch.stack([m.flip(-1) if flip else m for m, flip in zip(maps, flips, strict=True)])
     stride = (padded.shape[-2] / maps.shape[-2], padded.shape[-1] / maps.shape[-1])
-    return _ScaleMaps(maps.unflatten(0, (len(flips), len(labels))), stride, size_hw)
+    return BatchMaps(maps, pooled, stride)
+
+
+def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], rule: Rule = "paper"
+                 ) -> MergedCam:  # fmt: skip
+    """Merge the maps of one image at all scales.
+
+    ``rule='paper'``: cells that show padding alone are cut off; the maps of all views are
+    brought to the grid of the largest view by bilinear interpolation between cell centres, each
+    centre at its place in the image, and averaged. The result is not normalised: eq. 1 belongs
+    to :func:`~dap.cam.boxes_from_cam`. ``rule='release'``: as the official release does it, the
+    maps of a scale and its mirror are averaged and normalised to [0, 1], padded cells included;
+    the scales are brought to the largest grid by nearest neighbours and averaged, and one cell is
+    ``stride · min(H, W) / short_side`` pixels both ways.
+
+    Args:
+        scales: At least one, the largest first.
+        image_size_hw: Height and width of the image in pixels.
+        rule: ``'paper'`` or ``'release'``.
+
+    Returns:
+        One map per label, float32, and the size of a cell in pixels of the image.
+
+    Raises:
+        ValueError: If ``rule`` is unknown.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule: expected one of {RULES}, found {rule!r}")
+    if rule == "paper":
+        return _merge_paper(scales, image_size_hw)
+    return _merge_release(scales, min(image_size_hw) / min(scales[0].size_hw))
+
+
+def _padded_views(
+    images: Sequence[Tensor], short_side: int, normalize: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Resize, normalise and pad; images of one size go through together."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for i, image in enumerate(images):
+        by_size.setdefault((image.shape[1], image.shape[2]), []).append(i)
+    views: list[Tensor] = [images[0]] * len(images)
+    for size_hw, group in by_size.items():
+        stacked = torch.stack([images[i] for i in group]).float()
+        size = resized_size(size_hw, short_side)
+        resized = F.interpolate(stacked, size, mode="bilinear", align_corners=False, antialias=True)
+        for i, view in zip(group, _pad(normalize(resized)), strict=True):
+            views[i] = view
+    return torch.stack(views)
 
 
 def _pad(images: Tensor) -> Tensor:
@@ -161,7 +251,7 @@ def _pad(images: Tensor) -> Tensor:
     return F.pad(images, (0, -width % PAD_MULTIPLE, 0, -height % PAD_MULTIPLE))
 
 
-def _merge_paper(scales: Sequence[_ScaleMaps], image_size_hw: Sequence[int]) -> MergedCam:
+def _merge_paper(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int]) -> MergedCam:
     finest = _without_padding(scales[0])
     cell_size = tuple(
         stride * side / resized
@@ -177,7 +267,7 @@ def _merge_paper(scales: Sequence[_ScaleMaps], image_size_hw: Sequence[int]) -> 
     return MergedCam(total / count, (cell_size[0], cell_size[1]))
 
 
-def _without_padding(scale: _ScaleMaps) -> _ScaleMaps:
+def _without_padding(scale: ScaleMaps) -> ScaleMaps:
     """Cut off the cells in which nothing of the image is to be seen."""
     rows, columns = (
         -int(-side // stride) for side, stride in zip(scale.size_hw, scale.stride, strict=True)
@@ -187,7 +277,7 @@ def _without_padding(scale: _ScaleMaps) -> _ScaleMaps:
 
 def _resample(
     maps: Tensor,
-    own: _ScaleMaps,
+    own: ScaleMaps,
     stride: tuple[float, float],
     size_hw: tuple[int, int],
     grid_hw: Sequence[int],
@@ -205,7 +295,7 @@ def _resample(
     return F.grid_sample(maps[None], grid, padding_mode="border", align_corners=False)[0]
 
 
-def _merge_release(scales: Sequence[_ScaleMaps], shrink: float) -> MergedCam:
+def _merge_release(scales: Sequence[ScaleMaps], shrink: float) -> MergedCam:
     total = torch.zeros(scales[0].maps.shape[1:], device=scales[0].maps.device)
     for scale in scales:
         mean = scale.maps.mean(dim=0)

@@ -39,38 +39,68 @@ class CheckedCocoDataset(CocoDataset):
         names = [category["name"] for category in coco.dataset["categories"]]
         if not self.metainfo.get("classes"):
             self._metainfo["classes"] = tuple(names)
-        self._check_names(names)
+        check_categories(
+            self.ann_file,
+            names,
+            self._metainfo["classes"],
+            self.allow_unused,
+            leave_out="to leave some out on purpose: allow_unused=True",
+        )
         return coco
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Load the images; there must be at least one box."""
         data_list: list[dict[str, Any]] = super().load_data_list()
         if not self.test_mode and not any(image["instances"] for image in data_list):
-            raise ValueError(
-                f"{self.ann_file}: none of {len(data_list)} images has a box to train on. Expected "
-                "annotations with bbox at least one pixel wide and high"
-            )
+            raise no_box_to_train_on(self.ann_file, len(data_list))
         return data_list
 
-    def _check_names(self, names: Sequence[str]) -> None:
-        classes = self.metainfo["classes"]
-        unknown = [name for name in names if name not in classes]
-        absent = [name for name in classes if name not in names]
-        in_file = [name for name in names if name in classes]
-        if absent or (unknown and not self.allow_unused):
-            raise ValueError(
-                f"{self.ann_file} and the config disagree about the categories: "
-                f"{len(unknown)} in the file are not in the config ({_few(unknown)}), "
-                f"{len(absent)} in the config are not in the file ({_few(absent)}). List the "
-                "file's names in dataset.metainfo.classes, or take all of them with "
-                "metainfo=dict(classes=()); to leave some out on purpose: allow_unused=True"
-            )
-        if in_file != list(classes):
-            raise ValueError(
-                f"{self.ann_file} has the categories in the order {_few(in_file)}, the config in "
-                f"the order {_few(classes)}. mmdet numbers them as the file does, so that boxes "
-                "would carry other names. List dataset.metainfo.classes in the order of the file"
-            )
+
+def check_categories(
+    path: str,
+    names: Sequence[str],
+    classes: Sequence[str],
+    allow_unused: bool = False,
+    leave_out: str = "",
+) -> None:
+    """Compare the categories of a file with the classes of a config.
+
+    Args:
+        path: The file, for the messages.
+        names: Names of its categories, in its order.
+        classes: ``metainfo.classes`` of the config.
+        allow_unused: Whether there may be categories that the config does not list.
+        leave_out: What to do for that, for the messages.
+
+    Raises:
+        ValueError: If names or their order differ.
+    """
+    listed, there = set(classes), set(names)
+    unknown = [name for name in names if name not in listed]
+    absent = [name for name in classes if name not in there]
+    in_file = [name for name in names if name in listed]
+    if absent or (unknown and not allow_unused):
+        raise ValueError(
+            f"{path} and the config disagree about the categories: "
+            f"{len(unknown)} in the file are not in the config ({_few(unknown)}), "
+            f"{len(absent)} in the config are not in the file ({_few(absent)}). List the "
+            "file's names in dataset.metainfo.classes, or take all of them with "
+            f"metainfo=dict(classes=()); {leave_out}"
+        )
+    if in_file != list(classes):
+        raise ValueError(
+            f"{path} has the categories in the order {_few(in_file)}, the config in "
+            f"the order {_few(classes)}. mmdet numbers them as the file does, so that boxes "
+            "would carry other names. List dataset.metainfo.classes in the order of the file"
+        )
+
+
+def no_box_to_train_on(path: str, images: int) -> ValueError:
+    """What to raise for a training set without a box."""
+    return ValueError(
+        f"{path}: none of {images} images has a box to train on. Expected annotations with bbox "
+        "at least one pixel wide and high"
+    )
 
 
 def _few(names: Sequence[str]) -> str:

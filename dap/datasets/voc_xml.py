@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from tqdm import tqdm
 
-from dap.files import IMAGE_SUFFIXES, files_below, output_file, whole_file, write_items
+from dap.files import IMAGE_SUFFIXES, files_below, output_file, write_coco
 
 
 def convert_xml_tree(
@@ -194,13 +194,9 @@ def _write(
     counts = dict.fromkeys(
         ("images", "annotations", "ignored", "dropped_without_area", "dropped_of_other_classes"), 0
     )
-    with whole_file(out, once=True) as file:
-        file.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories)},\n')
-        file.write('"images": [\n')
-        write_items(file, _images(spool))
-        file.write('],\n"annotations": [\n')
-        write_items(file, _annotations(spool, ids, counts))
-        file.write("]}\n")
+    images = map(json.dumps, _images(spool))
+    annotations = map(json.dumps, _annotations(spool, ids, counts))
+    write_coco(out, info, categories, images, annotations, once=True)
     return {**counts, "categories": len(names), "left_out": left_out}
 
 

@@ -64,7 +64,7 @@ PRETRAININGS: dict[str, Run] = {
         PRETRAIN, {"train_dataloader.dataset.ann_file": boxes}, PRETRAIN + variant
     )
     for variant in VARIANTS
-    if variant and (boxes := f"work_dirs/boxes_resnet50_in1k{variant}/annotations.json")
+    if variant and (boxes := f"work_dirs/boxes_resnet50_in1k{variant}/manifest.json")
 }
 # The labels of Table 9: folder → run that predicts, with the detector that was trained on VOC 07.
 PREDICTIONS: dict[str, Run] = {

@@ -138,7 +138,7 @@ class Plan:
         config = self.configs.load(run.config, run.options)
         classifier = self._path(CLASSIFIERS[run.config], None)
         command = self.launcher.boxes(self.configs.path(run.config), classifier, out, run.options)
-        made, settings = f"{out}/annotations.json", settings_from_config(config)
+        made, settings = f"{out}/manifest.json", settings_from_config(config)
         inputs = data_files(config, ("train_dataloader",))
         if classifier.startswith(f"{self.root}/"):
             inputs = (classifier, *inputs)
@@ -153,7 +153,7 @@ class Plan:
         if "thresholds" in fields:
             arguments = ["--thresholds", *settings.thresholds, *arguments]
         command = self._tool("select_boxes", Path(candidates).parent, "--out", out, *arguments)
-        made = f"{out}/annotations.json"
+        made = f"{out}/manifest.json"
         return self._add(name, "boxes", command, made, settings=settings, inputs=(candidates,))
 
     def _trained(self, run: Run, seed: int | None) -> str:

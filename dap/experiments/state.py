@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+
+from dap.pseudo_boxes.store import read_manifest
+from dap.pseudo_boxes.writing import SUMMARY
 
 from .config_tree import leaves
 from .plan import Job
@@ -41,7 +43,7 @@ def is_finished(job: Job) -> bool:
         return False
     if job.kind == "test":
         return not _newer_inputs(job, made) and _is_same_test(job)
-    if job.kind == "boxes" and not _is_same_boxes(job, Path(made)):
+    if job.kind == "boxes" and not _is_same_boxes(job, Path(made).parent):
         return False
     newer = _newer_inputs(job, made)
     if newer:
@@ -103,16 +105,16 @@ def _check_config(job: Job) -> None:
         )
 
 
-def _is_same_boxes(job: Job, annotations: Path) -> bool:
-    """Compare settings; a run that was killed before its summary is for the tool to judge."""
+def _is_same_boxes(job: Job, folder: Path) -> bool:
+    """Compare settings; a run that was killed before its end is for the tool to go on with."""
     assert job.settings is not None
-    summary = annotations.with_name("summary.json")
-    if not summary.exists():
+    manifest = read_manifest(folder) or {}
+    if "shards" not in manifest or not (folder / SUMMARY).exists():
         return False
-    found, expected = json.loads(summary.read_text())["settings"], job.settings.as_json()
+    found, expected = manifest["settings"], job.settings.as_json()
     if found != expected:
         raise ValueError(
-            f"{annotations.parent} holds boxes of other settings: {found} there, {expected} now. "
+            f"{folder} holds boxes of other settings: {found} there, {expected} now. "
             "Move it away, or name another --work-dir"
         )
     return True

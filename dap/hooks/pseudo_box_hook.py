@@ -13,6 +13,7 @@ from torch import nn
 
 from dap.pseudo_boxes import (
     CamClassifier,
+    Execution,
     PseudoBoxSettings,
     generate_pseudo_boxes,
     settings_from_config,
@@ -20,6 +21,8 @@ from dap.pseudo_boxes import (
 from dap.pseudo_boxes.categories import coco_categories
 from dap.pseudo_boxes.from_config import build_training_set
 from dap.pseudo_boxes.images import LabelledImages
+from dap.pseudo_boxes.store import MANIFEST
+from dap.pseudo_boxes.writing import ANNOTATIONS, SUMMARY
 from dap.registry import HOOKS
 
 
@@ -60,12 +63,13 @@ class PseudoBoxHook(Hook):
             ValueError: If a training that starts anew would meet another run's boxes, or no maps
                 can be had from this classifier, or data set and classifier do not fit.
         """
-        annotations = os.path.join(self._folder(runner), "annotations.json")
-        if runner.iter == 0 and os.path.exists(annotations):
-            raise ValueError(
-                f"{annotations} is of an earlier training, which is left as it is. Set another "
-                "out_dir for PseudoBoxHook or another work_dir, or move the folder away"
-            )
+        for name in (MANIFEST, ANNOTATIONS, SUMMARY):
+            path = os.path.join(self._folder(runner), name)
+            if runner.iter == 0 and os.path.exists(path):
+                raise ValueError(
+                    f"{path} is of an earlier training, which is left as it is. Set another "
+                    "out_dir for PseudoBoxHook or another work_dir, or move the folder away"
+                )
         self._check(runner)
 
     def before_test(self, runner: Runner) -> None:
@@ -100,7 +104,7 @@ class PseudoBoxHook(Hook):
             out_dir,
             settings_from_config(config),
             checkpoint=f"{runner.work_dir} after {runner.iter} iterations",
-            num_workers=self.num_workers,
+            execution=Execution(self.num_workers),
         )
 
     def _folder(self, runner: Runner) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from dap.cam import MergedCam, multi_view_cam
 
-from .settings import PseudoBoxSettings
+from .fast_forward import fold_batch_norm
+from .settings import AUTOCAST, PseudoBoxSettings
 
 PROBE_SIDE = 224
 
@@ -42,6 +43,7 @@ class CamClassifier:
         given: Any = model
         self.model: Any = given.module if is_model_wrapper(model) else given
         linear = _linear_layer(self.model)
+        self._backbone = getattr(self.model, "backbone", None)
         self.weight = linear.weight.detach()
         self.bias = torch.zeros_like(self.weight[:, 0])
         if linear.bias is not None:
@@ -72,16 +74,32 @@ class CamClassifier:
 
     def features(self, images: Tensor) -> Tensor:
         """Compute the last feature map before the pooling, of normalised images (N, C, h, w)."""
-        found = self.model.extract_feat(images, stage="backbone")
+        found = self._backbone(images)
         if isinstance(self.model.neck, nn.Sequential):
             for layer in list(self.model.neck)[:-1]:  # what fuses stages, as HRNet's
                 found = layer(found)
         return found[-1] if isinstance(found, tuple | list) else found
 
+    def speed_up(self) -> None:
+        """From now on compute features by a faster copy of the backbone, its norms folded."""
+        probe = self.normalize(_probe().to(self.device))
+        fast = fold_batch_norm(self.model.backbone, probe)
+        self._backbone = fast.to(memory_format=torch.channels_last)
+
+    def features_with(self, autocast: str | None) -> Callable[[Tensor], Tensor]:
+        """The function :meth:`features`, in half precision where ``autocast`` says so."""
+
+        def features(images: Tensor) -> Tensor:
+            images = images.contiguous(memory_format=torch.channels_last)
+            if autocast is None:
+                return self.features(images)
+            with torch.autocast(self.device.type, AUTOCAST[autocast]):
+                return self.features(images)
+
+        return features
+
     @torch.inference_mode()
-    def maps(
-        self, image: Tensor, labels: Tensor, settings: PseudoBoxSettings
-    ) -> tuple[MergedCam, Tensor]:
+    def maps(self, image: Tensor, labels: Tensor, settings: PseudoBoxSettings) -> MergedCam:
         """Compute the merged maps of one image; the model must be in evaluation mode.
 
         Args:
@@ -90,26 +108,17 @@ class CamClassifier:
             settings: Views and rule.
 
         Returns:
-            The maps of all labels, and the logits averaged over the views, shape (K,).
+            The maps of all labels.
         """
-        pooled: list[Tensor] = []
-
-        def features(batch: Tensor) -> Tensor:
-            found = self.features(batch)
-            pooled.append(found.float().mean(dim=(2, 3)))
-            return found
-
-        merged = multi_view_cam(
+        return multi_view_cam(
             image.to(self.device),
-            features,
+            self.features_with(settings.autocast),
             self.weight,
-            labels.to(self.device),
+            labels.cpu(),
             settings.views,
             settings.rule,
             self.normalize,
         )
-        logits = torch.cat(pooled).mean(dim=0) @ self.weight.float().T + self.bias.float()
-        return merged, logits
 
     def weights_sha256(self) -> str:
         """Hash of all parameters and buffers, of the normalisation and of the map's stride."""
@@ -123,10 +132,8 @@ class CamClassifier:
     @torch.inference_mode()
     def _verify(self) -> str:
         """Compare the mean of the maps with the logits; describe what decides and is no weight."""
-        generator = torch.Generator().manual_seed(0)
-        probe = torch.rand(1, 3, PROBE_SIDE, PROBE_SIDE, generator=generator) * 255
         try:
-            normalized = self.normalize(probe.to(self.device))
+            normalized = self.normalize(_probe().to(self.device))
             features = self.features(normalized)
             logits = self.model.head(self.model.extract_feat(normalized, stage="neck"))
             shape = tuple(features.shape)
@@ -161,6 +168,11 @@ class CamClassifier:
     def _name(self) -> str:
         head = getattr(self.model, "head", None)
         return f"{type(self.model).__name__} with {type(head).__name__}"
+
+
+def _probe() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(1, 3, PROBE_SIDE, PROBE_SIDE, generator=generator) * 255
 
 
 @contextmanager

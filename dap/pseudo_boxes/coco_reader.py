@@ -1,4 +1,4 @@
-"""Reading the COCO file of a run line by line."""
+"""Reading the COCO file of a store line by line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LINE_LIMIT = 1 << 24  # characters; of our lines, the one with the categories is
 
 
 class CocoReader:
-    """Reads what :func:`dap.pseudo_boxes.coco.write_annotations` wrote, from front to back.
+    """Reads what :func:`dap.pseudo_boxes.coco.export_coco` wrote, from front to back.
 
     No more than a line is held: a file of ImageNet-1k has millions of them.
 
@@ -38,14 +38,22 @@ class CocoReader:
         """Iterate over the annotations, when the images have all been read."""
         return self._items('"annotations": [', "]}")
 
+    def skip_images(self) -> None:
+        """Go on to the annotations."""
+        for _ in self._lines('"images": [', "],"):
+            pass
+
     def _items(self, first: str, last: str) -> Iterator[dict[str, Any]]:
+        return (self._parsed(line, line.removesuffix(",")) for line in self._lines(first, last))
+
+    def _lines(self, first: str, last: str) -> Iterator[str]:
         self._expect(first)
         more = True
         while more:
             line = self._line()
             more = line.endswith(",")
             if line:  # a list without items has an empty line
-                yield self._parsed(line, line.removesuffix(","))
+                yield line
         self._expect(last)
 
     def _value(self, start: str) -> Any:
@@ -77,5 +85,5 @@ class CocoReader:
     def _refuse(self, found: str, expected: str) -> NoReturn:
         raise ValueError(
             f"{self._file.name}, line {self._number}: expected {expected!r}, found "
-            f"{found[:40]!r}. The file is not as Step 2 wrote it: give the folder of a finished run"
+            f"{found[:40]!r}. The file is not as Step 2 wrote it: have it written again"
         )

@@ -1,37 +1,40 @@
-"""Step 2 for a whole data set: classifier + labelled images → folder with a COCO json."""
+"""Step 2 for a whole data set: classifier + labelled images → store, COCO json, summary."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
-import numpy as np
 import torch
-from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size
 from mmengine.logging import print_log
 from torch import nn
-from torch.utils.data import DataLoader
 
-from dap.cam import box_candidates
+from dap._malloc import tune_malloc
+from dap.files import locked
 
 from .classifier import CamClassifier, evaluating
-from .coco import merge_records
-from .images import LabelledImages, Sample
-from .merging import merged_boxes, rounded
+from .health import Health, refuse_too_many
+from .images import LabelledImages
 from .progress import Progress
-from .run import PseudoBoxRun, finished_summary
-from .settings import PseudoBoxSettings
+from .ranks import Ranks, all_ranks
+from .reading import read_in_order
+from .run import describe_run
+from .settings import Execution, PseudoBoxSettings
 from .statistics import summary_line
+from .window import WindowMaps, window_records, windows
+from .writing import StoreWriter
 
-BLOCK = 64  # images in a row that one process takes; independent of the number of processes
-FAILURES_IN_A_ROW = 50  # with so many, it is not the images
-# A dying device has an error of its own since torch 2.8.
-FATAL = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
+WINDOW = 256  # images in a row that are batched by shape; never across the end of a shard
+WINDOW_BYTES = 1 << 29  # of decoded images
+AHEAD = 4  # windows whose boxes are in the making
+T = TypeVar("T")
 
 
 def generate_pseudo_boxes(
@@ -40,27 +43,29 @@ def generate_pseudo_boxes(
     out_dir: str | os.PathLike[str],
     settings: PseudoBoxSettings | None = None,
     checkpoint: str | None = None,
-    num_workers: int = 2,
+    execution: Execution | None = None,
 ) -> dict[str, Any]:
     """Turn a classification data set into a detection data set (DAP, section 3.1, Step 2).
 
-    Writes ``annotations.json`` (COCO: categories named by WordNet id where the data set has them,
-    boxes with the threshold they were found at) and ``summary.json`` (counts, mean sizes, images
-    that could not be read and why, all settings). The same run gives the same bytes, with any
-    number of processes: when ``torch.distributed`` is initialised, they share the images.
+    Writes a :class:`PseudoBoxStore` and what is derived from it: ``annotations.json`` (COCO:
+    categories named by WordNet id where the data set has them, boxes with the threshold they were
+    found at) and ``summary.json`` (counts, mean sizes, images that could not be read and why, all
+    settings). When ``torch.distributed`` is initialised, all processes share the images. The same
+    run gives the same bytes with any number of processes, however often it is killed and started
+    again: it goes on with the shards that are missing.
 
     An image that cannot be read, or whose map is not finite, is left out, counted and named; it
-    stops nothing, unless the maps of 50 in a row cannot be computed. An image with several classes
-    gets boxes for each class, merged class by class.
+    stops nothing, unless there are too many of them or the maps of 50 in a row cannot be computed.
+    An image with several classes gets boxes for each class, merged class by class.
 
     Args:
         model: A built mmpretrain classifier with its weights, on the device to work on.
         dataset: A built mmpretrain dataset with labels: the training split.
         out_dir: Folder to write, made if need be. A finished run of the same classifier, images
-            and settings in it is kept as it is; any other is refused.
+            and settings in it is kept as it is, an unfinished one goes on; any other is refused.
         settings: Views, thresholds, NMS and rule. Defaults to the paper's.
         checkpoint: Where the weights came from, for the record.
-        num_workers: Processes that read images, per rank.
+        execution: How to carry it out.
 
     Returns:
         The content of ``summary.json``.
@@ -68,145 +73,144 @@ def generate_pseudo_boxes(
     Raises:
         ValueError: If no map can be had from the classifier, the data set has no labels or other
             classes, or the folder holds another run.
-        RuntimeError: If not one image could be read, the device fails or is out of memory, or the
-            computation failed for 50 images in a row.
+        RuntimeError: If too many images cannot be used, the device fails or is out of memory, the
+            computation failed for 50 images in a row, or another process writes the folder.
+        OSError: If the folder cannot be written, or is full; what is finished stays.
     """
-    settings = settings or PseudoBoxSettings()
+    settings, execution = settings or PseudoBoxSettings(), execution or Execution()
     classifier = CamClassifier(model)
     images = LabelledImages(dataset)
-    run = PseudoBoxRun.describe(classifier, images, settings, checkpoint)
-    out = Path(out_dir)
-    summary = finished_summary(out, run.as_json())
-    if summary is not None:
-        print_log(f"{out} is finished already: nothing to do", logger="current")
-        return summary
-    records = out / ".records"
-    records.mkdir(parents=True, exist_ok=True)
-    world_size = get_world_size()
-    barrier()
-    failures = _write_records(records, classifier, images, settings, num_workers)
-    _refuse_total_failure(all_gather_object(failures), len(images), out)
-    if get_rank() == 0:
-        merge_records(records, out, run, world_size, BLOCK)
-    barrier()
-    summary = json.loads((out / "summary.json").read_text())
-    print_log(f"{out}: {summary_line(summary)}", logger="current")
+    described = describe_run(classifier, images, settings, checkpoint, execution.shard_size)
+    writer = StoreWriter(Path(out_dir), described)
+    with all_ranks() as ranks, _alone(ranks, writer.folder):
+        missing = ranks.first(lambda: _begin(writer, execution))
+        if missing:
+            classifier.speed_up()
+            if classifier.device.type == "cpu":
+                tune_malloc()
+            own = missing[ranks.rank :: ranks.size]
+            _compute_shards(own, len(missing), classifier, images, settings, execution, writer)
+            ranks.wait()
+        summary = ranks.first(lambda: _finish(writer, execution.max_bad_fraction))
+    print_log(f"{writer.folder}: {summary_line(summary)}", logger="current")
     return summary
 
 
-def _write_records(
-    folder: Path,
+@contextmanager
+def _alone(ranks: Ranks, folder: Path) -> Iterator[None]:
+    """Keep other runs out of the folder; the first process holds the lock for all."""
+    lock = locked(folder / ".lock")
+    ranks.first(lock.__enter__)
+    try:
+        yield
+    finally:
+        if ranks.rank == 0:
+            lock.__exit__(None, None, None)
+
+
+def _begin(writer: StoreWriter, execution: Execution) -> list[int]:
+    missing = writer.begin(execution.retry_failed)
+    if not missing and writer.finished_summary() is None:
+        # A run that ended because of its failures tries those again.
+        failed, _ = writer.failures()
+        if failed > execution.max_bad_fraction * writer.count:
+            missing = writer.begin(retry_failed=True)
+    return missing
+
+
+def _finish(writer: StoreWriter, max_bad_fraction: float) -> dict[str, Any]:
+    summary = writer.finished_summary()
+    if summary is not None:
+        print_log(f"{writer.folder} is finished already: nothing to do", logger="current")
+        return summary
+    failed, first = writer.failures()
+    refuse_too_many(failed, writer.count, max_bad_fraction, first, writer.folder)
+    return writer.finish()
+
+
+def _compute_shards(
+    shards: list[int],
+    of_all: int,
     classifier: CamClassifier,
     images: LabelledImages,
     settings: PseudoBoxSettings,
-    num_workers: int,
-) -> list[str]:
-    """Write this rank's records, one JSON line an image, in the order of its blocks.
+    execution: Execution,
+    writer: StoreWriter,
+) -> None:
+    """Compute and write this rank's shards, in their order."""
+    sizes = [len(writer.indices(shard)) for shard in shards]
+    health = Health(execution.max_bad_fraction, writer.folder)
+    ranks = max(1, round(of_all / max(1, len(shards))))
+    progress = Progress(sum(sizes), sum(sizes) * ranks, ranks)
+    numbers = iter(shards)
+    records: list[dict[str, Any]] = []
+    with evaluating(classifier.model):
+        for found, last in _records(shards, sizes, classifier, images, settings, execution, writer):
+            for image, record in found:
+                health.add(image.entry.path, image.readable, record)
+                records.append(record)
+                progress.step()
+            if last:
+                health.hold(next(numbers), records)
+                records = []
+            for shard, held in health.release():
+                writer.write(shard, held)
+    for shard, held in health.release(at_end=True):
+        writer.write(shard, held)
+    progress.close()
+    health.report()
 
-    Returns:
-        The images of this rank that could not be used, "file: reason".
 
-    Raises:
-        RuntimeError: If the computation, not the reading, failed for too many images in a row.
+def _records(
+    shards: list[int],
+    sizes: list[int],
+    classifier: CamClassifier,
+    images: LabelledImages,
+    settings: PseudoBoxSettings,
+    execution: Execution,
+    writer: StoreWriter,
+) -> Iterator[tuple[list[Any], bool]]:
+    """Boxes of all images of these shards, window by window, with whether a shard ends.
+
+    On a GPU three things go on at a time: it computes the maps of one window, those of the one
+    before are copied, and other processes make boxes of the ones before that.
     """
-    rank, world_size = get_rank(), get_world_size()
-    blocks = range(rank, -(-len(images) // BLOCK), world_size)
-    indices = [i for b in blocks for i in range(b * BLOCK, min(len(images), (b + 1) * BLOCK))]
-    progress = Progress(len(indices), len(images), world_size)
-    failures = []
-    in_a_row = 0
-    with (
-        evaluating(classifier.model),
-        open(folder / f"rank{rank}.jsonl", "w", encoding="utf-8") as file,
-    ):
-        for sample in _samples(images, indices, num_workers):
-            record = _record(sample, classifier, settings)
-            record["file_name"] = sample.entry.file_name
-            if "error" in record:
-                failures.append(f"{sample.entry.path}: {record['error']}")
-            if sample.image is not None:
-                in_a_row = in_a_row + 1 if "error" in record else 0
-            if in_a_row == FAILURES_IN_A_ROW:
-                raise RuntimeError(
-                    f"the maps of {in_a_row} images in a row could not be computed: look at the "
-                    f"device and the classifier. {folder.parent} is not finished. The last: "
-                    f"{failures[-1]}"
-                )
-            file.write(json.dumps(record) + "\n")
-            progress.step()
-    line = progress.close()
-    if rank == 0:
-        print_log(line, logger="current")
-    return failures
-
-
-def _refuse_total_failure(failures: list[list[str]], count: int, out: Path) -> None:
-    """Stop all ranks when there is nothing to write; name the failures otherwise."""
-    found = [failure for of_rank in failures for failure in of_rank]
-    if len(found) == count:
-        raise RuntimeError(
-            f"none of {count} images could be used, nothing was written to {out}. The first: "
-            f"{found[0]}"
-        )
-    if found:
-        shown = "; ".join(found[:5])
-        print_log(f"{len(found)} of {count} images failed: {shown}", "current", logging.WARNING)
-
-
-def _samples(images: LabelledImages, indices: list[int], num_workers: int) -> Iterator[Sample]:
-    """Read images in worker processes, in the order of ``indices``."""
-    return iter(
-        DataLoader(
-            images,
-            batch_size=None,
-            sampler=indices,
-            num_workers=num_workers,
-            collate_fn=_as_is,
-            worker_init_fn=_single_threaded,
-        )
+    on_gpu = classifier.device.type != "cpu"
+    batch_size = execution.batch_size or (32 if on_gpu else 1)
+    indices = list(chain.from_iterable(writer.indices(shard) for shard in shards))
+    samples = read_in_order(
+        images, indices, execution.num_workers, execution.read_timeout, pin_memory=on_gpu
     )
+    cut = windows(samples, sizes, WINDOW, WINDOW_BYTES)
+    if not on_gpu:
+        # One image a thread is faster than two threads an image, and the bits do not depend on it.
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(threads, initializer=_single_threaded) as pool:
+            for window, last in cut:
+                maps = WindowMaps(window, classifier, settings, batch_size, pool)
+                yield window_records(maps.fetch(), settings), last
+        return
+    started = ((WindowMaps(window, classifier, settings, batch_size), last) for window, last in cut)
+    fetched = ((maps.fetch(), last) for maps, last in _behind(started, 1))
+    workers = max(1, execution.num_workers // 4)
+    with ProcessPoolExecutor(workers, initializer=_single_threaded) as makers:
+        futures = (
+            (makers.submit(window_records, window, settings), last) for window, last in fetched
+        )
+        for future, last in _behind(futures, AHEAD):
+            yield future.result(), last
 
 
-def _as_is(sample: Any) -> Any:
-    return sample
+def _behind(items: Iterable[T], count: int) -> Iterator[T]:
+    """Pass items on when so many more have been made."""
+    waiting: deque[T] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
 
 
-def _single_threaded(_: int) -> None:
+def _single_threaded() -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-
-
-def _record(
-    sample: Sample, classifier: CamClassifier, settings: PseudoBoxSettings
-) -> dict[str, Any]:
-    """Find the boxes of one image; say why where there are none to be had."""
-    if sample.image is None:
-        return {"error": sample.error}
-    try:
-        return _boxes_record(sample, classifier, settings)
-    except FATAL:
-        raise
-    except (FloatingPointError, RuntimeError, AssertionError) as error:  # this image alone
-        return {"error": f"{type(error).__name__}: {error}"}
-
-
-def _boxes_record(
-    sample: Sample, classifier: CamClassifier, settings: PseudoBoxSettings
-) -> dict[str, Any]:
-    assert sample.image is not None
-    height, width = sample.image.shape[1:]
-    merged, logits = classifier.maps(sample.image, torch.as_tensor(sample.entry.labels), settings)
-    maps = merged.maps.cpu().numpy()
-    if not np.isfinite(maps).all():
-        raise FloatingPointError("the activation map is NaN or infinite")
-    grid = merged.cell_size, (height, width)
-    found = (
-        (label, rounded(box_candidates(cam, settings.thresholds, settings.rule, *grid)))
-        for label, cam in zip(sample.entry.labels.tolist(), maps, strict=True)
-    )
-    return {
-        "height": height,
-        "width": width,
-        **merged_boxes(found, settings),
-        "top1": int(logits.argmax()) in sample.entry.labels,
-    }

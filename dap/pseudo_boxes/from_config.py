@@ -21,7 +21,7 @@ from .categories import is_wordnet_id
 from .classifier import CamClassifier
 from .engine import generate_pseudo_boxes
 from .folders import ClassFolders, read_folder_names
-from .settings import PseudoBoxSettings
+from .settings import Execution, PseudoBoxSettings
 
 
 def generate_from_config(
@@ -30,7 +30,7 @@ def generate_from_config(
     out_dir: str | os.PathLike[str],
     images: str | None = None,
     classes_file: str | None = None,
-    num_workers: int = 2,
+    execution: Execution | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
     """Generate pseudo boxes with the classifier and the training set of an mmpretrain config.
@@ -42,7 +42,7 @@ def generate_from_config(
         out_dir: Folder to write.
         images: Folder with class folders that takes the place of the config's dataset.
         classes_file: Names of the class folders in label order, one a line, for ``images``.
-        num_workers: Processes that read images, per rank.
+        execution: How to carry it out.
         device: Where to compute. Defaults to CUDA if there is any, else the CPU.
 
     Returns:
@@ -61,7 +61,7 @@ def generate_from_config(
         count = CamClassifier(model).num_classes
         dataset = build_class_folders(images, count, known, classes_file)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return generate_pseudo_boxes(model, dataset, out_dir, settings, checkpoint, num_workers)
+    return generate_pseudo_boxes(model, dataset, out_dir, settings, checkpoint, execution)
 
 
 def settings_from_config(config: Config) -> PseudoBoxSettings:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import cv2
 import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
 from mmengine.dataset import ClassBalancedDataset, RepeatDataset
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+
+MAX_PIXELS = 2**27  # a picture of so many takes 800 MB while it is read: 134 million
+# A marker of a JPEG file. In a scan, FF 00 is a byte of data and FF D0 to FF D7 are restarts.
+JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd8\xff]")
 
 
 class Entry(NamedTuple):
@@ -93,7 +100,7 @@ class LabelledImages(Dataset):
         entry = self.entry(index)
         try:
             image = read_image(entry.path, self.loader)
-        except (OSError, ValueError, cv2.error) as error:
+        except (OSError, ValueError, MemoryError) as error:
             return Sample(entry, None, f"{type(error).__name__}: {error}")
         return Sample(entry, image, None)
 
@@ -119,7 +126,8 @@ class LabelledImages(Dataset):
 def read_image(path: str, loader: LoadImageFromFile | None = None) -> Tensor:
     """Read an image file of any kind as colour.
 
-    Grey, palette and CMYK files become BGR, 16-bit ones 8-bit, EXIF-rotated ones upright.
+    Grey, palette and CMYK files become BGR, 16-bit ones 8-bit, EXIF-rotated ones upright; of
+    several frames, the first is read.
 
     Args:
         path: The file, local or of any storage that MMEngine knows.
@@ -130,19 +138,19 @@ def read_image(path: str, loader: LoadImageFromFile | None = None) -> Tensor:
 
     Raises:
         OSError: If the file cannot be opened.
-        ValueError: If it is empty, cut off, or no image.
+        ValueError: If it is empty, cut off, no image, or of more than ``MAX_PIXELS`` pixels.
+        MemoryError: If there is too little memory for it.
     """
     loader = loader or LoadImageFromFile()
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise ValueError("no regular file; a pipe or a device may never end")
     data = fileio.get(path, backend_args=loader.backend_args)
     if not data:
         raise ValueError("the file is empty; expected an image")
     _check_complete(data)
-    image = mmcv.imfrombytes(data, flag=loader.color_type, backend=loader.imdecode_backend)
-    if image is None:
-        raise ValueError(f"not an image that {loader.imdecode_backend} can decode")
-    if image.ndim == 2:
-        image = image[..., None].repeat(3, axis=2)
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    with _without_limit_of_pil():
+        _check_size(data)
+        return _as_tensor(_decode(data, loader))
 
 
 def _check_complete(data: bytes) -> None:
@@ -160,15 +168,62 @@ def _check_complete(data: bytes) -> None:
 def _jpeg_ends(data: bytes) -> bool:
     """Walk the segments of a JPEG file to its end marker; what follows that is not looked at."""
     at = 2
-    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 1:
-        marker = data[at + 1]
-        if marker == 0xD9:
+    while found := JPEG_MARKER.search(data, at):
+        at = found.end()
+        if data[at - 1] == 0xD9:
             return True
-        if marker in (0x00, 0xFF) or 0xD0 <= marker <= 0xD8:
-            at += 1 if marker == 0xFF else 2  # stuffed or fill byte, restart: inside a scan
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        at += int.from_bytes(data[at : at + 2], "big")
     return False
+
+
+def _check_size(data: bytes) -> None:
+    """Refuse an image that would take too much memory, by its header."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except Exception:  # noqa: BLE001 - as in `_decode`, which has the last word
+        return
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"{width} x {height} pixels, more than {MAX_PIXELS}: it is left out so that memory "
+            "lasts. Make it smaller"
+        )
+
+
+def _decode(data: bytes, loader: LoadImageFromFile) -> np.ndarray:
+    backend = loader.imdecode_backend
+    try:
+        image = mmcv.imfrombytes(data, flag=loader.color_type, backend=backend)
+    # Damaged files make a decoder raise anything: PIL raises TypeError and AttributeError of EXIF.
+    except Exception as error:
+        raise ValueError(f"{backend} cannot decode it: {type(error).__name__}: {error}") from error
+    if image is None:
+        start = repr(data[:16])[1:]
+        raise ValueError(f"not an image that {backend} can decode; it starts with {start}")
+    return image
+
+
+@contextmanager
+def _without_limit_of_pil() -> Iterator[None]:
+    """Keep PIL from warning of or refusing many pixels: ``MAX_PIXELS`` is the limit here."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _as_tensor(image: np.ndarray) -> Tensor:
+    """Turn what a decoder returns, shape (H, W) or (H, W, C), into shape (3, H, W)."""
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.shape[2:] == (1,):
+        image = image.repeat(3, axis=2)
+    if image.dtype != np.uint8 or image.shape[2:] != (3,):
+        raise ValueError(
+            f"decoded to {image.dtype} of shape {image.shape}; expected uint8 of shape (H, W, 3)"
+        )
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def _image_loader(dataset: Any) -> LoadImageFromFile:

@@ -14,6 +14,9 @@ from .settings import PseudoBoxSettings
 from .statistics import BoxStatistics
 
 DECIMALS = 2  # of a box coordinate, in pixels
+NO_LABEL = "it has no class"
+FLAT = "its map is constant"
+NOTHING_ABOVE = "no box at these thresholds"
 
 
 def rounded(found: Candidates) -> Candidates:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,15 @@ from mmengine.logging import print_log
 
 from dap.cam import NMS_IOU
 from dap.cam.boxes import Candidates
+from dap.files import locked
 
-from .coco import box_of, coco_annotations, write_annotations, write_summary
-from .coco_reader import CocoReader
-from .merging import merged_boxes
+from .merging import NOTHING_ABOVE, merged_boxes
 from .progress import Progress
-from .run import coco_info, finished_summary
 from .settings import PseudoBoxSettings
-from .statistics import RunStatistics, summary_line
-
-_CURE = "It is not as Step 2 wrote it: give the folder of a run as it was finished"
+from .shards import Shard, exact
+from .statistics import summary_line
+from .store import PseudoBoxStore, store_folder
+from .writing import StoreWriter
 
 
 def select_boxes(
@@ -35,14 +32,14 @@ def select_boxes(
 ) -> dict[str, Any]:
     """Derive the run of other thresholds and another NMS from a run that kept every box.
 
-    ``annotations.json`` has the bytes that :func:`generate_pseudo_boxes` would write with these
-    settings, ``summary.json`` the same content, and ``derived_from``, the settings of the source.
-    Files are read and written line by line, the summary last: a folder with one is finished.
+    The store and ``annotations.json`` have the bytes that :func:`generate_pseudo_boxes` would
+    write with these settings, ``summary.json`` the same content, and ``derived_from``, the
+    settings of the source. Killed and called again, it goes on with the shards that are missing.
 
     Args:
         source: Folder of a finished run with ``nms_iou=None``.
         out: Folder to write, made if need be. A finished run of the same classifier, images and
-            settings in it is kept as it is; any other is refused.
+            settings in it is kept as it is, an unfinished one goes on; any other is refused.
         thresholds: Values of τ among those of the source. Defaults to all of them.
         nms_iou: IoU threshold of the merging NMS in (0, 1]; None for no NMS.
 
@@ -52,142 +49,108 @@ def select_boxes(
     Raises:
         ValueError: If the source is no finished run without NMS, is damaged or lacks a threshold,
             a setting is out of range, or ``out`` is the source or holds another run.
+        RuntimeError: If another process writes ``out``.
+        OSError: If ``out`` cannot be written, or is full; what is finished stays.
     """
-    source, out = Path(source), Path(out)
-    if source.resolve() == out.resolve():
+    folder, out = store_folder(source), Path(out)
+    if folder.resolve() == out.resolve():
         raise ValueError(f"{out} is the source itself: choose another output folder")
-    given = _source_summary(source)
-    settings = _selected_settings(source, given["settings"], thresholds, nms_iou)
-    described = {**given, "settings": settings.as_json()}
-    summary = finished_summary(out, described)
-    if summary is not None:
-        print_log(f"{out} is finished already: nothing to do", logger="current")
-        return summary
-    statistics = _write_selected(source, out, given, described)
-    summary = {**described, **statistics.summary(given["images"])}
-    summary["derived_from"] = given["settings"]
-    write_summary(out / "summary.json", summary)
+    store = PseudoBoxStore(folder)
+    settings = _selected_settings(store, thresholds, nms_iou)
+    described = {**store.manifest, "settings": settings.as_json()}
+    for key in ("format", "identity", "shards"):
+        del described[key]
+    writer = StoreWriter(out, described)
+    with locked(out / ".lock"):
+        missing = writer.begin()
+        summary = writer.finished_summary()
+        if summary is not None:
+            print_log(f"{out} is finished already: nothing to do", logger="current")
+            return summary
+        _write_selected(store, writer, missing, settings)
+        summary = writer.finish(store.manifest["settings"])
     print_log(f"{out}: {summary_line(summary)}", logger="current")
     return summary
 
 
-def _source_summary(source: Path) -> dict[str, Any]:
-    """Read the summary of a source; refuse what is none."""
-    path = source / "summary.json"
-    if not path.is_file() or not (source / "annotations.json").is_file():
-        raise ValueError(
-            f"{source} holds no finished run: expected annotations.json and summary.json. Give the "
-            "folder that tools/generate_pseudo_boxes.py has written"
-        )
-    try:
-        summary = json.loads(path.read_text())
-        known = summary["settings"].keys() == PseudoBoxSettings.__dataclass_fields__.keys()
-        known &= summary.keys() >= {"images", "images_without_boxes", "merged"}
-        known &= summary.keys() >= {"top1", "failed", "classifier"}
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not what Step 2 writes ({error!r})") from error
-    if not known:
-        raise ValueError(f"{path} is not what Step 2 writes: it lacks fields or has other settings")
-    return summary
-
-
 def _selected_settings(
-    source: Path,
-    given: dict[str, Any],
-    thresholds: Sequence[float] | None,
-    nms_iou: float | None,
+    store: PseudoBoxStore, thresholds: Sequence[float] | None, nms_iou: float | None
 ) -> PseudoBoxSettings:
     """The settings of the derived run, if the source has what they need."""
+    given = store.manifest["settings"]
+    if given.keys() != PseudoBoxSettings.__dataclass_fields__.keys():
+        raise ValueError(
+            f"{store.folder} is no run of Step 2: its settings are {sorted(given)}. Give the "
+            "folder of a run that tools/generate_pseudo_boxes.py has written"
+        )
     if thresholds is None:
-        thresholds = given["thresholds"]
+        thresholds = store.thresholds
     settings = PseudoBoxSettings(**{**given, "thresholds": thresholds, "nms_iou": nms_iou})
     if given["nms_iou"] is not None:
         raise ValueError(
-            f"{source} was merged by NMS at IoU {given['nms_iou']}: what that dropped is gone. "
-            "Make a run without NMS to select from (--cfg-options pseudo_boxes.nms_iou=None)"
+            f"{store.folder} was merged by NMS at IoU {given['nms_iou']}: what that dropped is "
+            "gone. Make a run without NMS to select from (--cfg-options pseudo_boxes.nms_iou=None)"
         )
-    missing = [tau for tau in settings.thresholds if tau not in given["thresholds"]]
+    missing = [tau for tau in settings.thresholds if tau not in store.thresholds]
     if missing:
         raise ValueError(
-            f"thresholds: {source} has boxes of {given['thresholds']}, found {missing}. Choose "
+            f"thresholds: {store.folder} has boxes of {store.thresholds}, found {missing}. Choose "
             "among those, or make a run with these"
         )
     return settings
 
 
 def _write_selected(
-    source: Path, out: Path, given: dict[str, Any], described: dict[str, Any]
-) -> RunStatistics:
-    """Write the annotations of the derived run; count its boxes."""
-    settings = PseudoBoxSettings(**described["settings"])
-    statistics = RunStatistics(settings.thresholds)
-    path = source / "annotations.json"
-    with open(path, encoding="utf-8") as file:
-        reader = CocoReader(file)
-        if reader.info != coco_info(given):
-            raise ValueError(f"{path} is of another run than the summary.json beside it")
-        images = _complete(reader.images(), ("id",), given["images"], path)
-        keys = ("image_id", "category_id")
-        found = _complete(reader.annotations(), keys, given["merged"]["boxes"], path)
-        with_boxes = given["images"] - given["images_without_boxes"]
-        records = _records(found, settings, statistics, with_boxes)
-        boxes = coco_annotations(records, settings.thresholds)
-        out.mkdir(parents=True, exist_ok=True)
-        info = coco_info(described)
-        write_annotations(out / "annotations.json", info, reader.categories, images, boxes)
-    return statistics
-
-
-def _complete(
-    items: Iterable[dict[str, Any]], keys: tuple[str, ...], count: int, path: Path
-) -> Iterator[dict[str, Any]]:
-    """Pass items on; refuse a file in which some are missing or stand in another order."""
-    last: list[int] = []
-    number = 0
-    for item in items:
-        number += 1
-        place = [item[key] for key in keys]
-        if place < last:
-            raise ValueError(f"{path}: {keys} {place} stands behind {last}. {_CURE}")
-        last = place
-        yield item
-    if number != count:
-        raise ValueError(f"{path} has {number} items with {keys}, summary.json {count}. {_CURE}")
-
-
-def _records(
-    annotations: Iterable[dict[str, Any]],
-    settings: PseudoBoxSettings,
-    statistics: RunStatistics,
-    with_boxes: int,
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Merge the boxes of each image that has any, so many; count them."""
-    progress = Progress(with_boxes, with_boxes)
-    for image_id, of_image in groupby(annotations, itemgetter("image_id")):
-        found = (
-            (category - 1, _candidates(of_label, settings.thresholds))
-            for category, of_label in groupby(of_image, itemgetter("category_id"))
-        )
-        record = merged_boxes(found, settings)
-        statistics.add(record)
-        yield image_id - 1, record
-        progress.step()
+    store: PseudoBoxStore, writer: StoreWriter, missing: Sequence[int], settings: PseudoBoxSettings
+) -> None:
+    """Write the missing shards of the derived run."""
+    chosen = [store.thresholds.index(tau) for tau in settings.thresholds]
+    images = sum(len(writer.indices(number)) for number in missing)
+    progress = Progress(images, images)
+    for number in missing:
+        shard = store.shards[number]
+        records = []
+        for record in _records(shard, chosen, settings):
+            records.append(record)
+            progress.step()
+        writer.write(number, records, right=shard.metadata["statistics"]["right"])
     progress.close()
 
 
-def _candidates(annotations: Iterable[dict[str, Any]], thresholds: Sequence[float]) -> Candidates:
-    """The boxes of these thresholds in the order in which they were found.
+def _records(
+    shard: Shard, chosen: Sequence[int], settings: PseudoBoxSettings
+) -> Iterator[dict[str, Any]]:
+    """Merge the boxes of each image, as :func:`dap.pseudo_boxes.window.image_record` does."""
+    heights, widths = (side.tolist() for side in shard.sizes_hw)
+    reasons = dict(shard.reasons())
+    candidates = _candidates(shard, chosen)
+    for row, (height, width) in enumerate(zip(heights, widths, strict=True)):
+        record = {"id": int(shard.ids[row]), "file_name": shard.file_name(row)}
+        if height:
+            record |= {"height": height, "width": width}
+            record |= merged_boxes(candidates.get(row, ()), settings)
+        if row in reasons or not record["boxes"]:
+            record["reason"] = reasons.get(row, NOTHING_ABOVE)
+        yield record
 
-    They stand in the file by falling area, those of one area in the order in which they were
+
+def _candidates(shard: Shard, chosen: Sequence[int]) -> dict[int, list[tuple[int, Candidates]]]:
+    """Row → label → boxes of the chosen thresholds in the order in which they were found.
+
+    They stand in a shard by falling area, those of one area in the order in which they were
     found. NMS sorts them so anyway: only the order of the thresholds is left to restore.
     """
-    found = sorted(
-        (
-            (thresholds.index(annotation["threshold"]), box_of(annotation))
-            for annotation in annotations
-            if annotation["threshold"] in thresholds
-        ),
-        key=itemgetter(0),
-    )
-    boxes = np.array([box for _, box in found], dtype=np.float64).reshape(-1, 4)
-    return Candidates(boxes, np.array([tau for tau, _ in found], dtype=int))
+    position = np.full(256, -1)
+    position[list(chosen)] = np.arange(len(chosen))
+    taus = position[shard.thresholds]
+    rows = np.repeat(np.arange(len(shard)), np.diff(shard.starts))
+    order = np.lexsort((taus, shard.labels, rows))
+    order = order[taus[order] >= 0]
+    rows, labels, taus = rows[order], shard.labels[order], taus[order]
+    boxes = exact(shard.bboxes[order])
+    starts = np.flatnonzero(np.diff([rows, labels], prepend=-1).any(axis=0)).tolist()
+    found: dict[int, list[tuple[int, Candidates]]] = {}
+    for start, end in pairwise([*starts, len(boxes)]):
+        own = Candidates(boxes[start:end], taus[start:end])
+        found.setdefault(int(rows[start]), []).append((int(labels[start]), own))
+    return found

@@ -7,7 +7,52 @@ from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any
 
+import torch
+
 from dap.cam import NMS_IOU, RULES, THRESHOLDS, Rule, View, make_views
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out; none of it decides a box.
+
+    Attributes:
+        num_workers: Processes that read images, per rank; 0 reads them in the rank itself, where
+            a decoder that crashes or hangs cannot be survived.
+        batch_size: Images at a time on the device, each with its mirror image. Defaults to 32 on
+            a GPU and 1 on a CPU, which gains nothing by more.
+        max_bad_fraction: Share of images that cannot be used, of the last 1000 or of all of them,
+            above which a run stops: then it is not the images.
+        retry_failed: Whether images that an earlier start could not use are tried again.
+        read_timeout: Seconds after which reading an image counts as hung.
+        shard_size: Images per shard; by default by the number of images. It stays with a store.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    num_workers: int = 2
+    batch_size: int | None = None
+    max_bad_fraction: float = 0.5
+    retry_failed: bool = False
+    read_timeout: float = 120.0
+    shard_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers: expected 0 or more, found {self.num_workers}")
+        for name in ("batch_size", "shard_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, found {value}")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ValueError(
+                f"max_bad_fraction: expected a value in [0, 1], found {self.max_bad_fraction}"
+            )
+        if not self.read_timeout > 0:
+            raise ValueError(f"read_timeout: expected seconds, found {self.read_timeout}")
 
 
 @dataclass(frozen=True)
@@ -20,6 +65,7 @@ class PseudoBoxSettings:
         thresholds: Values of τ, each in [0, 1).
         nms_iou: IoU threshold of the merging NMS in (0, 1]; None for no NMS.
         rule: ``'paper'`` or ``'release'``, see :func:`dap.cam.boxes_from_cam`.
+        autocast: ``'bf16'`` or ``'fp16'`` for the network in half precision; None for float32.
 
     Raises:
         ValueError: If a value is out of range.
@@ -30,6 +76,7 @@ class PseudoBoxSettings:
     thresholds: tuple[float, ...] = THRESHOLDS
     nms_iou: float | None = NMS_IOU
     rule: Rule = "paper"
+    autocast: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("short_sides", "thresholds"):
@@ -51,6 +98,10 @@ class PseudoBoxSettings:
             raise ValueError(f"nms_iou: expected a value in (0, 1] or None, found {self.nms_iou}")
         if self.rule not in RULES:
             raise ValueError(f"rule: expected one of {RULES}, found {self.rule!r}")
+        if self.autocast is not None and self.autocast not in AUTOCAST:
+            raise ValueError(
+                f"autocast: expected one of {tuple(AUTOCAST)} or None, found {self.autocast!r}"
+            )
 
     @property
     def views(self) -> tuple[View, ...]:

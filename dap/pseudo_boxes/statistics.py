@@ -1,11 +1,18 @@
-"""Counts and mean sizes of pseudo boxes: the rows of the paper's Table A1."""
+"""Counts and mean sizes of pseudo boxes: the rows of the paper's Table A1.
+
+Sizes are summed in whole hundredths of a pixel, as coordinates are written: a sum then does not
+depend on the order, nor on which process counted what.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+UNITS = 100  # per pixel
 
 
 class BoxStatistics:
@@ -13,72 +20,125 @@ class BoxStatistics:
 
     Args:
         boxes: Number of boxes so far.
-        width: Sum of their widths in pixels.
-        height: Sum of their heights in pixels.
+        width: Sum of their widths in hundredths of a pixel.
+        height: Sum of their heights in hundredths of a pixel.
     """
 
-    def __init__(self, boxes: int = 0, width: float = 0.0, height: float = 0.0) -> None:
+    def __init__(self, boxes: int = 0, width: int = 0, height: int = 0) -> None:
         self.boxes, self.width, self.height = boxes, width, height
 
     @classmethod
     def of(cls, boxes: np.ndarray) -> BoxStatistics:
-        """Count boxes in pixels, xyxy, half-open, shape (N, 4)."""
-        width, height = (boxes[:, 2:] - boxes[:, :2]).sum(axis=0)
-        return cls(len(boxes), float(width), float(height))
+        """Count boxes in pixels, xyxy, half-open, rounded to hundredths, shape (N, 4)."""
+        units = np.rint(boxes * UNITS).astype(np.int64)
+        width, height = (units[:, 2:] - units[:, :2]).sum(axis=0).tolist()
+        return cls(len(boxes), width, height)
 
-    def add(self, row: Sequence[float]) -> None:
+    def add(self, row: Sequence[int]) -> None:
         """Add the ``as_row`` of others."""
-        self.boxes += int(row[0])
+        self.boxes += row[0]
         self.width += row[1]
         self.height += row[2]
 
-    def as_row(self) -> list[float]:
+    def as_row(self) -> list[int]:
         """Number of boxes, sum of widths, sum of heights."""
-        return [self.boxes, round(self.width, 3), round(self.height, 3)]
+        return [self.boxes, self.width, self.height]
 
     def summary(self, images: int) -> dict[str, Any]:
         """Boxes, boxes per image, and mean width and height in pixels (None without boxes)."""
+        area = UNITS * self.boxes
         return {
             "boxes": self.boxes,
             "boxes_per_image": round(self.boxes / images, 4) if images else None,
-            "mean_width": round(self.width / self.boxes, 2) if self.boxes else None,
-            "mean_height": round(self.height / self.boxes, 2) if self.boxes else None,
+            "mean_width": round(self.width / area, 2) if self.boxes else None,
+            "mean_height": round(self.height / area, 2) if self.boxes else None,
         }
 
 
+def flat_boxes(records: Iterable[Mapping[str, Any]]) -> np.ndarray:
+    """The boxes of all records, one below the other, float64, shape (N, 6)."""
+    rows = [row for record in records for row in record.get("boxes", ())]
+    return np.array(rows, dtype=np.float64).reshape(-1, 6)
+
+
 class RunStatistics:
-    """Running statistics of the images of a run.
+    """Running statistics of the images of a run, or of a part of it.
 
     Args:
-        thresholds: Values of τ of the run.
+        thresholds: Values of τ of the run; none where they are not known.
     """
 
     def __init__(self, thresholds: Sequence[float]) -> None:
         self.thresholds = thresholds
-        self.with_boxes = 0
+        self.images = self.failed = 0
+        self.right: int | None = 0
+        self.without_boxes: Counter[str] = Counter()
         self.merged = BoxStatistics()
-        self.single = [BoxStatistics() for _ in thresholds]
+        self.single: list[BoxStatistics] | None = [BoxStatistics() for _ in thresholds]
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Count the ``boxes`` and ``per_threshold`` of one image, see :func:`merged_boxes`."""
-        boxes = record["boxes"]
-        self.with_boxes += bool(boxes)
-        widths = sum(box[2] - box[0] for box in boxes)
-        heights = sum(box[3] - box[1] for box in boxes)
-        self.merged.add([len(boxes), widths, heights])
-        for own, row in zip(self.single, record["per_threshold"], strict=True):
-            own.add(row)
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Count images, see :meth:`dap.pseudo_boxes.writing.StoreWriter.write`."""
+        for record in records:
+            self._add(record)
+        self.merged.add(BoxStatistics.of(flat_boxes(records)[:, :4]).as_row())
 
-    def summary(self, images: int) -> dict[str, Any]:
-        """What the summary says of the boxes of so many images."""
+    def _add(self, record: Mapping[str, Any]) -> None:
+        if "height" not in record:
+            self.failed += 1
+            return
+        self.images += 1
+        if "reason" in record:
+            self.without_boxes[record["reason"]] += 1
+        self._add_single(record.get("per_threshold", None if record["boxes"] else ()))
+        if self.right is not None:
+            self.right = None if record.get("top1") is None else self.right + record["top1"]
+
+    def as_json(self) -> dict[str, Any]:
+        """All counts, for :meth:`merge`."""
         return {
-            "images_without_boxes": images - self.with_boxes,
-            "merged": self.merged.summary(images),
-            "per_threshold": {
-                str(tau): own.summary(images)
+            "images": self.images,
+            "failed": self.failed,
+            "right": self.right,
+            "without_boxes": dict(sorted(self.without_boxes.items())),
+            "merged": self.merged.as_row(),
+            "per_threshold": None
+            if self.single is None
+            else [single.as_row() for single in self.single],
+        }
+
+    def merge(self, other: dict[str, Any]) -> None:
+        """Add the ``as_json`` of another part."""
+        self.images += other["images"]
+        self.failed += other["failed"]
+        if self.right is not None:
+            self.right = None if other["right"] is None else self.right + other["right"]
+        self.without_boxes.update(other["without_boxes"])
+        self.merged.add(other["merged"])
+        self._add_single(other["per_threshold"])
+
+    def summary(self) -> dict[str, Any]:
+        """What the summary says of the images and their boxes."""
+        known = self.images and self.right is not None
+        return {
+            "images": self.images,
+            "top1": round((self.right or 0) / self.images, 4) if known else None,
+            "images_without_boxes": self.without_boxes.total(),
+            "without_boxes": dict(sorted(self.without_boxes.items())),
+            "merged": self.merged.summary(self.images),
+            "per_threshold": None
+            if self.single is None
+            else {
+                str(tau): own.summary(self.images)
                 for tau, own in zip(self.thresholds, self.single, strict=True)
             },
         }
+
+    def _add_single(self, rows: Sequence[Sequence[int]] | None) -> None:
+        """Count the boxes of each threshold alone; None where they are not known."""
+        if rows is None and self.thresholds:
+            self.single = None
+        for own, row in zip(self.single or (), rows or (), strict=bool(self.single and rows)):
+            own.add(row)
 
 
 def summary_line(summary: dict[str, Any]) -> str:

@@ -18,8 +18,7 @@ from dap.files import (
     files_below,
     output_file,
     read_lines,
-    whole_file,
-    write_items,
+    write_coco,
 )
 
 _ORIENTATION = 0x0112  # of EXIF; 5 to 8 are quarter turns
@@ -80,11 +79,7 @@ def write_unlabelled(
         )
     info = {"description": "DAP: images without labels", "left_out": left_out}
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
-    with whole_file(out, once=True) as file:
-        file.write(f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories)},\n')
-        file.write('"images": [\n')
-        write_items(file, images)
-        file.write('],\n"annotations": []}\n')
+    write_coco(out, info, categories, map(json.dumps, images), (), once=True)
     return {"images": len(images), "left_out": left_out}
 
 

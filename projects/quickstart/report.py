@@ -92,7 +92,7 @@ def gallery() -> None:
     classifier, settings = CamClassifier(model.eval()), settings_from_config(config)
 
     def cam(image: Tensor, label: int) -> tuple[np.ndarray, tuple[float, float]]:
-        merged, _ = classifier.maps(image, as_tensor([label]), settings)
+        merged = classifier.maps(image, as_tensor([label]), settings)
         return merged.maps[0].numpy(), merged.cell_size
 
     coco = json.loads((BOXES / "annotations.json").read_text())

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from mmengine.config import Config
 from dap.experiments import Cell, ConfigTree, Launcher, Plan, Row, Run, find_experiment
 from dap.experiments.results import table
 from dap.experiments.state import differences, is_begun, is_finished, missing_inputs
+from dap.pseudo_boxes.writing import StoreWriter
 
 TREE = ConfigTree()
 CLS = "faster-rcnn_r50-cls-in1k_fpn_14e_voc07"
@@ -205,16 +208,31 @@ def test_boxes_of_other_settings_are_refused(tmp_path):
     plan = Plan(TREE, root=str(tmp_path))
     plan.add(find_experiment("step2").select(("r101", "in1k")))
     job = plan.jobs["boxes_resnet101_in1k"]
-    made = Path(job.makes)
-    made.parent.mkdir()
-    made.touch()
-    assert not is_finished(job)  # killed before its summary: the tool takes it up, or refuses it
-    summary = made.with_name("summary.json")
-    summary.write_text(json.dumps({"settings": job.settings.as_json()}))
+    folder = Path(job.makes).parent
+    assert job.makes == str(folder / "manifest.json")
+    writer = begin_store(folder, job.settings)
+    assert not is_finished(job)  # killed in the middle: the tool goes on, or refuses it
+    writer.finish()
     assert is_finished(job)
-    summary.write_text(json.dumps({"settings": {**job.settings.as_json(), "rule": "release"}}))
-    with pytest.raises(ValueError, match=r"'rule': 'release'\} there"):
+    (folder / "summary.json").unlink()
+    assert not is_finished(job)  # killed before its end
+    shutil.rmtree(folder)
+    begin_store(folder, replace(job.settings, rule="release")).finish()
+    with pytest.raises(ValueError, match=r"'rule': 'release'.* there"):
         is_finished(job)
+
+
+def begin_store(folder, settings):
+    """What Step 2 leaves when it is ended behind the last shard; here there is none."""
+    described = {
+        "settings": settings.as_json(),
+        "image_list": {"count": 0},
+        "shard_size": 64,
+        "categories": [],
+    }
+    writer = StoreWriter(folder, described)
+    assert writer.begin() == []
+    return writer
 
 
 def test_missing_data_is_what_no_job_makes(tmp_path, monkeypatch):

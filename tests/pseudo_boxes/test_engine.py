@@ -12,18 +12,25 @@ from mmpretrain.registry import MODELS
 from planted import model_config, planted_classifier, planted_state
 from pycocotools.coco import COCO
 
-from dap.pseudo_boxes import PseudoBoxSettings, engine, generate_pseudo_boxes
+from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes, health
 from dap.testing import draw_image, make_class_folders, write_image
 
 SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5))
 
 
 def generate(root: Path, out: Path, **kwargs):
-    kwargs = {"settings": SETTINGS, "num_workers": 0, **kwargs}
+    kwargs = {"settings": SETTINGS, **kwargs}
+    kwargs.setdefault("execution", Execution(kwargs.pop("num_workers", 0)))
     model = kwargs.pop("model", None) or planted_classifier()
     dataset = kwargs.pop("dataset", None) or CustomDataset(data_root=str(root))
     summary = generate_pseudo_boxes(model, dataset, out, **kwargs)
     return summary, json.loads((out / "annotations.json").read_text())
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All files below a folder by their path, sorted."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.fixture
@@ -113,12 +120,9 @@ def test_same_run_twice_gives_the_same_bytes(tmp_path, num_workers):
     root = make_class_folders(tmp_path / "images", 2)
     generate(root, tmp_path / "a")
     generate(root, tmp_path / "b", num_workers=num_workers)
-    for name in ("annotations.json", "summary.json"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
-        "annotations.json",
-        "summary.json",
-    ]
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+    names = [path.split("-")[0] for path in tree(tmp_path / "a")]
+    assert names == ["annotations.json", "manifest.json", "shards/00000", "summary.json"]
 
 
 def test_wordnet_ids_name_the_categories(tmp_path):
@@ -283,13 +287,14 @@ def test_bad_thresholds_are_named(thresholds):
         PseudoBoxSettings(thresholds=thresholds)
 
 
-def test_annotations_of_unknown_origin_are_not_overwritten(tmp_path):
+@pytest.mark.parametrize("name", ["annotations.json", "summary.json", "shards"])
+def test_files_of_unknown_origin_are_not_overwritten(tmp_path, name):
     root = make_class_folders(tmp_path / "images", 1)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "annotations.json").write_text("mine")
-    with pytest.raises(ValueError, match=r"without a summary\.json"):
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(ValueError, match=rf"{name} exists without a manifest\.json"):
         generate(root, tmp_path / "out")
-    assert (tmp_path / "out" / "annotations.json").read_text() == "mine"
+    assert tree(tmp_path / "out") == {name: b"mine"}
 
 
 def test_broken_images_are_counted_named_and_left_out(tmp_path):
@@ -352,7 +357,7 @@ def images_in_order(root, kinds):
 
 
 def test_computation_that_fails_from_some_image_on_ends_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "FAILURES_IN_A_ROW", 3)
+    monkeypatch.setattr(health, "FAILURES_IN_A_ROW", 3)
     root = images_in_order(tmp_path / "images", "wbbxbw")
     with pytest.raises(RuntimeError, match=r"3 images in a row .*4\.png: Runtime.*device says no"):
         generate(root, tmp_path / "out", model=failing_classifier())
@@ -362,9 +367,10 @@ def test_computation_that_fails_from_some_image_on_ends_the_run(tmp_path, monkey
 
 
 def test_failures_apart_or_of_reading_end_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "FAILURES_IN_A_ROW", 3)
+    monkeypatch.setattr(health, "FAILURES_IN_A_ROW", 3)
     root = images_in_order(tmp_path / "images", "bbwbxxxxb")
-    summary, _ = generate(root, tmp_path / "out", model=failing_classifier())
+    execution = Execution(0, max_bad_fraction=0.8)
+    summary, _ = generate(root, tmp_path / "out", model=failing_classifier(), execution=execution)
     assert len(summary["failed"]) == 8
 
 
@@ -379,26 +385,46 @@ def test_error_of_the_device_ends_the_run_at_once(tmp_path, name):
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
-def test_killed_before_the_summary_is_run_again(tmp_path):
+@pytest.mark.parametrize("gone", ["summary.json", "annotations.json", "manifest.json's shards"])
+def test_killed_before_the_end_is_run_again(tmp_path, gone):
     root = make_class_folders(tmp_path / "images", 1)
-    before = generate(root, tmp_path / "out")
-    (tmp_path / "out" / "summary.json").unlink()
-    written = (tmp_path / "out" / "annotations.json").read_bytes()
-    with pytest.raises(ValueError, match=r"without a summary\.json"):
-        generate(root, tmp_path / "out", settings=PseudoBoxSettings((128,)))
-    assert (tmp_path / "out" / "annotations.json").read_bytes() == written
-    assert generate(root, tmp_path / "out") == before
-    assert (tmp_path / "out" / "annotations.json").read_bytes() == written
+    out = tmp_path / "out"
+    generate(root, out)
+    before = tree(out)
+    if gone in before:
+        (out / gone).unlink()
+    else:
+        manifest = json.loads(before["manifest.json"])
+        del manifest["shards"]
+        (out / "manifest.json").write_text(json.dumps(manifest))
+    left = tree(out)
+    with pytest.raises(ValueError, match=r"holds another run.*settings\.thresholds"):
+        generate(root, out, settings=PseudoBoxSettings((128,)))
+    assert tree(out) == left
+    generate(root, out)
+    assert tree(out) == before
 
 
-def test_foreign_summary_is_left_alone(tmp_path):
+def test_begun_and_come_to_nothing_is_no_run(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    generate(root, tmp_path / "out")
+    for path in (tmp_path / "out" / "shards").iterdir():
+        path.unlink()
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    del manifest["shards"]
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    summary, _ = generate(root, tmp_path / "out", settings=PseudoBoxSettings((128,)))
+    assert summary["settings"]["thresholds"] == [0.2, 0.3, 0.4, 0.5]
+
+
+@pytest.mark.parametrize("content", ["no json", "{}", "[]", '{"format": "DAP pseudo boxes, 1"}'])
+def test_foreign_manifest_is_left_alone(tmp_path, content):
     root = make_class_folders(tmp_path / "images", 1)
     (tmp_path / "out").mkdir()
-    for content, message in (("no json", "not what a run writes"), ("{}", "holds another run")):
-        (tmp_path / "out" / "summary.json").write_text(content)
-        with pytest.raises(ValueError, match=message):
-            generate(root, tmp_path / "out")
-        assert (tmp_path / "out" / "summary.json").read_text() == content
+    (tmp_path / "out" / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=r"manifest\.json is not what Step 2 writes"):
+        generate(root, tmp_path / "out")
+    assert tree(tmp_path / "out") == {"manifest.json": content.encode()}
 
 
 def test_no_usable_image_at_all_is_an_error(tmp_path):

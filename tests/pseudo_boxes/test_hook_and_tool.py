@@ -75,15 +75,20 @@ def test_two_processes_give_the_same_files_as_one(planted_run, tmp_path, run_too
     )
     assert two.returncode == 0, two.stderr
     assert "90 images" in two.stderr + two.stdout
-    for name in ("annotations.json", "summary.json"):
+    for name in sorted(
+        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*")
+    ):
         first, second = ((tmp_path / out / name).read_bytes() for out in ("one", "two"))
-        assert first == second
+        assert first == second, name
     summary = json.loads((tmp_path / "two" / "summary.json").read_text())
     assert [failure["file_name"] for failure in summary["failed"]] == ["red/broken.jpg"]
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [
         "annotations.json",
+        "manifest.json",
+        "shards",
         "summary.json",
     ]
+    assert len(list((tmp_path / "two" / "shards").iterdir())) == 2
 
 
 def test_tool_takes_rule_and_options(planted_run, tmp_path, run_tool):
@@ -92,7 +97,7 @@ def test_tool_takes_rule_and_options(planted_run, tmp_path, run_tool):
     run_tool(config, checkpoint, "--out", tmp_path / "out", "--rule", "release", *options)
     settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
     assert settings == {"short_sides": [128], "flip": False, "thresholds": [0.4], "nms_iou": 0.8,
-                        "rule": "release"}  # fmt: skip
+                        "rule": "release", "autocast": None}  # fmt: skip
 
 
 def test_own_folders_of_some_classes_keep_their_labels(planted_run, tmp_path, run_tool):
@@ -261,14 +266,15 @@ def test_hook_after_a_test_run(tmp_path):
     assert summary["settings"]["rule"] == "release"
 
 
-def test_hook_refuses_a_taken_folder_before_training(tmp_path):
+@pytest.mark.parametrize("name", ["manifest.json", "annotations.json", "summary.json"])
+def test_hook_refuses_a_taken_folder_before_training(tmp_path, name):
     root = make_class_folders(tmp_path / "images", 1)
     boxes = tmp_path / "work" / "pseudo_boxes"
     boxes.mkdir(parents=True)
-    (boxes / "annotations.json").write_text("mine")
+    (boxes / name).write_text("mine")
     with pytest.raises(ValueError, match="is of an earlier training"):
         Runner.from_cfg(runner_config(root, tmp_path / "work")).train()
-    assert (boxes / "annotations.json").read_text() == "mine"
+    assert (boxes / name).read_text() == "mine"
     assert not list((tmp_path / "work").glob("*.pth"))
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,16 @@ from planted import planted_classifier
 
 from dap.cam.boxes import Candidates, box_candidates
 from dap.pseudo_boxes import (
+    Execution,
     PseudoBoxSettings,
-    coco_reader,
+    PseudoBoxStore,
     generate_pseudo_boxes,
     select,
     select_boxes,
 )
-from dap.pseudo_boxes.coco import box_of, coco_annotations
-from dap.pseudo_boxes.merging import merged_boxes, rounded
+from dap.pseudo_boxes.merging import FLAT, NO_LABEL, NOTHING_ABOVE, merged_boxes, rounded
+from dap.pseudo_boxes.shards import Shard, encode_shard
+from dap.pseudo_boxes.writing import StoreWriter
 from dap.testing import draw_image, write_image
 
 TOOL = Path(__file__).parents[2] / "tools" / "select_boxes.py"
@@ -65,7 +68,8 @@ def generate(dataset, tmp_path):
 
     def run(name, thresholds=TAUS, nms_iou=None, rule="paper", of=dataset):
         settings = PseudoBoxSettings((112, 160), True, thresholds, nms_iou, rule)
-        generate_pseudo_boxes(model, of, tmp_path / name, settings, "weights.pth", num_workers=0)
+        execution = Execution(num_workers=0, shard_size=5)
+        generate_pseudo_boxes(model, of, tmp_path / name, settings, "weights.pth", execution)
         return tmp_path / name
 
     return run
@@ -76,10 +80,44 @@ def source(generate):
     return generate("source")
 
 
-def contents(folder: Path) -> tuple[bytes, dict]:
-    return (folder / "annotations.json").read_bytes(), json.loads(
-        (folder / "summary.json").read_text()
+def record(name: str, boxes: list[list[float]]) -> dict:
+    """An image of 100 x 90 pixels; the class is right where it has boxes."""
+    reason = {} if boxes else {"reason": "it is empty"}
+    size = {"height": 100, "width": 90}
+    return {"file_name": name, **size, "boxes": boxes, "top1": bool(boxes), **reason}
+
+
+def write_store(folder: Path, records: list[dict], settings: dict | None = None) -> None:
+    """A store of one shard, by default of a run of two thresholds without NMS."""
+    if settings is None:
+        settings = PseudoBoxSettings(thresholds=(0.2, 0.4), nms_iou=None).as_json()
+    writer = StoreWriter(
+        folder,
+        {
+            "settings": settings,
+            "classifier": {},
+            "image_list": {"count": len(records)},
+            "shard_size": 64,
+            "categories": [{"id": 1, "name": "blue"}],
+        },
     )
+    writer.begin()
+    writer.write(0, records)
+    writer.finish()
+
+
+def contents(folder: Path) -> tuple[dict[str, bytes], dict]:
+    """All files but the summary, by their paths; and the summary."""
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return files, json.loads(files.pop("summary.json"))
+
+
+def times(folder: Path) -> list[int]:
+    return [path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
 @pytest.mark.parametrize("rule", ["paper", "release"])
@@ -92,9 +130,9 @@ def test_derived_run_is_the_direct_run(generate, tmp_path, rule):
     for number, (thresholds, nms_iou) in enumerate(cases):
         direct = generate(f"direct{number}", thresholds, nms_iou, rule)
         returned = select_boxes(source, tmp_path / f"derived{number}", thresholds, nms_iou)
-        annotations, summary = contents(tmp_path / f"derived{number}")
-        expected_annotations, expected = contents(direct)
-        assert annotations == expected_annotations, (thresholds, nms_iou)
+        files, summary = contents(tmp_path / f"derived{number}")
+        expected_files, expected = contents(direct)
+        assert files == expected_files, (thresholds, nms_iou)
         assert summary == returned
         assert summary.pop("derived_from") == contents(source)[1]["settings"]
         assert summary == expected, (thresholds, nms_iou)
@@ -123,8 +161,35 @@ def test_defaults_are_all_thresholds_and_the_papers_nms(generate, source, tmp_pa
     assert contents(tmp_path / "derived")[0] == contents(direct)[0]
 
 
+def test_images_without_boxes_keep_their_reason(generate, source, tmp_path):
+    """Of the highest threshold alone, and of one that an image has no box at."""
+    expected = {"plain.png": FLAT, "none.png": NO_LABEL}
+    for name, folder in (("source", source), ("high", tmp_path / "high")):
+        if name == "high":
+            select_boxes(source, folder, (0.5,), 0.8)
+        store = PseudoBoxStore(folder)
+        found = {shard.file_name(r): why for shard in store.shards for r, why in shard.reasons()}
+        assert {name: found[name] for name in expected} == expected
+        assert set(found) == {*expected, "gone.png", "cut.png"}
+    assert contents(tmp_path / "high")[1]["without_boxes"] == {NO_LABEL: 1, FLAT: 1}
+
+
+def test_image_without_a_box_at_the_chosen_threshold(tmp_path):
+    box = [1.25, 2, 30.5, 40.01]
+    write_store(tmp_path / "source", [record("a.png", [[*box, 0, 1]]), record("b.png", [])])
+    summary = select_boxes(tmp_path / "source", tmp_path / "out", (0.2,))
+    assert summary["without_boxes"] == {"it is empty": 1, NOTHING_ABOVE: 1}
+    assert summary["per_threshold"]["0.2"]["boxes"] == summary["merged"]["boxes"] == 0
+    again = select_boxes(tmp_path / "source", tmp_path / "other", (0.4, 0.2))
+    assert again["merged"]["boxes"] == 1
+    shard = PseudoBoxStore(tmp_path / "other").shards[0]
+    found, labels, thresholds = shard.boxes_of(0)
+    assert (found.tolist(), labels.tolist(), thresholds.tolist()) == ([box], [0], [0])
+    assert summary["top1"] == 0.5  # as the shard of the source has it
+
+
 def test_progress_ends_at_its_total(source, tmp_path, monkeypatch):
-    """Of 10 images two have no box."""
+    """12 images, of which 2 failed, in 3 shards; one of those is there already."""
     made = []
 
     class Spied(select.Progress):
@@ -135,19 +200,60 @@ def test_progress_ends_at_its_total(source, tmp_path, monkeypatch):
     monkeypatch.setattr(select, "Progress", Spied)
     summary = select_boxes(source, tmp_path / "out")
     assert (summary["images"], summary["images_without_boxes"]) == (10, 2)
-    assert made == [(8, 8, 8)]
+    next((tmp_path / "out" / "shards").glob("00001-*")).unlink()
+    select_boxes(source, tmp_path / "out")
+    assert made == [(12, 12, 12), (5, 5, 5)]
 
 
-def test_killed_before_the_summary_is_run_again(source, tmp_path):
+@pytest.mark.parametrize("lost", ["summary.json", "annotations.json", "shards/00002-*"])
+def test_killed_run_is_taken_up(source, tmp_path, lost):
     out = tmp_path / "out"
     select_boxes(source, out, (0.3,), 0.8)
     before = contents(out)
-    (out / "summary.json").unlink()
-    with pytest.raises(ValueError, match=r"without a summary\.json"):
+    (path,) = out.glob(lost)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"settings\.nms_iou: 0\.8 there, 0\.7 now"):
         select_boxes(source, out, (0.3,), 0.7)
-    assert (out / "annotations.json").read_bytes() == before[0]
     select_boxes(source, out, (0.3,), 0.8)
     assert contents(out) == before
+
+
+def test_killed_in_the_middle_goes_on_with_the_missing_shards(source, tmp_path, monkeypatch):
+    out, expected = tmp_path / "out", tmp_path / "expected"
+    select_boxes(source, expected)
+    written, write = [], StoreWriter.write
+
+    def stopping(writer, number, records, **given):
+        if number == 2 and len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(number)
+        write(writer, number, records, **given)
+
+    monkeypatch.setattr(StoreWriter, "write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        select_boxes(source, out)
+    with pytest.raises(ValueError, match="not finished"):
+        PseudoBoxStore(out)
+    monkeypatch.setattr(StoreWriter, "write", write)
+    times_of_shards = times(out / "shards")
+    select_boxes(source, out)
+    assert times(out / "shards")[:2] == times_of_shards
+    assert contents(out) == contents(expected)
+
+
+def test_two_processes_do_not_write_one_folder(source, tmp_path):
+    script = (
+        "import sys; from dap.files import locked; from pathlib import Path\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); input()"
+    )
+    holding = [sys.executable, "-c", script, str(tmp_path / "out" / ".lock")]
+    with subprocess.Popen(holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(RuntimeError, match="is being written by another process"):
+            select_boxes(source, tmp_path / "out")
+        process.communicate(b"\n")
+    select_boxes(source, tmp_path / "out")
+    assert not (tmp_path / "out" / ".lock").exists()
 
 
 def test_a_derived_run_without_nms_is_a_source(generate, source, tmp_path):
@@ -163,20 +269,21 @@ def test_run_without_a_box(generate, tmp_path):
         write_image(tmp_path / "plain" / name / "x.png", draw_image((64, 64), [], []))
     plain = CustomDataset(data_root=str(tmp_path / "plain"))
     select_boxes(generate("source", of=plain), tmp_path / "derived", (0.4,), 0.5)
-    annotations, summary = contents(tmp_path / "derived")
-    assert annotations == contents(generate("direct", (0.4,), 0.5, of=plain))[0]
+    files, summary = contents(tmp_path / "derived")
+    assert files == contents(generate("direct", (0.4,), 0.5, of=plain))[0]
     assert (summary["images"], summary["images_without_boxes"]) == (3, 3)
 
 
-def test_box_comes_back_from_the_file_to_the_last_bit():
-    """From x and width to x2: sums of floats of two decimals, rounded to two decimals."""
+def test_box_comes_back_from_a_shard_to_the_last_bit(tmp_path):
+    """Hundredths of a pixel in float32 up to 131,072 pixels."""
     rng = np.random.default_rng(0)
-    start = rng.uniform(0, [[[40]], [[600]], [[12_000]]], (3, 20_000, 2)).reshape(-1, 2)
+    start = rng.uniform(0, [[[40]], [[600]], [[120_000]]], (3, 20_000, 2)).reshape(-1, 2)
     end = start + rng.uniform(0.01, 6_000, start.shape)
     boxes = np.round(np.concatenate([start, end], axis=1), 2)
-    records = [(0, {"boxes": [[*box, 0, 0] for box in boxes.tolist()]})]
-    written = [json.loads(json.dumps(a)) for a in coco_annotations(records, [0.2])]
-    assert np.array_equal([box_of(annotation) for annotation in written], boxes)
+    rows = [[*box, 0, 0] for box in boxes.tolist()]
+    path = tmp_path / "x.arrow"
+    path.write_bytes(encode_shard([{"id": 1, "file_name": "x", "boxes": rows}], {}))
+    assert np.array_equal(Shard(path).boxes_of(0)[0], boxes)
 
 
 def test_rounding_drops_what_has_no_extent():
@@ -201,7 +308,7 @@ def test_merging_by_hand(nms_iou, rule, kept):
     settings = PseudoBoxSettings(thresholds=(0.2, 0.4), nms_iou=nms_iou, rule=rule)
     record = merged_boxes([(4, Candidates(boxes, np.array([1, 0])))], settings)
     assert record["boxes"] == [[*boxes[i].tolist(), 4, 1 - i] for i in kept]
-    assert record["per_threshold"] == [[1, 10.0, 10.0], [1, 10.0, 8.0]]
+    assert record["per_threshold"] == [[1, 1000, 1000], [1, 1000, 800]]
 
 
 def test_boxes_of_one_class_do_not_suppress_those_of_another():
@@ -209,21 +316,22 @@ def test_boxes_of_one_class_do_not_suppress_those_of_another():
     found = [(label, Candidates(boxes, np.array([0]))) for label in (2, 5)]
     record = merged_boxes(found, PseudoBoxSettings(thresholds=(0.2,), nms_iou=0.5))
     assert [box[4] for box in record["boxes"]] == [2, 5]
-    assert record["per_threshold"] == [[2, 20.0, 20.0]]
+    assert record["per_threshold"] == [[2, 2000, 2000]]
 
 
 def test_finished_run_is_kept_and_another_refused(generate, source, tmp_path):
     out = tmp_path / "out"
     first = select_boxes(source, out, (0.3,), 0.8)
-    before = [path.stat().st_mtime_ns for path in sorted(out.iterdir())]
+    before = times(out)
     assert select_boxes(source, out, (0.3,), 0.8) == first
     assert generate("out", (0.3,), 0.8) == out  # the same run, were its maps computed
     with pytest.raises(
         ValueError, match=r"holds another run.*settings\.nms_iou: 0\.8 there, 0\.7 now"
     ):
         select_boxes(source, out, (0.3,), 0.7)
-    assert [path.stat().st_mtime_ns for path in sorted(out.iterdir())] == before
-    assert [path.name for path in sorted(out.iterdir())] == ["annotations.json", "summary.json"]
+    assert times(out) == before
+    names = ["annotations.json", "manifest.json", "shards", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
 
 
 @pytest.mark.parametrize(
@@ -258,82 +366,68 @@ def test_source_is_not_overwritten(source, monkeypatch):
     assert contents(source) == before
 
 
-def test_no_run_is_no_source(source, tmp_path):
-    with pytest.raises(ValueError, match="nowhere holds no finished run"):
-        select_boxes(tmp_path / "nowhere", tmp_path / "out")
-    for content in ("no json", "{}", "[]", '{"settings": {}}', '{"settings": [1]}'):
-        (source / "summary.json").write_text(content)
-        with pytest.raises(ValueError, match=r"summary\.json is not what Step 2 writes"):
-            select_boxes(source, tmp_path / "out")
-    (source / "summary.json").unlink()
-    with pytest.raises(ValueError, match="source holds no finished run"):
-        select_boxes(source, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def unfinished(source):
+    manifest = json.loads((source / "manifest.json").read_text())
+    del manifest["shards"]
+    (source / "manifest.json").write_text(json.dumps(manifest))
 
 
-def last_box_removed(lines):
-    return [*lines[:-3], lines[-3].removesuffix(","), *lines[-1:]]
+def changed(source):
+    text = (source / "manifest.json").read_text()
+    (source / "manifest.json").write_text(text.replace('"paper"', '"release"'))
+
+
+def flipped(source):
+    path = sorted((source / "shards").iterdir())[1]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 DAMAGES = {
-    "one line": (lambda lines: [json.dumps(json.loads("".join(lines)))], "line 1: expected"),
-    "no text": (lambda lines: ["\udcff\udcfe", *lines], "line 1: expected 'text'"),
-    "empty": (lambda lines: [], "line 1: expected"),
-    "cut in an image": (lambda lines: [*lines[:4], lines[4][:20]], "line 5: expected"),
-    "cut between boxes": (lambda lines: lines[:-3], "expected 'a line that ends'"),
-    "another run": (
-        lambda lines: [lines[0].replace('"paper"', '"release"'), *lines[1:]],
-        r"annotations\.json is of another run than the summary",
+    "nowhere": (shutil.rmtree, "source holds no pseudo boxes"),
+    "of an older version": (
+        lambda source: (source / "manifest.json").unlink(),
+        r"no manifest\.json there.*tools/convert_annotations\.py",
     ),
-    "a box less": (last_box_removed, r"items with \('image_id', 'category_id'\), summary"),
-    "an image less": (lambda lines: [*lines[:4], *lines[5:]], r"has 9 items with \('id',\), .* 10"),
-    "images in another order": (
-        lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]],
-        r"\[1\] stands behind \[2\]",
+    "unfinished": (unfinished, "is not finished"),
+    "no JSON": (
+        lambda source: (source / "manifest.json").write_text("x"),
+        r"manifest\.json is not what Step 2 writes",
     ),
-}  # fmt: skip
+    "other settings": (changed, r"manifest\.json is damaged"),
+    "a flipped bit": (flipped, r"00001-.*\.arrow is damaged"),
+    "a shard less": (
+        lambda source: next((source / "shards").glob("00002-*")).unlink(),
+        r"00002-.*\.arrow is missing, 1 of 3 shards",
+    ),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_source_is_refused(source, tmp_path, damage):
     change, message = DAMAGES[damage]
-    annotations = source / "annotations.json"
-    changed = "\n".join(change(annotations.read_text().splitlines()))
-    annotations.write_bytes((changed + "\n" * bool(changed)).encode(errors="surrogateescape"))
+    change(source)
     with pytest.raises(ValueError, match=message) as refused:
         select_boxes(source, tmp_path / "out")
-    assert str(annotations) in str(refused.value)
-    assert not (tmp_path / "out" / "summary.json").exists()
-    assert not (tmp_path / "out" / "annotations.json").exists()
+    assert str(source) in str(refused.value)
+    assert not (tmp_path / "out").exists()
 
 
-def test_file_without_line_ends_is_not_read_as_a_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(coco_reader, "LINE_LIMIT", 1000)
-    (tmp_path / "x.json").write_text('{"info": ' + " " * 100_000)
-    with open(tmp_path / "x.json") as file, pytest.raises(ValueError, match="a line that ends"):
-        coco_reader.CocoReader(file)
-
-
-def test_images_are_streamed(source, tmp_path, monkeypatch):
-    """When the first box is merged, the last line of the source must not have been read."""
-    unread = []
-
-    def spy(found, settings):
-        unread.append(reader._file.readable() and reader._number)
-        return merged_boxes(found, settings)
-
-    class Spied(coco_reader.CocoReader):
-        def __init__(self, file):
-            nonlocal reader
-            reader = self
-            super().__init__(file)
-
-    reader = None
-    monkeypatch.setattr(select, "CocoReader", Spied)
-    monkeypatch.setattr(select, "merged_boxes", spy)
+def test_only_the_store_of_the_source_is_read(source, tmp_path):
+    """By its manifest too; what is derived from it may be gone."""
     select_boxes(source, tmp_path / "out")
-    assert unread == sorted(set(unread))  # each image some lines further on
-    assert unread[0] < reader._number // 2
+    for name in ("annotations.json", "summary.json"):
+        (source / name).unlink()
+    select_boxes(source / "manifest.json", tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
+
+
+def test_store_that_is_no_run_of_step_2_is_refused(tmp_path):
+    write_store(tmp_path / "source", [record("a.png", [])], {"converted_from": "x.json"})
+    with pytest.raises(ValueError, match=r"is no run of Step 2.*\['converted_from'\]"):
+        select_boxes(tmp_path / "source", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def start_tool(*arguments):

@@ -1,6 +1,6 @@
 """Pseudo boxes of ImageNet-1k as mmdet's training set (paper, section 4.1).
 
-The 1000 categories are those of the file, in its order: ``classes=()`` stands for all of them.
+The 1000 categories are those of the store, in its order.
 """
 
 train_dataloader = dict(
@@ -10,10 +10,9 @@ train_dataloader = dict(
     sampler=dict(type="InfiniteSampler", shuffle=True),
     batch_sampler=dict(type="AspectRatioBatchSampler"),
     dataset=dict(
-        type="dap.CheckedCocoDataset",
-        ann_file="work_dirs/boxes_resnet50_in1k/annotations.json",
+        type="dap.PseudoBoxDataset",
+        ann_file="work_dirs/boxes_resnet50_in1k/manifest.json",
         data_prefix=dict(img="data/imagenet/train/"),
-        metainfo=dict(classes=()),
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=[
             dict(type="LoadImageFromFile"),

@@ -9,7 +9,9 @@ _base_ = ["./in1k_boxes.py"]
 train_dataloader = dict(
     sampler=dict(type="DefaultSampler"),
     dataset=dict(
+        type="dap.CheckedCocoDataset",
         ann_file="data/ILSVRC/det_train.json",
         data_prefix=dict(img="data/ILSVRC/Data/DET/train/"),
+        metainfo=dict(classes=()),  # all categories of the file
     ),
 )

@@ -18,10 +18,9 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type="InfiniteSampler"),
     dataset=dict(
-        type="dap.CheckedCocoDataset",
-        ann_file="work_dirs/classifier/pseudo_boxes/annotations.json",
+        type="dap.PseudoBoxDataset",
+        ann_file="work_dirs/classifier/pseudo_boxes/manifest.json",
         data_prefix=dict(img="data/shapes/train/"),
-        metainfo=dict(classes=()),  # empty: all categories of the file, in its order
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=[
             dict(type="LoadImageFromFile"),

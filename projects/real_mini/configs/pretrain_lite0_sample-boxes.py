@@ -10,10 +10,9 @@ train_dataloader = dict(
     sampler=dict(type="InfiniteSampler"),
     batch_sampler=dict(type="AspectRatioBatchSampler"),
     dataset=dict(
-        type="dap.CheckedCocoDataset",
-        ann_file="work_dirs/boxes/annotations.json",
+        type="dap.PseudoBoxDataset",
+        ann_file="work_dirs/boxes/manifest.json",
         data_prefix=dict(img="data/imagenet/train/"),
-        metainfo=dict(classes=()),
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=[
             dict(type="LoadImageFromFile"),

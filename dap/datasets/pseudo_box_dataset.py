@@ -1,0 +1,239 @@
+"""A store of pseudo boxes as mmdet's training set, memory-mapped."""
+
+from __future__ import annotations
+
+import copy
+import os.path as osp
+from collections.abc import Sequence
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from mmdet.datasets import BaseDetDataset
+
+from dap.pseudo_boxes.shards import Shard
+from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.registry import DATASETS
+
+from .checked_coco_dataset import check_categories, no_box_to_train_on
+
+
+@DATASETS.register_module()
+class PseudoBoxDataset(BaseDetDataset):
+    """The boxes of Step 2 without the COCO file: what is needed is read when it is needed.
+
+    ::
+
+        dict(type='dap.PseudoBoxDataset',
+             ann_file='work_dirs/boxes_resnet50_in1k/manifest.json',
+             data_prefix=dict(img='data/imagenet/train/'),
+             filter_cfg=dict(filter_empty_gt=True),
+             pipeline=[...])
+
+    It has the samples that mmdet's ``CocoDataset`` has with ``annotations.json`` of the same
+    folder, in the same order, box by box and by the same rules: boxes less than a pixel wide or
+    high are skipped, ``filter_empty_gt`` drops the images that have no box at all. But it is open
+    in seconds, and all processes of a machine share the memory: an index of four bytes an image is
+    all that each holds.
+
+    The categories of the store, in its order, are the classes. ``metainfo.classes`` may list them
+    to have them compared.
+
+    Args:
+        ann_file: Folder of a finished run, or its ``manifest.json``.
+        **kwargs: Those of mmdet's ``BaseDetDataset`` other than ``proposal_file``;
+            ``serialize_data`` has no effect. ``filter_cfg`` has the keys of ``CocoDataset``.
+
+    Raises:
+        ValueError: If there is no finished store, it is damaged, its categories are not those of
+            ``metainfo.classes``, or no box is left.
+    """
+
+    def __init__(self, ann_file: str = "", *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("proposal_file") is not None:
+            raise ValueError(
+                "PseudoBoxDataset takes no proposal_file: nothing is held per image. Train with "
+                "dap.CheckedCocoDataset on the annotations.json of the same folder"
+            )
+        kwargs["serialize_data"] = False
+        super().__init__(ann_file, *args, **kwargs)
+
+    def load_data_list(self) -> StoredImages:
+        """Open the store; there must be at least one box."""
+        store = PseudoBoxStore(self.ann_file)
+        names = tuple(category["name"] for category in store.categories)
+        if not self._metainfo.get("classes"):
+            self._metainfo["classes"] = names
+        check_categories(
+            self.ann_file,
+            names,
+            self._metainfo["classes"],
+            leave_out="to leave some out: dap.CheckedCocoDataset with the annotations.json of the "
+            "same folder and allow_unused=True",
+        )
+        usable = [shard.sizes_hw[0] > 0 for shard in store.shards]
+        images = StoredImages(store, _indices(usable), self._layout())
+        if not self.test_mode and not any(image["instances"] for image in images):
+            raise no_box_to_train_on(self.ann_file, len(images))
+        return images
+
+    def filter_data(self) -> StoredImages:
+        """Leave out images without any box, and small ones, as ``CocoDataset`` does."""
+        images: StoredImages = self.data_list
+        if self.test_mode or self.filter_cfg is None:
+            return images
+        empty_too = not self.filter_cfg.get("filter_empty_gt", False)
+        min_size = self.filter_cfg.get("min_size", 0)
+        keep = [
+            (np.minimum(*shard.sizes_hw) >= min_size) & (empty_too | (np.diff(shard.starts) > 0))
+            for shard in images.store.shards
+        ]
+        return images.take(images.indices[np.concatenate(keep)[images.indices]])
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """An image with its boxes, made anew: whoever gets it may change it."""
+        if not self._fully_initialized:
+            self.full_init()
+        info: dict[str, Any] = self.data_list[idx]
+        info["sample_idx"] = idx if idx >= 0 else len(self) + idx
+        return info
+
+    def _layout(self) -> _Layout:
+        if "img" not in self.data_prefix:
+            raise ValueError(
+                f"data_prefix has {sorted(self.data_prefix)}; expected 'img', the folder that the "
+                "file names of the images are relative to"
+            )
+        constants = {}
+        if self.return_classes:
+            constants = {
+                "text": self._metainfo["classes"],
+                "caption_prompt": self.caption_prompt,
+                "custom_entities": True,
+            }
+        seg = self.data_prefix.get("seg")
+        # A join with "" ends the folder with a slash, unless there is none.
+        return _Layout(osp.join(self.data_prefix["img"], ""), seg, self.seg_map_suffix, constants)
+
+    def _get_unserialized_subset(self, indices: Sequence[int] | int) -> StoredImages:
+        if isinstance(indices, Sequence):
+            images: StoredImages = self.data_list
+            return images.take(images.indices[np.asarray(indices, np.intp)])
+        return super()._get_unserialized_subset(indices)
+
+
+class _Layout(NamedTuple):
+    """What the entries of all images have in common."""
+
+    prefix: str
+    seg_prefix: str | None
+    seg_suffix: str
+    constants: dict[str, Any]
+
+    def seg_map_path(self, name: str) -> str | None:
+        """Path of the map of segments of an image."""
+        if not self.seg_prefix:
+            return None
+        return osp.join(self.seg_prefix, name.rsplit(".", 1)[0] + self.seg_suffix)
+
+
+class StoredImages(Sequence[dict[str, Any]]):
+    """Images of a store as mmdet's ``data_list``; each entry is made when it is asked for.
+
+    Args:
+        store: Where they are.
+        indices: Which of its images, shape (N,).
+        layout: What the entries have in common.
+        shards: Those of the store, if they are at hand.
+    """
+
+    def __init__(
+        self,
+        store: PseudoBoxStore,
+        indices: np.ndarray,
+        layout: _Layout,
+        shards: Sequence[_Numbers] = (),
+    ) -> None:
+        self.store, self.indices, self._layout = store, indices, layout
+        self._shards = shards or [_Numbers(shard) for shard in store.shards]
+        self._shard_size = store.shard_size
+
+    def __reduce__(self) -> tuple[type[StoredImages], tuple[Any, ...]]:
+        return StoredImages, (self.store, self.indices, self._layout)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StoredImages:
+        return self.take(self.indices)  # nothing of it ever changes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> StoredImages: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | StoredImages:
+        if isinstance(index, slice):
+            return self.take(self.indices[index])
+        number, row = divmod(self.indices.item(index), self._shard_size)
+        shard = self._shards[number]
+        name = shard.file_name(row)
+        layout, height, width = self._layout, shard.heights[row], shard.widths[row]
+        return {
+            "img_path": name if name[:1] == "/" else layout.prefix + name,
+            "img_id": shard.ids[row],
+            "seg_map_path": layout.seg_map_path(name),
+            "height": height,
+            "width": width,
+            **(copy.deepcopy(layout.constants) if layout.constants else {}),
+            "instances": shard.instances(row, 100 * width, 100 * height),
+        }
+
+    def take(self, indices: np.ndarray) -> StoredImages:
+        """Other images of the same store."""
+        return StoredImages(self.store, indices, self._layout, self._shards)
+
+
+def _indices(chosen: Sequence[np.ndarray]) -> np.ndarray:
+    """Turn masks, one per shard, into the indices of the images."""
+    mask = np.concatenate([np.zeros(0, bool), *chosen])
+    return np.flatnonzero(mask).astype(np.int32)
+
+
+class _Numbers:
+    """A shard as plain numbers: for the few of an image, numpy's calls would take longer."""
+
+    __slots__ = ("_boxes", "_labels", "_starts", "file_name", "heights", "ids", "widths")
+
+    def __init__(self, shard: Shard) -> None:
+        self.file_name = shard.file_name
+        self.ids, (self.heights, self.widths) = _plain(shard.ids), map(_plain, shard.sizes_hw)
+        self._starts, self._labels = _plain(shard.starts), _plain(shard.labels)
+        self._boxes = _plain(shard.bboxes.reshape(-1))
+
+    def instances(self, row: int, width: int, height: int) -> list[dict[str, Any]]:
+        """The boxes of an image that ``CocoDataset`` would take from the COCO file.
+
+        Floats are equal to the last bit: the file has x1, y1 and the sides, each the float next to
+        its hundredths.
+
+        Args:
+            row: The image.
+            width: Its width in hundredths of a pixel, as boxes are rounded.
+            height: Its height, likewise.
+        """
+        first, last = self._starts[row], self._starts[row + 1]
+        units = iter([(100.0 * c + 0.5) // 1.0 for c in self._boxes[4 * first : 4 * last]])
+        instances = []
+        labels = self._labels[first:last]
+        for x1, y1, x2, y2, label in zip(units, units, units, units, labels, strict=True):
+            w, h = x2 - x1, y2 - y1
+            if w < 100.0 or h < 100.0 or x1 >= width or y1 >= height or x2 <= 0.0 or y2 <= 0.0:
+                continue
+            x, y = x1 / 100.0, y1 / 100.0
+            bbox = [x, y, x + w / 100.0, y + h / 100.0]
+            instances.append({"ignore_flag": 0, "bbox": bbox, "bbox_label": label})
+        return instances
+
+
+def _plain(numbers: Any) -> memoryview:
+    """The same memory; its items are Python's numbers."""
+    return memoryview(numbers)

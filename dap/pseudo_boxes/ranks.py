@@ -1,0 +1,67 @@
+"""The processes of a run: what one does for all, and waiting for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+from mmengine.dist import get_rank, get_world_size
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=2)  # the launcher ends a run in which a process has died, not this
+
+
+class Ranks:
+    """The processes that share a run.
+
+    They talk through a group of their own on the CPU: the default group gives up after some
+    minutes, less than the first may need to list or to merge millions of images.
+
+    Attributes:
+        rank: Number of this process.
+        size: Number of processes.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.size = get_rank(), get_world_size()
+        self._group: Any = None
+        if self.size > 1:
+            self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
+
+    def first(self, function: Callable[[], T]) -> T:
+        """Call a function in the first process; return its result, or raise its error, in all."""
+        outcome: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                outcome[0] = function()
+            except (ValueError, RuntimeError, OSError) as error:
+                if self.size == 1:
+                    raise
+                outcome[1] = error
+        if self.size > 1:
+            dist.broadcast_object_list(outcome, src=0, group=self._group)
+        if outcome[1] is not None:
+            raise outcome[1]
+        result: T = outcome[0]
+        return result
+
+    def wait(self) -> None:
+        """Wait for all others."""
+        if self.size > 1:
+            dist.barrier(group=self._group)
+
+    def close(self) -> None:
+        """End the group."""
+        if self._group is not None:
+            dist.destroy_process_group(self._group)
+
+
+@contextmanager
+def all_ranks() -> Iterator[Ranks]:
+    """The processes that share a run, as long as it takes."""
+    ranks = Ranks()
+    yield ranks
+    ranks.close()  # after an error the launcher ends the others, which may be waiting

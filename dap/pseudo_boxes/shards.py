@@ -1,0 +1,178 @@
+"""A shard: the boxes of a fixed range of images as one Apache Arrow IPC file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from .merging import DECIMALS
+from .statistics import flat_boxes
+
+NO_THRESHOLD = 255  # of a box that was found at none, as in a file from elsewhere
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.int64(), nullable=False),
+        pa.field("file_name", pa.binary(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field(
+            "boxes",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("bbox", pa.list_(pa.float32(), 4), nullable=False),
+                        pa.field("label", pa.int32(), nullable=False),
+                        pa.field("threshold", pa.uint8(), nullable=False),
+                    ]
+                )
+            ),
+            nullable=False,
+        ),
+        pa.field("reason", pa.string()),
+    ]
+)
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # os.fsencode's
+
+
+def encode_shard(records: Sequence[dict[str, Any]], metadata: dict[str, Any]) -> bytes:
+    """Write the records of a shard as an Arrow file; the same records give the same bytes.
+
+    Args:
+        records: One dict an image: ``id``, ``file_name``, and ``height``, ``width`` (pixels) and
+            ``boxes`` (rows of x1, y1, x2, y2 in pixels, label, index of the threshold) if it
+            could be used; ``reason`` if it has no boxes.
+        metadata: JSON to keep beside them.
+    """
+    flat = flat_boxes(records)
+    fields = list(SCHEMA.field("boxes").type.value_type)
+    corners = np.ascontiguousarray(flat[:, :4], np.float32).reshape(-1)
+    structs = pa.StructArray.from_arrays(
+        [
+            pa.FixedSizeListArray.from_arrays(pa.array(corners), type=fields[0].type),
+            pa.array(flat[:, 4].astype(np.int32)),
+            pa.array(flat[:, 5].astype(np.uint8)),
+        ],
+        fields=fields,
+    )
+    counts = [len(record.get("boxes", ())) for record in records]
+    offsets = np.cumsum([0, *counts], dtype=np.int32)
+    columns = [
+        pa.array([record["id"] for record in records], pa.int64()),
+        pa.array([os.fsencode(record["file_name"]) for record in records], pa.binary()),
+        pa.array([record.get("height", 0) for record in records], pa.int32()),
+        pa.array([record.get("width", 0) for record in records], pa.int32()),
+        pa.ListArray.from_arrays(pa.array(offsets), structs, type=SCHEMA.field("boxes").type),
+        pa.array([record.get("reason") for record in records], pa.string()),
+    ]
+    schema = SCHEMA.with_metadata({"dap": json.dumps(metadata)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(columns, schema=schema))
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+class Shard:
+    """A shard, memory-mapped: nothing is read before it is asked for.
+
+    Args:
+        path: The Arrow file.
+
+    Attributes:
+        metadata: JSON that was written beside the images.
+        ids: COCO ids, int64, shape (N,).
+        sizes_hw: Heights and widths in pixels, int32, each of shape (N,); 0 where an image could
+            not be used.
+        starts: Where the boxes of each image start, int32, shape (N + 1,).
+        bboxes: Boxes of all images, xyxy, half-open, in pixels, float32, shape (M, 4).
+        labels: Their labels, int32, shape (M,).
+        thresholds: Index of the threshold each was found at, or 255, uint8, shape (M,).
+
+    Raises:
+        ValueError: If the file is not a shard.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        try:
+            batch = _only_batch(self.path)
+        except (pa.ArrowInvalid, pa.ArrowKeyError, RuntimeError) as error:
+            raise ValueError(f"{self.path} is not a shard of pseudo boxes: {error}") from error
+        self.metadata: dict[str, Any] = json.loads(batch.schema.metadata[b"dap"])
+        self._batch = batch
+        count = len(batch)
+        self.ids = _numbers(batch.column("id"), np.int64, count)
+        self.sizes_hw = tuple(
+            _numbers(batch.column(name), np.int32, count) for name in ("height", "width")
+        )
+        names = batch.column("file_name").buffers()
+        self._name_ends = memoryview(names[1]).cast("i")[: count + 1]
+        self._names = memoryview(names[2] or b"")
+        lists = batch.column("boxes")
+        self.starts = np.frombuffer(lists.buffers()[1], np.int32)[: count + 1]
+        boxes = lists.values
+        corners = boxes.field("bbox").values
+        self.bboxes = _numbers(corners, np.float32, len(corners)).reshape(-1, 4)
+        self.labels = _numbers(boxes.field("label"), np.int32, len(boxes))
+        self.thresholds = _numbers(boxes.field("threshold"), np.uint8, len(boxes))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def file_name(self, row: int) -> str:
+        """Path of an image relative to the root of the images."""
+        name = self._names[self._name_ends[row] : self._name_ends[row + 1]]
+        return str(name, _ENCODING, _ERRORS)
+
+    @property
+    def all_names(self) -> memoryview:
+        """The bytes of all file names, one behind the other."""
+        return self._names[: self._name_ends[-1]]
+
+    @property
+    def name_lengths(self) -> np.ndarray:
+        """Bytes of each file name, shape (N,)."""
+        return np.diff(self._name_ends)
+
+    def reasons(self) -> Iterator[tuple[int, str]]:
+        """Rows of the images without boxes, and why they have none."""
+        column = self._batch.column("reason")
+        if column.null_count < len(column):
+            yield from ((i, why) for i, why in enumerate(column.to_pylist()) if why is not None)
+
+    def boxes_of(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes (n, 4) in float64 as they were written, labels and thresholds of an image."""
+        own = slice(self.starts[row], self.starts[row + 1])
+        return exact(self.bboxes[own]), self.labels[own], self.thresholds[own]
+
+
+def exact(coordinates: np.ndarray) -> np.ndarray:
+    """The hundredths of a pixel that were stored in float32, as float64.
+
+    That is without loss up to 131,072 pixels.
+    """
+    return np.round(coordinates.astype(np.float64), DECIMALS)
+
+
+def _only_batch(path: str) -> pa.RecordBatch:
+    """Map a file; unlike Arrow's own mapping, torch's keeps no file open."""
+    mapped = torch.from_file(path, shared=False, size=os.path.getsize(path), dtype=torch.uint8)
+    reader = pa.ipc.open_file(pa.py_buffer(mapped.numpy()))
+    if not reader.schema.equals(SCHEMA) or reader.num_record_batches != 1:
+        raise pa.ArrowInvalid(f"it has other columns: {reader.schema.names}")
+    if b"dap" not in (reader.schema.metadata or {}):
+        raise pa.ArrowInvalid("it lacks the metadata of DAP")
+    return reader.get_batch(0)
+
+
+def _numbers(column: pa.Array, dtype: type, count: int) -> np.ndarray:
+    """A column as numpy, without a copy and without pandas."""
+    buffer = column.buffers()[-1]
+    return np.frombuffer(buffer, dtype)[:count] if buffer is not None else np.zeros(0, dtype)

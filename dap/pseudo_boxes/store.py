@@ -1,0 +1,208 @@
+"""The store of a run: a folder of shards and the manifest that says what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .shards import NO_THRESHOLD, Shard
+
+MANIFEST = "manifest.json"
+SHARDS = "shards"
+FORMAT = "DAP pseudo boxes, 1"
+_SHARD_NAME = re.compile(r"(\d{5,})-([0-9a-f]{16})\.arrow")
+
+
+class PseudoBoxStore:
+    """The pseudo boxes of a finished run, memory-mapped and read only.
+
+    ::
+
+        OUT/
+        ├── manifest.json                     settings, hashes, categories, checksums of the shards
+        ├── shards/00000-8d4f21c09ab3e657.arrow   images 0 to shard_size - 1
+        ├── shards/…
+        ├── annotations.json                  the same boxes for other tools
+        └── summary.json                      counts, mean sizes, images that failed
+
+    Nothing is held per image: the operating system shares the pages among all processes of a
+    machine and reads them when they are used.
+
+    Args:
+        path: The folder, or its ``manifest.json``.
+        verify: Whether to compare the checksums of all shards with those of the manifest.
+
+    Attributes:
+        manifest: Content of the manifest.
+        shards: :class:`Shard`, in order; all but the last hold ``shard_size`` images.
+
+    Raises:
+        ValueError: If the folder holds no store, an unfinished or a damaged one.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], verify: bool = True) -> None:
+        self.folder = store_folder(path)
+        manifest = read_manifest(self.folder)
+        if manifest is None:
+            raise ValueError(
+                f"{self.folder} holds no pseudo boxes: no {MANIFEST} there. Give the folder that "
+                "tools/generate_pseudo_boxes.py has written, or make one of a COCO file with "
+                "tools/convert_annotations.py"
+            )
+        if "shards" not in manifest:
+            raise ValueError(
+                f"{self.folder} is not finished: run the command that writes it again, it goes on "
+                "where it was ended"
+            )
+        self.manifest = manifest
+        if verify:
+            _verify(self.folder, manifest["shards"])
+        files = [self.folder / SHARDS / entry["file"] for entry in manifest["shards"]]
+        self.shards = [Shard(file) for file in files]
+
+    def __reduce__(self) -> tuple[type[PseudoBoxStore], tuple[Path, bool]]:
+        return PseudoBoxStore, (self.folder, False)
+
+    def __len__(self) -> int:
+        return int(self.manifest["image_list"]["count"])
+
+    @property
+    def shard_size(self) -> int:
+        """Images per shard."""
+        return int(self.manifest["shard_size"])
+
+    @property
+    def categories(self) -> list[dict[str, Any]]:
+        """COCO categories in the order of the labels."""
+        categories: list[dict[str, Any]] = self.manifest["categories"]
+        return categories
+
+    @property
+    def thresholds(self) -> list[float]:
+        """Values of τ that the shards give the index of."""
+        return list(self.manifest["settings"].get("thresholds", ()))
+
+    def locate(self, index: int) -> tuple[Shard, int]:
+        """The shard of an image, and its row in there."""
+        return self.shards[index // self.shard_size], index % self.shard_size
+
+    def rows(self) -> Iterator[tuple[Shard, int]]:
+        """All images in their order, those that could not be used among them."""
+        return ((shard, row) for shard in self.shards for row in range(len(shard)))
+
+    def threshold(self, index: int) -> float | None:
+        """The τ of an index as it stands in the shards."""
+        return None if index == NO_THRESHOLD else self.thresholds[index]
+
+
+def store_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder of a store, given itself or by its manifest."""
+    path = Path(path)
+    return path.parent if path.name == MANIFEST else path
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Read the manifest of a folder; None if it has none.
+
+    Raises:
+        ValueError: If it is damaged, or of another format.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        known = manifest["format"] == FORMAT and manifest["identity"] == identity_hash(manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not what Step 2 writes ({error!r}). It is left as it is: choose another "
+            "folder, or move it away"
+        ) from error
+    if not known:
+        raise ValueError(
+            f"{path} is damaged, or of another version of DAP: expected the format {FORMAT!r} and "
+            "a hash of its settings. It is left as it is: choose another folder, or move it away"
+        )
+    return dict(manifest)
+
+
+def identity(described: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal for the same store, flat: ``{'settings.rule': 'paper', …}``.
+
+    Args:
+        described: A manifest, finished or not, or a summary.
+    """
+    flat = {
+        f"{part}.{key}": value
+        for part in ("settings", "classifier", "image_list")
+        for key, value in described.get(part, {}).items()
+    }
+    flat.pop("image_list.root", None)
+    return flat | {"shard_size": described.get("shard_size")}
+
+
+def identity_hash(described: Mapping[str, Any]) -> str:
+    """Hash of :func:`identity` and of the categories."""
+    content = [identity(described), described["categories"]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class ShardFile(NamedTuple):
+    """A file in the folder of the shards.
+
+    Attributes:
+        path: Where it is.
+        number: Which shard it is.
+        digest: First 16 hexadecimal digits of the SHA-256 that it should have.
+    """
+
+    path: Path
+    number: int
+    digest: str
+
+
+def shard_name(index: int, content: bytes) -> str:
+    """Name of the file of a shard: its number and the beginning of its own SHA-256."""
+    return f"{index:05d}-{hashlib.sha256(content).hexdigest()[:16]}.arrow"
+
+
+def shard_files(folder: Path) -> list[ShardFile]:
+    """The files that are named like shards, sorted."""
+    found = []
+    for path in sorted((folder / SHARDS).glob("*.arrow")):
+        if match := _SHARD_NAME.fullmatch(path.name):
+            found.append(ShardFile(path, int(match[1]), match[2]))
+    return found
+
+
+def digests(paths: list[Path]) -> list[str]:
+    """SHA-256 of files, several at a time."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(_digest, paths))
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(folder: Path, entries: list[dict[str, Any]]) -> None:
+    paths = [folder / SHARDS / entry["file"] for entry in entries]
+    cure = "Run the command that made it again: only what is missing is computed"
+    absent = [path for path in paths if not path.is_file()]
+    if absent:
+        raise ValueError(
+            f"{absent[0]} is missing, {len(absent)} of {len(paths)} shards are. {cure}"
+        )
+    for path, entry, found in zip(paths, entries, digests(paths), strict=True):
+        if found != entry["sha256"]:
+            raise ValueError(
+                f"{path} is damaged: its SHA-256 is {found[:16]}…, the manifest has "
+                f"{entry['sha256'][:16]}…. {cure}"
+            )
