@@ -26,9 +26,10 @@ def tune_malloc() -> bool:
     - ``M_ARENA_MAX = 1``: all threads use this one heap, none of 64 MiB of its own.
 
     They equal the variables ``MALLOC_MMAP_MAX_``, ``MALLOC_TRIM_THRESHOLD_``,
-    ``MALLOC_TOP_PAD_`` and ``MALLOC_ARENA_MAX``, which must be set before a process starts; a value that the user has set
-    there stays. They may be made at any time, also after torch is imported. The process keeps the
-    memory of its largest forward; call it only where the work is done on the CPU.
+    ``MALLOC_TOP_PAD_`` and ``MALLOC_ARENA_MAX``, which must be set before a process starts; a
+    value that the user has set there stays. They may be made at any time, also after torch is
+    imported. The process keeps the memory of its largest forward; call it only where the work is
+    done on the CPU.
 
     Returns:
         Whether the settings were made: False where the C library is not glibc.

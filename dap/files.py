@@ -149,22 +149,28 @@ def write_bytes(path: Path, content: bytes) -> None:
 def _partial_of(path: Path) -> Iterator[Path]:
     """The name of a file while it is written; what is left of it is removed."""
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    made = False
-    try:
+    with _clear_error(path, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = True
-        yield partial
+    try:
+        with _clear_error(path, partial):
+            yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _clear_error(path: Path, own: Path) -> Iterator[None]:
+    """Say of an error in writing ``own``, or in making that folder, what it is of."""
+    try:
+        yield
     except OSError as error:
-        other = made and error.filename not in (None, str(partial))
+        other = error.filename is not None and not own.is_relative_to(error.filename)
         if other or error.strerror is None:
             raise
         raise type(error)(
             f"{path} cannot be written ({error.strerror}). Nothing that was finished is lost: make "
             "room, or let the folder be written to, and run the same again"
         ) from error
-    finally:
-        if made:
-            partial.unlink(missing_ok=True)
 
 
 def _sync(file: IO[Any]) -> None:
@@ -197,8 +203,10 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         RuntimeError: If another process holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as file:
+    with _clear_error(path.parent, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed below
+    with lock as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:

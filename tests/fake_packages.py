@@ -11,6 +11,8 @@ FIT = {
     "torchvision": "0.26.0",
     "numpy": "2.4.6",
     "cv2": None,
+    "PIL": None,
+    "pyarrow": None,
     "pycocotools": None,
     "safetensors": None,
     "matplotlib": None,

@@ -43,7 +43,7 @@ class CamClassifier:
         given: Any = model
         self.model: Any = given.module if is_model_wrapper(model) else given
         linear = _linear_layer(self.model)
-        self._backbone = getattr(self.model, "backbone", None)
+        self._backbone: Any = getattr(self.model, "backbone", None)
         self.weight = linear.weight.detach()
         self.bias = torch.zeros_like(self.weight[:, 0])
         if linear.bias is not None:
@@ -83,7 +83,7 @@ class CamClassifier:
     def speed_up(self) -> None:
         """From now on compute features by a faster copy of the backbone, its norms folded."""
         probe = self.normalize(_probe().to(self.device))
-        fast = fold_batch_norm(self.model.backbone, probe)
+        fast: Any = fold_batch_norm(self.model.backbone, probe)
         self._backbone = fast.to(memory_format=torch.channels_last)
 
     def features_with(self, autocast: str | None) -> Callable[[Tensor], Tensor]:

@@ -75,6 +75,7 @@ def test_runner_stops_where_head_and_file_differ(tmp_path):
             "model.backbone.init_cfg": None,
             "model.roi_head.bbox_head.num_classes": 7,
             "train_dataloader.dataset.type": "dap.CheckedCocoDataset",
+            "train_dataloader.dataset.metainfo": {"classes": ()},
             "train_dataloader.dataset.ann_file": str(path),
             "train_dataloader.dataset.data_prefix.img": f"{tmp_path}/images/",
             "train_dataloader.num_workers": 0,

@@ -15,7 +15,7 @@ from mmpretrain.datasets import CustomDataset
 from PIL import Image
 from planted import planted_classifier
 
-from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes
+from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes
 from dap.pseudo_boxes import images as images_module
 from dap.pseudo_boxes.images import LabelledImages, read_image
 from dap.pseudo_boxes.reading import read_in_order
@@ -200,7 +200,7 @@ def boxes_by_file(out: Path):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_run_over_odd_files(folders, mixed_dataset, tmp_path, num_workers):
     good, _ = folders
-    run = {"settings": SETTINGS, "num_workers": num_workers}
+    run = {"settings": SETTINGS, "execution": Execution(num_workers)}
     generate_pseudo_boxes(planted_classifier(), listed(good), tmp_path / "good", **run)
     summary = generate_pseudo_boxes(planted_classifier(), mixed_dataset, tmp_path / "mixed", **run)
 

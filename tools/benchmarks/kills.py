@@ -3,8 +3,8 @@
     python tools/benchmarks/kills.py --kills 100
 
 Each start has 1, 2 or 3 processes (gloo), which are killed by SIGKILL after a random time; the
-processes that read images for them are left to themselves. A start that finishes is compared and the folder
-is emptied. Every file must be the same to the last byte.
+processes that read images for them are left to themselves. A start that finishes is compared and
+the folder is emptied. Every file must be the same to the last byte.
 """
 
 import argparse
