@@ -14,6 +14,7 @@ THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 NMS_IOU = 0.8
 
 _FLAT = 1e-5  # a map whose values differ by no more, relative to their size, is rounding noise
+_TOO_LARGE = 1e300  # in magnitude: differences of such values overflow
 _RELEASE_WEIGHT_OFFSET = 0.22  # added to the map in the moments of the official release
 _RELEASE_MAX_COMPONENTS = 4  # per threshold, in the official release
 
@@ -90,33 +91,31 @@ def box_candidates(
     thresholds; within one, components stand in scan order (``'paper'``) or by falling area of
     their slice (``'release'``).
     """
-    cam = _checked_map(cam)
+    cam, low, high = _checked_map(cam)
     taus = _checked_thresholds(thresholds)
     cell_y, cell_x = _pair(cell_size)
     height, width = _checked_size(image_size_hw, cam.shape[0] * cell_y, cam.shape[1] * cell_x)
     if rule not in RULES:
         raise ValueError(f"rule: expected one of {RULES}, found {rule!r}")
-    low, high = cam.min(), cam.max()
-    if is_constant(cam):
+    if _is_flat(low, high):
         return Candidates(np.zeros((0, 4)), np.zeros(0, int))
     if rule == "paper":
-        rows, columns, index = _paper_profiles((cam - low) / (high - low), taus)
+        profiles, index = _paper_profiles((cam - low) / (high - low), taus)
         limit_y, limit_x = height, width
     else:
-        rows, columns, index = _release_profiles(cam, taus)
+        profiles, index = _release_profiles(cam, taus)
         limit_y, limit_x = height - 1, width - 1
-    y1, y2 = _moment_interval(rows)
-    x1, x2 = _moment_interval(columns)
-    boxes = np.stack([x1 * cell_x, y1 * cell_y, x2 * cell_x, y2 * cell_y], axis=1)
-    np.clip(boxes, 0, [limit_x, limit_y, limit_x, limit_y], out=boxes)
+    boxes = _moment_boxes(profiles)
+    boxes *= np.array([cell_x, cell_y, cell_x, cell_y])
+    np.maximum(boxes, 0, out=boxes)
+    np.minimum(boxes, np.array([limit_x, limit_y, limit_x, limit_y]), out=boxes)
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     return Candidates(boxes[inside], index[inside])
 
 
 def is_constant(cam: np.ndarray) -> bool:
     """Whether the values of a map differ by no more than rounding noise: it has no box then."""
-    low, high = float(cam.min()), float(cam.max())
-    return high - low <= _FLAT * max(abs(low), abs(high))
+    return _is_flat(float(cam.min()), float(cam.max()))
 
 
 def nms_larger_first(
@@ -140,37 +139,48 @@ def nms_larger_first(
     if nms_iou is not None and not 0 < nms_iou <= 1:
         raise ValueError(f"nms_iou: expected a value in (0, 1] or None, found {nms_iou}")
     extra = 1.0 if rule == "release" else 0.0
-    areas = (boxes[:, 2:] - boxes[:, :2] + extra).prod(axis=1)
-    order = np.argsort(-areas, kind="stable")
-    if nms_iou is None or len(boxes) < 2:
-        return order, areas[order]
-    overlaps = _pairwise_iou(boxes[order], extra)
+    sides = boxes[:, 2:] - boxes[:, :2] + extra
+    areas = sides[:, 0] * sides[:, 1]
+    if len(boxes) < 2:
+        return np.arange(len(boxes)), areas
+    order = (-areas).argsort(kind="stable")
+    areas = areas[order]
+    if nms_iou is None:
+        return order, areas
+    overlaps = _pairwise_iou(boxes[order], areas, extra)
     suppresses = overlaps >= nms_iou if rule == "release" else overlaps > nms_iou
     keep = np.ones(len(boxes), bool)
-    for winner in range(len(boxes) - 1):
-        if keep[winner]:
-            keep[winner + 1 :] &= ~suppresses[winner, winner + 1 :]
-    return order[keep], areas[order[keep]]
+    winners, losers = np.nonzero(suppresses)
+    for winner, loser in zip(winners.tolist(), losers.tolist(), strict=True):
+        if winner < loser and keep[winner]:
+            keep[loser] = False
+    return order[keep], areas[keep]
 
 
-def _checked_map(cam: np.ndarray) -> np.ndarray:
+def _is_flat(low: float, high: float) -> bool:
+    return high - low <= _FLAT * max(abs(low), abs(high))
+
+
+def _checked_map(cam: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Check a map; give it in float64, with its smallest and its largest value."""
     cam = np.asarray(cam)
     if cam.ndim != 2 or cam.size == 0:
         raise ValueError(f"cam: expected one map of shape (H, W), found shape {cam.shape}")
     cam = cam.astype(np.float64)
-    finite = np.isfinite(cam) & (abs(cam) < 1e300)
-    if not finite.all():
+    low, high = float(cam.min()), float(cam.max())  # NaN where the map has one
+    if not (low > -_TOO_LARGE and high < _TOO_LARGE):
+        bad = cam.size - int((abs(cam) < _TOO_LARGE).sum())
         raise ValueError(
-            f"cam: {int((~finite).sum())} of {cam.size} cells are NaN or infinite; expected finite "
+            f"cam: {bad} of {cam.size} cells are NaN or infinite; expected finite "
             "values below 1e300. Look for NaN in the classifier's weights or an overflow of half "
             "precision"
         )
-    return cam
+    return cam, low, high
 
 
 def _checked_thresholds(thresholds: Sequence[float]) -> np.ndarray:
     taus = np.asarray(thresholds, dtype=np.float64)
-    if taus.ndim != 1 or taus.size == 0 or not ((taus >= 0) & (taus < 1)).all():
+    if taus.ndim != 1 or taus.size == 0 or not all(0 <= tau < 1 for tau in taus.tolist()):
         raise ValueError(f"thresholds: expected values in [0, 1), found {thresholds!r}")
     return taus
 
@@ -187,97 +197,112 @@ def _checked_size(
 
 
 def _pair(cell_size: float | tuple[float, float]) -> tuple[float, float]:
-    pair = np.broadcast_to(np.asarray(cell_size, dtype=np.float64), (2,))
-    if not (np.isfinite(pair) & (pair > 0)).all():
+    pair = np.empty(2)
+    pair[:] = cell_size
+    cell_y, cell_x = pair.tolist()
+    if not (0 < cell_y < np.inf and 0 < cell_x < np.inf):
         raise ValueError(f"cell_size: expected positive pixels per cell, found {cell_size!r}")
-    return float(pair[0]), float(pair[1])
+    return cell_y, cell_x
 
 
-def _components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Label the 4-connected components of all thresholds in one pass.
 
     The thresholded maps stand one below the other, an empty row between them.
 
     Returns:
-        Labels, 0 outside, shape (T, H + 1, W), and OpenCV's statistics per component
-        (left, top, width, height, cells), with ``top`` counted over the whole stack, shape (K, 5).
-    """
-    stack = np.zeros((len(taus), cam.shape[0] + 1, cam.shape[1]), np.uint8)
-    np.greater(cam, taus[:, None, None], out=stack[:, :-1].view(bool))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(
-        stack.reshape(-1, cam.shape[1]), connectivity=4, ltype=cv2.CV_32S
-    )
-    return labels.reshape(stack.shape), stats[1:]
-
-
-def _paper_profiles(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sum M over the rows and over the columns of each component that passes the area filter.
-
-    Returns:
-        Row sums (K, H), column sums (K, W), and each component's threshold index (K,).
+        Labels, 0 outside, shape (T, H, W); OpenCV's statistics per component (left, top, width,
+        height, cells), with ``top`` counted over the whole stack, shape (K, 5); and the threshold
+        index of each component, shape (K,).
     """
     height, width = cam.shape
-    labels, stats = _components(cam, taus)
-    index = stats[:, cv2.CC_STAT_TOP] // (height + 1)
+    stack = np.zeros((len(taus), height + 1, width), np.uint8)
+    np.greater(cam, taus[:, None, None], out=stack[:, :-1].view(bool))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        stack.reshape(-1, width), connectivity=4, ltype=cv2.CV_32S
+    )
+    index = stats[1:, cv2.CC_STAT_TOP] // (height + 1)
+    return labels.reshape(stack.shape)[:, :-1], stats[1:], index
+
+
+def _paper_profiles(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum M over the columns and over the rows of each component that passes the area filter.
+
+    Returns:
+        Sums of the weights in each column and in each row, shape (K, 2, max(H, W)), zeros behind
+        the shorter side; and each component's threshold index, shape (K,).
+    """
+    labels, stats, index = _components(cam, taus)
     cells = stats[:, cv2.CC_STAT_AREA]
     largest = np.zeros(len(taus), cells.dtype)
     np.maximum.at(largest, index, cells)
     keep = 2 * cells >= largest[index]
-    new_label = np.zeros(len(stats) + 1, np.int64)
-    new_label[1:][keep] = np.arange(1, keep.sum() + 1)
-    of_tau, y, x = np.nonzero(labels)
-    component = new_label[labels[of_tau, y, x]]
-    weight = cam[y, x]
-    count = int(keep.sum()) + 1
-    rows = np.bincount(component * height + y, weight, count * height).reshape(count, height)
-    columns = np.bincount(component * width + x, weight, count * width).reshape(count, width)
-    return rows[1:], columns[1:], index[keep]
+    index = index[keep]
+    height, width = cam.shape
+    length = max(height, width)
+    first_bin = np.zeros(len(keep) + 1, np.int64)  # by label; what is left out counts in front
+    first_bin[1:][keep] = np.arange(1, len(index) + 1) * (2 * length)
+    first = first_bin.take(labels)
+    bins = np.empty((2, *labels.shape), np.int64)
+    np.add(first, np.arange(width), out=bins[0])
+    np.add(first, np.arange(length, length + height)[:, None], out=bins[1])
+    weights = np.empty(bins.shape)
+    weights[:] = cam
+    profiles = np.bincount(bins.ravel(), weights.ravel(), (len(index) + 1) * 2 * length)
+    return profiles.reshape(-1, 2, length)[1:], index
 
 
-def _release_profiles(
-    cam: np.ndarray, taus: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _release_profiles(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """As :func:`_paper_profiles`, with the components and weights of the official release."""
     height, width = cam.shape
-    _, stats = _components(cam, taus)
-    index = stats[:, cv2.CC_STAT_TOP] // (height + 1)
-    rows, columns, kept = [np.zeros((0, height))], [np.zeros((0, width))], []
-    for i, tau in enumerate(taus):
-        slices = stats[index == i]
-        areas = slices[:, cv2.CC_STAT_WIDTH] * slices[:, cv2.CC_STAT_HEIGHT]
-        order = np.argsort(-areas, kind="stable")[:_RELEASE_MAX_COMPONENTS]
-        weights = np.where(cam > tau, cam + _RELEASE_WEIGHT_OFFSET, 0.0)
-        for left, top, w, h, _ in slices[order][2 * areas[order] >= areas.max(initial=0)]:
-            top -= i * (height + 1)
-            omega = np.zeros_like(cam)
-            omega[top : top + h, left : left + w] = weights[top : top + h, left : left + w]
-            rows.append(omega.sum(axis=1)[None])
-            columns.append(omega.sum(axis=0)[None])
-            kept.append(i)
-    return np.concatenate(rows), np.concatenate(columns), np.array(kept, int)
+    labels, stats, index = _components(cam, taus)
+    largest = _largest_slices(stats, index)
+    index, stats = index[largest], stats[largest]
+    start = stats[:, :2]  # left, top
+    start[:, 1] -= index * (height + 1)
+    end = start + stats[:, 2:4]
+    at = np.arange(max(height, width))
+    inside = ((at >= start[..., None]) & (at < end[..., None])).astype(np.float64)
+    weights = np.where(labels[index], cam + _RELEASE_WEIGHT_OFFSET, 0.0)
+    profiles = np.zeros(inside.shape)
+    profiles[:, 0, :width] = np.einsum("kyx,ky->kx", weights, inside[:, 1, :height])
+    profiles[:, 1, :height] = np.einsum("kyx,kx->ky", weights, inside[:, 0, :width])
+    return profiles * inside, index
 
 
-def _moment_interval(profiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fit an interval to each weight profile by mean and variance (DAP, eqs. 3-6).
+def _largest_slices(stats: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Components that the official release keeps, by threshold and falling area of their slice."""
+    areas = stats[:, cv2.CC_STAT_WIDTH] * stats[:, cv2.CC_STAT_HEIGHT]
+    order = np.lexsort((-areas, index))
+    areas, index = areas[order], index[order]
+    largest = index.searchsorted(index)  # where the components of the same threshold begin
+    rank = np.arange(len(order)) - largest
+    return order[(2 * areas >= areas[largest]) & (rank < _RELEASE_MAX_COMPONENTS)]
+
+
+def _moment_boxes(profiles: np.ndarray) -> np.ndarray:
+    """Fit a box to each component's weights by mean and variance (DAP, eqs. 3-6).
 
     Args:
-        profiles: Sums of the weights over the other axis, shape (K, L).
+        profiles: Sums of the weights in each column and in each row, shape (K, 2, L).
 
     Returns:
-        Start and end in cells, at least one cell apart, each of shape (K,).
+        xyxy in cells, at least one cell wide and high, shape (K, 4).
     """
-    centres = np.arange(profiles.shape[1]) + 0.5
-    total = profiles.sum(axis=1)
-    mean = (profiles * centres).sum(axis=1) / total  # BLAS's last bits would depend on K
-    variance = (profiles * (centres - mean[:, None]) ** 2).sum(axis=1) / total
+    centres = np.arange(0.5, profiles.shape[2])
+    total = profiles.sum(axis=2)
+    # Matrix products would be shorter, but BLAS's last bits depend on K.
+    mean = np.einsum("kal,l->ka", profiles, centres) / total
+    offset = centres - mean[..., None]
+    variance = np.einsum("kal,kal,kal->ka", profiles, offset, offset) / total
     half = np.maximum(np.sqrt(12 * variance), 1.0) / 2
-    return mean - half, mean + half
+    return np.concatenate([mean - half, mean + half], axis=1)
 
 
-def _pairwise_iou(boxes: np.ndarray, extra: float) -> np.ndarray:
+def _pairwise_iou(boxes: np.ndarray, areas: np.ndarray, extra: float) -> np.ndarray:
     """IoU of each box with each, shape (N, N); ``extra`` is added to widths and heights."""
-    areas = (boxes[:, 2:] - boxes[:, :2] + extra).prod(axis=1)
-    start = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    end = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    overlap = np.clip(end - start + extra, 0, None).prod(axis=2)
-    return overlap / (areas[:, None] + areas[None] - overlap)
+    start = np.maximum(boxes[:, None, :2], boxes[:, :2])
+    end = np.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    sides = np.maximum(end - start + extra, 0)
+    overlap = sides[..., 0] * sides[..., 1]
+    return overlap / (areas[:, None] + areas - overlap)

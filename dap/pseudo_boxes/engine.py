@@ -31,7 +31,7 @@ from .statistics import summary_line
 from .window import WindowMaps, window_records, windows
 from .writing import StoreWriter
 
-WINDOW = 256  # images in a row that are batched by shape; never across the end of a shard
+WINDOW_CPU, WINDOW_GPU = 32, 256  # images in a row that are batched by shape, within a shard
 WINDOW_BYTES = 1 << 29  # of decoded images
 AHEAD = 4  # windows whose boxes are in the making
 T = TypeVar("T")
@@ -181,7 +181,7 @@ def _records(
     samples = read_in_order(
         images, indices, execution.num_workers, execution.read_timeout, pin_memory=on_gpu
     )
-    cut = windows(samples, sizes, WINDOW, WINDOW_BYTES)
+    cut = windows(samples, sizes, WINDOW_GPU if on_gpu else WINDOW_CPU, WINDOW_BYTES)
     if not on_gpu:
         # One image a thread is faster than two threads an image, and the bits do not depend on it.
         threads = torch.get_num_threads()

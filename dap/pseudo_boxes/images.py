@@ -109,7 +109,9 @@ class LabelledImages(Dataset):
         info = self.dataset.get_data_info(index)
         path, root = str(info["img_path"]), self.root
         name = path[len(root) :].lstrip("/\\") if root and path.startswith(root) else path
-        labels = np.unique(np.atleast_1d(info["gt_label"]).astype(int))
+        label = info["gt_label"]
+        several = not isinstance(label, int)  # np.unique alone takes longer than all the rest
+        labels = np.unique(np.atleast_1d(label).astype(int)) if several else np.array([label])
         return Entry(path, name.replace(os.sep, "/"), labels)
 
     def entries(self) -> Iterator[Entry]:

@@ -11,7 +11,7 @@ from dap.cam import nms_larger_first
 from dap.cam.boxes import Candidates
 
 from .settings import PseudoBoxSettings
-from .statistics import BoxStatistics
+from .statistics import UNITS, BoxStatistics
 
 DECIMALS = 2  # of a box coordinate, in pixels
 NO_LABEL = "it has no class"
@@ -47,11 +47,21 @@ def merged_boxes(
     boxes: list[list[float]] = []
     statistics = [BoxStatistics() for _ in settings.thresholds]
     for label, (candidates, indices) in found:
-        keep, _ = nms_larger_first(candidates, settings.nms_iou, settings.rule)
-        for box, tau in zip(candidates[keep].tolist(), indices[keep].tolist(), strict=True):
+        kept = _merged(candidates, settings)
+        for box, tau in zip(candidates[kept].tolist(), indices[kept].tolist(), strict=True):
             boxes.append([*box, label, tau])
+        units = np.rint(candidates * UNITS).astype(np.int64)
+        sizes = units[:, 2:] - units[:, :2]
         for i, single in enumerate(statistics):
-            own = candidates[indices == i]
-            keep, _ = nms_larger_first(own, settings.nms_iou, settings.rule)
-            single.add(BoxStatistics.of(own[keep]).as_row())
+            own = np.flatnonzero(indices == i)
+            kept = _merged(candidates[own], settings)
+            for width, height in sizes[own[kept]].tolist():
+                single.add((1, width, height))
     return {"boxes": boxes, "per_threshold": [single.as_row() for single in statistics]}
+
+
+def _merged(boxes: np.ndarray, settings: PseudoBoxSettings) -> np.ndarray:
+    """Indices of the boxes that non-maximum suppression keeps, largest first."""
+    if len(boxes) < 2:
+        return np.arange(len(boxes))
+    return nms_larger_first(boxes, settings.nms_iou, settings.rule)[0]

@@ -95,6 +95,7 @@ class WindowMaps:
         ]
         parts = (map if pool is None else pool.map)(self._computed, self._batches(batch_size))
         self._parts: list[tuple[Batch, BatchMaps]] = [part for own in parts for part in own]
+        del self._images
         self._send()
 
     def _batches(self, batch_size: int) -> list[Batch]:
