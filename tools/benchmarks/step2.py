@@ -28,6 +28,7 @@ import torch.nn.functional as F
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 SIDES, TAUS = (576, 288), (0.2, 0.3, 0.4, 0.5)
+SHARD = 8  # images: small, so that two processes have as much to do
 NETWORKS = {
     "lite0": ({"type": "TIMMBackbone", "model_name": "tf_efficientnet_lite0",
                "features_only": False, "pretrained": False}, 1280),
@@ -248,7 +249,8 @@ def run_step2(network: str, data: Listed, device: str, out: str, workers: int) -
     settings = PseudoBoxSettings(autocast=None if device == "cpu" else "bf16")
     try:
         model = classifier(network, device)
-        engine.generate_pseudo_boxes(model, data, out, settings, execution=Execution(workers))
+        execution = Execution(workers, shard_size=SHARD if device == "cpu" else None)
+        engine.generate_pseudo_boxes(model, data, out, settings, execution=execution)
     finally:
         StoreWriter.write = write  # type: ignore[method-assign]
         engine._compute_shards = compute
@@ -397,7 +399,8 @@ def _wait() -> None:
 
 
 def boxes() -> None:
-    """Target 2."""
+    """Target 2: the median over maps of the best of five tries."""
+    import cv2
     from scipy import ndimage
 
     from dap.cam import boxes_from_cam
@@ -406,17 +409,21 @@ def boxes() -> None:
     maps = [F.interpolate(torch.from_numpy(generator.random((1, 1, 5, 6))), (18, 24),
                           mode="bicubic")[0, 0].float() for _ in range(200)]  # fmt: skip
     torch.set_num_threads(1)
+    cv2.setNumThreads(0)  # as in Step 2
     for rule in ("paper", "release", "scipy"):
         took = []
-        for cam in [*maps[:20], *maps]:
+        for cam in maps:
             own = (cam - cam.min()) / (cam.max() - cam.min())
-            begin = time.perf_counter()
-            if rule == "scipy":
-                scipy_boxes(own, ndimage)
-            else:
-                boxes_from_cam(cam.numpy(), rule=rule, cell_size=32.0)
-            took.append(time.perf_counter() - begin)
-        print(f"boxes of an 18 x 24 map, {rule}: {1e6 * statistics.median(took[20:]):.0f} µs")
+            tries = []
+            for _ in range(5):
+                begin = time.perf_counter()
+                if rule == "scipy":
+                    scipy_boxes(own, ndimage)
+                else:
+                    boxes_from_cam(cam.numpy(), rule=rule, cell_size=32.0)
+                tries.append(time.perf_counter() - begin)
+            took.append(min(tries))  # what the code takes, not what else the machine does
+        print(f"boxes of an 18 x 24 map, {rule}: {1e6 * statistics.median(took):.0f} µs")
 
 
 def main() -> None:
