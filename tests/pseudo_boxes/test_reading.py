@@ -1,5 +1,6 @@
 """Worker processes that die, hang or fail, and what the run still delivers."""
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -35,7 +36,11 @@ class Misbehaving(LabelledImages):
 
 
 def die(number: int):
-    return lambda: os.kill(os.getpid(), number)
+    def kill():
+        faulthandler.disable()  # its report on the way is pytest's, for those who look for a crash
+        os.kill(os.getpid(), number)
+
+    return kill
 
 
 def hang():
