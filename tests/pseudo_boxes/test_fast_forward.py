@@ -21,6 +21,11 @@ def set_norm(norm: nn.Module, mean: float, var: float, gamma: float, beta: float
     return norm
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
 def randomize(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
