@@ -262,8 +262,12 @@ class StoreWriter:
         return read_manifest(self.folder) or {}
 
     def _write_manifest(self, content: Mapping[str, Any]) -> None:
-        with whole_file(self.folder / MANIFEST) as file:
-            file.write(json.dumps(content, indent=1) + "\n")
+        text = json.dumps(content, indent=1) + "\n"
+        path = self.folder / MANIFEST
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return  # what was made from it stays newer
+        with whole_file(path) as file:
+            file.write(text)
 
     def _refuse_foreign_files(self) -> None:
         for name in (ANNOTATIONS, SUMMARY, SHARDS):
