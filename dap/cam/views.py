@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -227,6 +229,35 @@ def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], ru
     if rule == "paper":
         return _merge_paper(scales, image_size_hw)
     return _merge_release(scales, min(image_size_hw) / min(scales[0].size_hw))
+
+
+def map_over_image(
+    cam: np.ndarray, cell_size: tuple[float, float], image_size_hw: tuple[int, int]
+) -> np.ndarray:
+    """Lay a map over its image, each cell at its place, bilinear, its range made [0, 1].
+
+    Args:
+        cam: Map of one label, shape (h, w).
+        cell_size: Pixels of the image per cell, (y, x).
+        image_size_hw: Height and width of the image. Cells beyond it are cut off; pixels beyond
+            the map, if rounding leaves any, take the nearest value.
+
+    Returns:
+        float32, shape (H, W); zeros for a constant map.
+
+    Raises:
+        ValueError: If the map is not finite.
+    """
+    if not np.isfinite(cam).all():
+        raise ValueError(f"cam: expected a finite map, found NaN or infinity in {cam.shape}")
+    height, width = image_size_hw
+    full = tuple(max(1, round(n * side)) for n, side in zip(cam.shape, cell_size, strict=True))
+    large = cv2.resize(cam.astype(np.float32), full[::-1], interpolation=cv2.INTER_LINEAR)
+    missing = max(0, height - full[0]), max(0, width - full[1])
+    large = cv2.copyMakeBorder(large, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
+    large = large[:height, :width]
+    low, high = float(large.min()), float(large.max())
+    return (large - low) / (high - low) if high > low else np.zeros_like(large)
 
 
 def _padded_views(

@@ -108,7 +108,6 @@ def coco_to_store(source: str | os.PathLike[str], out: str | os.PathLike[str]) -
         missing = writer.begin()
         summary = writer.finished_summary()
         if summary is not None:
-            print_log(f"{out} is finished already: nothing to do", logger="current")
             return summary
         if missing:
             _write(content.records(), writer, set(missing))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import torch
@@ -20,14 +20,16 @@ from dap._malloc import tune_malloc
 from dap.files import locked
 
 from .classifier import CamClassifier, evaluating
-from .health import Health, refuse_too_many
-from .images import LabelledImages
+from .health import Health, refuse_too_many, too_many
+from .images import Entry, LabelledImages
 from .progress import Progress
 from .ranks import Ranks, all_ranks
 from .reading import read_in_order
 from .run import describe_run
 from .settings import Execution, PseudoBoxSettings
 from .statistics import summary_line
+from .store import PseudoBoxStore
+from .verdict import log_verdict
 from .window import WindowMaps, window_records, windows
 from .writing import StoreWriter
 
@@ -35,6 +37,23 @@ WINDOW_CPU, WINDOW_GPU = 32, 256  # images in a row that are batched by shape, w
 WINDOW_BYTES = 1 << 29  # of decoded images
 AHEAD = 4  # windows whose boxes are in the making
 T = TypeVar("T")
+Record = Mapping[str, Any]
+
+
+class Watcher(Protocol):
+    """Looks at images of a run while it goes on."""
+
+    def start(self, images: int) -> None:
+        """Hear how many images there will be."""
+
+    def look(self, entry: Entry, record: Record, classifier: CamClassifier) -> None:
+        """Look at an image that is done.
+
+        Args:
+            entry: Which one.
+            record: What has become of it, as :class:`StoreWriter` writes it.
+            classifier: In evaluation mode.
+        """
 
 
 def generate_pseudo_boxes(
@@ -44,6 +63,7 @@ def generate_pseudo_boxes(
     settings: PseudoBoxSettings | None = None,
     checkpoint: str | None = None,
     execution: Execution | None = None,
+    watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """Turn a classification data set into a detection data set (DAP, section 3.1, Step 2).
 
@@ -66,6 +86,7 @@ def generate_pseudo_boxes(
         settings: Views, thresholds, NMS and rule. Defaults to the paper's.
         checkpoint: Where the weights came from, for the record.
         execution: How to carry it out.
+        watcher: Looks at the images of the first process as they are done.
 
     Returns:
         The content of ``summary.json``.
@@ -89,10 +110,22 @@ def generate_pseudo_boxes(
             if classifier.device.type == "cpu":
                 tune_malloc()
             own = missing[ranks.rank :: ranks.size]
-            _compute_shards(own, len(missing), classifier, images, settings, execution, writer)
+            progress = Progress(writer.images_of(own), writer.images_of(missing), ranks.size)
+            watching = watcher if ranks.rank == 0 else None
+            if watching is not None:
+                watching.start(progress.share)
+
+            def done(entry: Entry, record: Record) -> None:
+                progress.step()
+                if watching is not None:
+                    watching.look(entry, record, classifier)
+
+            _compute_shards(own, done, classifier, images, settings, execution, writer)
+            progress.close()
             ranks.wait()
         summary = ranks.first(lambda: _finish(writer, execution.max_bad_fraction))
     print_log(f"{writer.folder}: {summary_line(summary)}", logger="current")
+    ranks.first(lambda: log_verdict(PseudoBoxStore(writer.folder, verify=False), summary))
     return summary
 
 
@@ -110,10 +143,10 @@ def _alone(ranks: Ranks, folder: Path) -> Iterator[None]:
 
 def _begin(writer: StoreWriter, execution: Execution) -> list[int]:
     missing = writer.begin(execution.retry_failed)
-    if not missing and writer.finished_summary() is None:
+    if not missing and not writer.is_finished():
         # A run that ended because of its failures tries those again.
         failed, _ = writer.failures()
-        if failed > execution.max_bad_fraction * writer.count:
+        if too_many(failed, writer.count, execution.max_bad_fraction):
             missing = writer.begin(retry_failed=True)
     return missing
 
@@ -121,7 +154,6 @@ def _begin(writer: StoreWriter, execution: Execution) -> list[int]:
 def _finish(writer: StoreWriter, max_bad_fraction: float) -> dict[str, Any]:
     summary = writer.finished_summary()
     if summary is not None:
-        print_log(f"{writer.folder} is finished already: nothing to do", logger="current")
         return summary
     failed, first = writer.failures()
     refuse_too_many(failed, writer.count, max_bad_fraction, first, writer.folder)
@@ -130,7 +162,7 @@ def _finish(writer: StoreWriter, max_bad_fraction: float) -> dict[str, Any]:
 
 def _compute_shards(
     shards: list[int],
-    of_all: int,
+    done: Callable[[Entry, Record], None],
     classifier: CamClassifier,
     images: LabelledImages,
     settings: PseudoBoxSettings,
@@ -140,8 +172,6 @@ def _compute_shards(
     """Compute and write this rank's shards, in their order."""
     sizes = [len(writer.indices(shard)) for shard in shards]
     health = Health(execution.max_bad_fraction, writer.folder)
-    ranks = max(1, round(of_all / max(1, len(shards))))
-    progress = Progress(sum(sizes), sum(sizes) * ranks, ranks)
     numbers = iter(shards)
     records: list[dict[str, Any]] = []
     with evaluating(classifier.model):
@@ -149,7 +179,7 @@ def _compute_shards(
             for image, record in found:
                 health.add(image.entry.path, image.readable, record)
                 records.append(record)
-                progress.step()
+                done(image.entry, record)
             if last:
                 health.hold(next(numbers), records)
                 records = []
@@ -157,7 +187,6 @@ def _compute_shards(
                 writer.write(shard, held)
     for shard, held in health.release(at_end=True):
         writer.write(shard, held)
-    progress.close()
     health.report()
 
 

@@ -19,7 +19,7 @@ from dap.checkpoint import load_weights
 
 from .categories import is_wordnet_id
 from .classifier import CamClassifier
-from .engine import generate_pseudo_boxes
+from .engine import Watcher, generate_pseudo_boxes
 from .folders import ClassFolders, read_folder_names
 from .settings import Execution, PseudoBoxSettings
 
@@ -32,6 +32,7 @@ def generate_from_config(
     classes_file: str | None = None,
     execution: Execution | None = None,
     device: str | None = None,
+    watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """Generate pseudo boxes with the classifier and the training set of an mmpretrain config.
 
@@ -44,6 +45,7 @@ def generate_from_config(
         classes_file: Names of the class folders in label order, one a line, for ``images``.
         execution: How to carry it out.
         device: Where to compute. Defaults to CUDA if there is any, else the CPU.
+        watcher: Looks at images as they are done.
 
     Returns:
         The content of ``summary.json``.
@@ -61,7 +63,7 @@ def generate_from_config(
         count = CamClassifier(model).num_classes
         dataset = build_class_folders(images, count, known, classes_file)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return generate_pseudo_boxes(model, dataset, out_dir, settings, checkpoint, execution)
+    return generate_pseudo_boxes(model, dataset, out_dir, settings, checkpoint, execution, watcher)
 
 
 def settings_from_config(config: Config) -> PseudoBoxSettings:

@@ -80,6 +80,11 @@ class Health:
             print_log(f"{self._count} images failed: {shown}", "current", logging.WARNING)
 
 
+def too_many(failed: int, count: int, limit: float) -> bool:
+    """Whether a run is worthless: all images failed, or a larger share than ``limit``."""
+    return failed == count or failed > limit * count
+
+
 def refuse_too_many(failed: int, count: int, limit: float, named: str, folder: Path) -> None:
     """Stop a run of which too many images cannot be used.
 
@@ -93,14 +98,15 @@ def refuse_too_many(failed: int, count: int, limit: float, named: str, folder: P
     Raises:
         RuntimeError: If all images failed, or a larger share than ``limit``.
     """
-    if failed == count:
-        raise RuntimeError(
-            f"none of {count} images could be used, {folder} is not finished. One of them: {named}"
-        )
-    if failed > limit * count:
-        raise RuntimeError(
-            f"{failed} of {count} images could not be used, more than the {limit:.0%} that may "
-            f"fail (--max-bad-fraction); {folder} is not finished. Look at the disk and run the "
-            f"same again: it goes on where it stopped, and tries those that failed. One of them: "
-            f"{named}"
-        )
+    if not too_many(failed, count, limit):
+        return
+    what = (
+        f"none of {count} images could be used"
+        if failed == count
+        else f"{failed} of {count} images could not be used, more than the {limit:.0%} that may "
+        "fail (--max-bad-fraction)"
+    )
+    raise RuntimeError(
+        f"{what}; {folder} is not finished. Look at the disk and the paths, and run the same "
+        f"again: it goes on where it stopped, and tries those that failed. One of them: {named}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,6 @@ def select_boxes(
         missing = writer.begin()
         summary = writer.finished_summary()
         if summary is not None:
-            print_log(f"{out} is finished already: nothing to do", logger="current")
             return summary
         _write_selected(store, writer, missing, settings)
         summary = writer.finish(store.manifest["settings"])
@@ -77,18 +77,13 @@ def _selected_settings(
     store: PseudoBoxStore, thresholds: Sequence[float] | None, nms_iou: float | None
 ) -> PseudoBoxSettings:
     """The settings of the derived run, if the source has what they need."""
-    given = store.manifest["settings"]
-    if given.keys() != PseudoBoxSettings.__dataclass_fields__.keys():
-        raise ValueError(
-            f"{store.folder} is no run of Step 2: its settings are {sorted(given)}. Give the "
-            "folder of a run that tools/generate_pseudo_boxes.py has written"
-        )
+    given = store.settings()
     if thresholds is None:
         thresholds = store.thresholds
-    settings = PseudoBoxSettings(**{**given, "thresholds": thresholds, "nms_iou": nms_iou})
-    if given["nms_iou"] is not None:
+    settings = replace(given, thresholds=tuple(thresholds), nms_iou=nms_iou)
+    if given.nms_iou is not None:
         raise ValueError(
-            f"{store.folder} was merged by NMS at IoU {given['nms_iou']}: what that dropped is "
+            f"{store.folder} was merged by NMS at IoU {given.nms_iou}: what that dropped is "
             "gone. Make a run without NMS to select from (--cfg-options pseudo_boxes.nms_iou=None)"
         )
     missing = [tau for tau in settings.thresholds if tau not in store.thresholds]

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .shards import NO_THRESHOLD, Shard
+from .settings import PseudoBoxSettings
+from .shards import Shard
 
 MANIFEST = "manifest.json"
 SHARDS = "shards"
@@ -88,17 +89,23 @@ class PseudoBoxStore:
         """Values of τ that the shards give the index of."""
         return list(self.manifest["settings"].get("thresholds", ()))
 
+    def settings(self) -> PseudoBoxSettings:
+        """The settings of the run.
+
+        Raises:
+            ValueError: If the store was not made by Step 2, but of a COCO file.
+        """
+        given: dict[str, Any] = self.manifest["settings"]
+        if given.keys() != PseudoBoxSettings.__dataclass_fields__.keys():
+            raise ValueError(
+                f"{self.folder} is no run of Step 2: its settings are {sorted(given)}. Give the "
+                "folder of a run that tools/generate_pseudo_boxes.py has written"
+            )
+        return PseudoBoxSettings(**given)
+
     def locate(self, index: int) -> tuple[Shard, int]:
         """The shard of an image, and its row in there."""
         return self.shards[index // self.shard_size], index % self.shard_size
-
-    def rows(self) -> Iterator[tuple[Shard, int]]:
-        """All images in their order, those that could not be used among them."""
-        return ((shard, row) for shard in self.shards for row in range(len(shard)))
-
-    def threshold(self, index: int) -> float | None:
-        """The τ of an index as it stands in the shards."""
-        return None if index == NO_THRESHOLD else self.thresholds[index]
 
 
 def store_folder(path: str | os.PathLike[str]) -> Path:
@@ -136,7 +143,7 @@ def identity(described: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal for the same store, flat: ``{'settings.rule': 'paper', …}``.
 
     Args:
-        described: A manifest, finished or not, or a summary.
+        described: A manifest, finished or not.
     """
     flat = {
         f"{part}.{key}": value

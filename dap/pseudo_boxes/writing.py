@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,10 @@ class StoreWriter:
         """The images of a shard."""
         return range(shard * self.shard_size, min(self.count, (shard + 1) * self.shard_size))
 
+    def images_of(self, shards: Iterable[int]) -> int:
+        """Number of images of some shards."""
+        return sum(len(self.indices(shard)) for shard in shards)
+
     def begin(self, retry_failed: bool = False) -> list[int]:
         """Prepare the folder, in one process; say which shards are missing.
 
@@ -124,12 +128,18 @@ class StoreWriter:
             )
         return missing
 
+    def is_finished(self) -> bool:
+        """Whether :meth:`finish` has nothing to write."""
+        files = (self.folder / name for name in (ANNOTATIONS, SUMMARY))
+        found = read_manifest(self.folder) or {}
+        return all(file.is_file() for file in files) and "shards" in found
+
     def finished_summary(self) -> dict[str, Any] | None:
-        """The summary, if no file is missing; None if :meth:`finish` has something to write."""
-        paths = [self.folder / name for name in (ANNOTATIONS, SUMMARY)]
-        if not all(path.is_file() for path in paths) or "shards" not in self._manifest():
+        """The summary of a finished run, which is said; None if there is something to write."""
+        if not self.is_finished():
             return None
-        return dict(json.loads(paths[1].read_text(encoding="utf-8")))
+        print_log(f"{self.folder} is finished already: nothing to do", logger="current")
+        return dict(json.loads((self.folder / SUMMARY).read_text(encoding="utf-8")))
 
     def write(
         self, shard: int, records: Sequence[Mapping[str, Any]], right: int | None = None
@@ -178,11 +188,11 @@ class StoreWriter:
                 f"{self.folder}: {len(missing)} of {self.shards} shards are missing, such as "
                 f"number {missing[0]}. Run the same again: only those are computed"
             )
-        paths = [there[index] for index in range(self.shards)]
-        statistics, failed = self._checked(paths)
+        files = [there[index] for index in range(self.shards)]
+        statistics, failed = self._checked([path for path, _ in files])
         entries = [
             {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
-            for path, digest in zip(paths, digests(paths), strict=True)
+            for path, digest in files
         ]
         self._write_manifest(self.described | {"shards": entries})
         export_coco(PseudoBoxStore(self.folder, verify=False), self.folder / ANNOTATIONS)
@@ -237,10 +247,13 @@ class StoreWriter:
         )
         return statistics, failed
 
-    def _sound_shards(self, retry_failed: bool) -> dict[int, Path]:
-        """The shards that are whole and of this run; what is not is removed and named."""
+    def _sound_shards(self, retry_failed: bool) -> dict[int, tuple[Path, str]]:
+        """The shards that are whole and of this run, with their SHA-256.
+
+        What is not is removed and named.
+        """
         files = [file for file in shard_files(self.folder) if file.number < self.shards]
-        sound: dict[int, Path] = {}
+        sound: dict[int, tuple[Path, str]] = {}
         found = digests([file.path for file in files])
         for file, digest in zip(files, found, strict=True):
             fault = None
@@ -251,15 +264,12 @@ class StoreWriter:
             elif retry_failed and metadata["statistics"]["failed"]:
                 fault = f"it has {metadata['statistics']['failed']} images that failed"
             if fault is None and file.number not in sound:
-                sound[file.number] = file.path
+                sound[file.number] = file.path, digest
                 continue
             if fault:
                 print_log(f"{file.path} is removed: {fault}", "current", logging.WARNING)
             file.path.unlink()
         return sound
-
-    def _manifest(self) -> dict[str, Any]:
-        return read_manifest(self.folder) or {}
 
     def _write_manifest(self, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, indent=1) + "\n"

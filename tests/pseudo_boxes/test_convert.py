@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dap.pseudo_boxes import PseudoBoxStore, convert
+from dap.pseudo_boxes import PseudoBoxStore, convert, writing
 from dap.pseudo_boxes.convert import coco_to_store, convert_annotations, store_to_coco
 from dap.pseudo_boxes.writing import StoreWriter
 
@@ -87,7 +87,8 @@ def store(tmp_path_factory):
 @pytest.fixture
 def warnings(monkeypatch):
     said = []
-    monkeypatch.setattr(convert, "print_log", lambda message, *_, **__: said.append(message))
+    for module in (convert, writing):
+        monkeypatch.setattr(module, "print_log", lambda message, *_, **__: said.append(message))
     return said
 
 
@@ -109,7 +110,8 @@ class TestRoundTrip:
         coco_to_store(store / "annotations.json", tmp_path / "2")
         held = [[], []]
         for place, found in zip((store, tmp_path / "2"), held, strict=True):
-            for shard, row in PseudoBoxStore(place).rows():
+            every = ((s, row) for s in PseudoBoxStore(place).shards for row in range(len(s)))
+            for shard, row in every:
                 if shard.sizes_hw[0][row]:
                     sizes = [int(side[row]) for side in shard.sizes_hw]
                     boxes = [column.tolist() for column in shard.boxes_of(row)]

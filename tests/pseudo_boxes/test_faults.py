@@ -236,6 +236,20 @@ def test_too_many_failures_in_all_are_tried_again(root, tmp_path, written):
     assert tree(tmp_path / "out") == written
 
 
+def test_disk_that_was_not_there_is_tried_again(root, tmp_path, written):
+    """No image at all is never a result, whatever share may fail; the cure is in the message."""
+    files = {path: path.read_bytes() for path in root.glob("*/*.jpg")}
+    for path in files:
+        path.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"none of 21 images could be used.*run the same"):
+            run(root, tmp_path / "out", max_bad_fraction=1.0)
+    for path, content in files.items():
+        path.write_bytes(content)
+    run(root, tmp_path / "out", max_bad_fraction=1.0)
+    assert tree(tmp_path / "out") == written
+
+
 @pytest.mark.parametrize("settings", [
     {"num_workers": -1}, {"batch_size": 0}, {"shard_size": 0}, {"max_bad_fraction": 1.5},
     {"read_timeout": 0.0},

@@ -7,7 +7,8 @@
 
 FOLDER holds class folders of photographs, at most 1000; without it, photographs are made up. The
 weights are random, of which speed does not depend. ``cpu``: with one thread, the plain loop over
-images, the pure forward of the same views, and Step 2 from files to store; then two processes.
+images, the pure forward of the same views, and Step 2 from files to store; the latter two in two
+processes, too.
 ``gpu``: the same on a GPU with bf16, the folder repeated, and what each part of the work takes.
 ``boxes``: boxes of one map against a reference with scipy. ``writing``: the cost of a shard.
 """
@@ -153,13 +154,15 @@ def scipy_boxes(cam: torch.Tensor, ndimage: object) -> list[list[float]]:
     return found[nms(found, area, 0.8)].tolist()
 
 
-def view_batches(data: Listed, device: str, batch_size: int) -> list[torch.Tensor]:
-    """The views of the images as Step 2 batches them, random numbers of the same shapes."""
+def view_batches(
+    data: Listed, device: str, batch_size: int, rank: int = 0, world_size: int = 1
+) -> list[torch.Tensor]:
+    """The views of a rank's images as Step 2 batches them, random numbers of the same shapes."""
     from dap.cam import padded_size
     from dap.pseudo_boxes.images import read_image
 
     sizes = [tuple(read_image(data.get_data_info(i)["img_path"]).shape[1:])
-             for i in range(len(data))]  # fmt: skip
+             for i in range(rank, len(data), world_size)]  # fmt: skip
     batches = []
     for start in range(0, len(sizes), 256):
         for side in SIDES:
@@ -201,7 +204,8 @@ def seconds_of(task: tuple, queue: object) -> None:
         assert sum(plain_loop(model, data))
         taken = time.perf_counter() - begin
     elif part == "forward":
-        taken = forward_seconds(fast_forward(network, "cpu"), view_batches(data, "cpu", 1))
+        batches = view_batches(data, "cpu", 1, rank, world_size)
+        taken = forward_seconds(fast_forward(network, "cpu"), batches)
     else:
         if world_size > 1:
             torch.distributed.init_process_group(
@@ -283,7 +287,8 @@ def measured(part: str, network: str, folder: Path, count: int, world_size: int 
 def cpu(network: str, folder: Path, count: int, rounds: int) -> None:
     """Targets 1 and 5: each round measures all parts, one after the other."""
     parts = {"plain loop": ("plain", 1), "pure forward": ("forward", 1), "Step 2": ("step2", 1),
-             "Step 2, two processes": ("step2", 2)}  # fmt: skip
+             "Step 2, two processes": ("step2", 2),
+             "pure forward, two": ("forward", 2)}  # fmt: skip
     rates: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(rounds):
         for name, (part, world_size) in parts.items():
@@ -294,8 +299,8 @@ def cpu(network: str, folder: Path, count: int, rounds: int) -> None:
               f"{' '.join(f'{rate:.3f}' for rate in own)}")  # fmt: skip
     for other in ("pure forward", "plain loop"):
         print(f"{network}: Step 2 / {other}: {middle['Step 2'] / middle[other]:.2f}")
-    two = middle["Step 2, two processes"]
-    print(f"{network}: two processes / one: {two / middle['Step 2']:.2f}")
+    for one, two in (("Step 2", "Step 2, two processes"), ("pure forward", "pure forward, two")):
+        print(f"{network}: {one}, two processes / one: {middle[two] / middle[one]:.2f}")
 
 
 def gpu(network: str, folder: Path, count: int, workers: int) -> None:
