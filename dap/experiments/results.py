@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dap.evaluation.coco_figures import coco_figures
 from dap.files import whole_file
+from dap.visualization.tables import markdown_line, mean_and_deviation
 
 from .catalogue import Cell, Row
 from .plan import Plan
@@ -29,15 +30,17 @@ def table(rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]) -> str:
     if not cells:
         return ""
     head = [text for cell in cells for text in (f"{cell.column}, paper", "yours")]
-    lines = [_line(["", *head]), _line(["---"] * (len(head) + 1))]
+    lines = [markdown_line(["", *head]), markdown_line(["---"] * (len(head) + 1))]
     by_name = {row.name: row for row in rows}
     for row in rows:
         own = [figures(cell, plan, seeds) for cell in row.cells]
         body = zip(row.cells, own, strict=True)
-        lines.append(_line([row.name, *(text for pair in body for text in _written(*pair))]))
+        lines.append(
+            markdown_line([row.name, *(text for pair in body for text in _written(*pair))])
+        )
         twin = by_name.get(row.against or "")
         if twin is not None:
-            lines.append(_line([f"Δ to {twin.name}", *_gains(row, twin, plan, seeds)]))
+            lines.append(markdown_line([f"Δ to {twin.name}", *_gains(row, twin, plan, seeds)]))
     return "\n".join(lines)
 
 
@@ -86,14 +89,7 @@ def _coco_figure(folder: Path, annotations: str, metric: str) -> float | None:
 
 def _written(cell: Cell, own: Sequence[float]) -> tuple[str, str]:
     paper = "" if cell.paper is None else f"{cell.paper:.{cell.decimals}f}"
-    return paper, _mean(own, cell.decimals)
-
-
-def _mean(own: Sequence[float], decimals: int) -> str:
-    if not own:
-        return ""
-    mean = f"{statistics.fmean(own):.{decimals}f}"
-    return f"{mean} ± {statistics.stdev(own):.{decimals}f}" if len(own) > 1 else mean
+    return paper, mean_and_deviation(own, cell.decimals)
 
 
 def _gains(row: Row, twin: Row, plan: Plan, seeds: Sequence[int | None]) -> Iterable[str]:
@@ -103,7 +99,3 @@ def _gains(row: Row, twin: Row, plan: Plan, seeds: Sequence[int | None]) -> Iter
         own, others = figures(cell, plan, seeds), figures(other, plan, seeds)
         gain = statistics.fmean(own) - statistics.fmean(others) if own and others else None
         yield "" if gain is None else f"{gain:+.2f}"
-
-
-def _line(texts: Iterable[str]) -> str:
-    return f"| {' | '.join(texts)} |"

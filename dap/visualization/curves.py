@@ -1,4 +1,4 @@
-"""Learning curves of fine-tuning runs (paper, Figure 5)."""
+"""Learning curves of fine-tuning runs (paper, Figure 5) and k-shot curves (Figures 3 and 4)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,80 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from dap.files import write_bytes
+
+Curves = Mapping[str, Sequence[Mapping[str, float]]]  # name → points
+LINES = ("-", "--", ":", "-.")  # each for ten colours
+NO_RESULTS = {"step", "epoch", "time", "data_time"}  # what a line of a validation has besides
+
+
+@dataclass(frozen=True)
+class Log:
+    """What the logs of a run say.
+
+    Attributes:
+        files: Those that were read, by time.
+        validations: One dict per validation: ``iteration``, and each result under its name in the
+            log, as it stands there.
+        iterations: That of the last line, training or validation.
+        cut_off: Logs whose last line was cut off when the run was killed; it is left out.
+    """
+
+    files: list[Path]
+    validations: list[dict[str, float]]
+    iterations: int
+    cut_off: list[Path]
+
+
+def read_log(work_dir: str | os.PathLike[str]) -> Log:
+    """Read the validation results of the run in an MMEngine work directory.
+
+    Each start of a run leaves a log. What a later one trained anew replaces what earlier ones
+    have from its first iteration on: all if it was a fresh run, else what came after the
+    checkpoint that it resumed. A runner that counts validations by epoch leaves the iteration of
+    its last training line before.
+
+    Args:
+        work_dir: Folder with ``<timestamp>/vis_data/scalars.json``.
+
+    Raises:
+        ValueError: If there is no log, or a line of one that is not the last is no JSON.
+    """
+    files = sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
+    if not files:
+        raise ValueError(f"{work_dir} holds no <timestamp>/vis_data/scalars.json: no finished run")
+    validations: list[dict[str, float]] = []
+    iterations, cut_off = 0, []
+    for file in files:
+        rows, whole = _read_rows(file)
+        cut_off += [] if whole else [file]
+        # Validations counted by epoch have a step of 0 in a runner that counts iterations.
+        first = next((row["step"] for row in rows if row["step"]), math.inf)
+        validations = [point for point in validations if point["iteration"] < first]
+        trained = int(validations[-1]["iteration"]) if validations else 0
+        for row in rows:
+            trained = max(trained, row.get("iter", 0))
+            if "iter" not in row and (results := _results(row)):
+                trained = max(trained, row["step"])
+                validations.append({"iteration": trained, **results})
+        iterations = trained if rows else iterations
+    return Log(files, validations, iterations, cut_off)
 
 
 def read_curve(
     work_dir: str | os.PathLike[str], metrics: Mapping[str, str]
 ) -> list[dict[str, float]]:
-    """Read the validation results of the run in an MMEngine work directory.
-
-    Each start of a run leaves a log. What a later one trained anew replaces what earlier ones
-    have from its first iteration on: all if it was a fresh run, else what came after the
-    checkpoint that it resumed.
+    """Read the validations of a run that have all of some metrics, see `read_log`.
 
     Args:
         work_dir: Folder with ``<timestamp>/vis_data/scalars.json``.
@@ -27,56 +87,158 @@ def read_curve(
             'coco/bbox_mAP_50'}``.
 
     Returns:
-        One dict per validation: ``iteration`` and the metrics, in percent. A runner that counts
-        validations by epoch leaves the iteration of its last training line before.
+        One dict per validation: ``iteration`` and the metrics, in percent.
 
     Raises:
-        ValueError: If there is no log, or no validation in any.
+        ValueError: If there is no log, or no such validation in any.
     """
-    logs = sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
-    if not logs:
-        raise ValueError(f"{work_dir} holds no <timestamp>/vis_data/scalars.json: no finished run")
-    curve: list[dict[str, float]] = []
-    for log in logs:
-        rows = [json.loads(line) for line in log.read_text().splitlines()]
-        # Validations counted by epoch have a step of 0 in a runner that counts iterations.
-        first = next((row["step"] for row in rows if row["step"]), math.inf)
-        curve = [point for point in curve if point["iteration"] < first]
-        trained = curve[-1]["iteration"] if curve else 0
-        for row in rows:
-            trained = max(trained, row.get("iter", 0))
-            if all(key in row for key in metrics.values()):
-                values = {name: 100 * row[key] for name, key in metrics.items()}
-                curve.append({"iteration": max(row["step"], trained), **values})
+    log = read_log(work_dir)
+    curve = [
+        {"iteration": row["iteration"], **{name: 100 * row[key] for name, key in metrics.items()}}
+        for row in log.validations
+        if all(key in row for key in metrics.values())
+    ]
     if not curve:
         raise ValueError(
-            f"{work_dir} holds no validation with {sorted(metrics.values())} in {len(logs)} log(s)"
+            f"{work_dir} holds no validation with {sorted(metrics.values())} in "
+            f"{len(log.files)} log(s)"
         )
     return curve
 
 
+def _read_rows(file: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The lines of a log, and whether the last of them is whole."""
+    lines = file.read_text(errors="replace").splitlines()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            rows.append({**row, "step": row.get("step", 0)})
+        except (json.JSONDecodeError, AttributeError) as error:
+            if number == len(lines):
+                return rows, False
+            raise ValueError(
+                f"{file}, line {number}: expected a JSON object, as MMEngine writes, found "
+                f"{line[:40]!r}. Only the last line may be cut off; remove this one if the file "
+                "was edited by hand"
+            ) from error
+    return rows, True
+
+
+def _results(row: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        key: value
+        for key, value in row.items()
+        if key not in NO_RESULTS and isinstance(value, int | float)
+    }
+
+
 def draw_curves(
-    curves: Mapping[str, Sequence[Mapping[str, float]]],
+    curves: Curves,
     metrics: Sequence[str],
     out: str | os.PathLike[str],
     title: str = "",
+    deviations: Curves | None = None,
 ) -> Path:
-    """Plot the curves of several runs, one panel a metric, as PNG or SVG by the file's ending."""
-    figure = Figure(figsize=(4.5 * len(metrics), 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    for panel, metric in zip(
-        figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True
-    ):
-        for name, curve in curves.items():
-            panel.plot(
-                [row["iteration"] for row in curve],
-                [row[metric] for row in curve],
-                marker="o",
-                label=name,
-            )
+    """Plot learning curves, one panel a metric, as PNG or SVG by the file's ending.
+
+    Args:
+        curves: Name → points with their ``iteration`` and metrics; a point without a metric has
+            no mark in its panel.
+        metrics: Names of the panels.
+        out: File to write.
+        title: Of the whole picture.
+        deviations: Name → as many points with the metrics' standard deviations, for the curves
+            that are to have a band.
+    """
+    figure, panels = _panels(metrics, title)
+    for panel, metric in zip(panels, metrics, strict=True):
+        for index, name in enumerate(curves):
+            x, y, deviation = _series(curves, deviations, name, "iteration", metric)
+            colour, line = f"C{index % 10}", LINES[index // 10 % len(LINES)]
+            panel.plot(x, y, line, marker="o", markersize=4, label=_plain(name), color=colour)
+            if deviation:
+                low, high = (
+                    [v + s * d for v, d in zip(y, deviation, strict=True)] for s in (-1, 1)
+                )
+                panel.fill_between(x, low, high, alpha=0.2, color=colour, linewidth=0)
         panel.set(xlabel="iteration", ylabel=metric)
-        panel.grid(alpha=0.3)
-        panel.legend()
-    figure.suptitle(title)
-    figure.savefig(out, dpi=110)
-    return Path(out)
+        _finish(panel)
+    return _save(figure, Path(out))
+
+
+def draw_k_shot(
+    curves: Curves,
+    metrics: Sequence[str],
+    out: str | os.PathLike[str],
+    title: str = "",
+    deviations: Curves | None = None,
+) -> Path:
+    """Plot metrics over the number of images per class, on a logarithmic axis.
+
+    Args:
+        curves: Name → points with their number of ``shots`` and metrics.
+        metrics: Names of the panels.
+        out: File to write, PNG or SVG by its ending.
+        title: Of the whole picture.
+        deviations: Name → as many points with the metrics' standard deviations, for error bars; a
+            point of a single run has none.
+    """
+    figure, panels = _panels(metrics, title)
+    shots = sorted({int(point["shots"]) for points in curves.values() for point in points})
+    for panel, metric in zip(panels, metrics, strict=True):
+        for name in curves:
+            x, y, deviation = _series(curves, deviations, name, "shots", metric)
+            bars = deviation or None
+            panel.errorbar(x, y, bars, marker="o", markersize=4, capsize=3, label=_plain(name))
+        panel.set_xscale("log")
+        panel.set_xticks(shots, [str(k) for k in shots])
+        panel.set_xticks([], minor=True)
+        panel.set(xlabel="images per class", ylabel=metric)
+        _finish(panel)
+    return _save(figure, Path(out))
+
+
+def _series(
+    curves: Curves, deviations: Curves | None, name: str, x: str, metric: str
+) -> tuple[list[float], list[float], list[float]]:
+    """x, y and deviations of one curve in one panel; no deviations where there are none."""
+    points = curves[name]
+    spreads = (deviations or {}).get(name) or [{}] * len(points)
+    there = [(p, s) for p, s in zip(points, spreads, strict=True) if metric in p]
+    spread = [s.get(metric, math.nan) for _, s in there] if name in (deviations or {}) else []
+    return [p[x] for p, _ in there], [p[metric] for p, _ in there], spread
+
+
+def _panels(metrics: Sequence[str], title: str) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each metric, at most three beside each other."""
+    columns = min(3, len(metrics))
+    rows = math.ceil(len(metrics) / columns)
+    figure = Figure(figsize=(4.5 * columns, 3.5 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(_plain(title))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for unused in panels[len(metrics) :]:
+        unused.set_axis_off()
+    return figure, panels[: len(metrics)]
+
+
+def _plain(text: str) -> str:
+    """Keep matplotlib from reading formulas."""
+    return text.replace("$", r"\$")
+
+
+def _finish(panel: Axes) -> None:
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize="small")
+
+
+def _save(figure: Figure, out: Path) -> Path:
+    """Write a figure, in SVG with its texts as text."""
+    file = BytesIO()
+    ending = out.suffix.removeprefix(".")
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dap"}):
+        metadata = {"Date": None} if ending == "svg" else None
+        figure.savefig(file, format=ending, dpi=110, metadata=metadata)
+    write_bytes(out, file.getvalue())
+    return out

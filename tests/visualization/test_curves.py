@@ -1,4 +1,4 @@
-"""Galleries and curves: read back from the pixels and the values they were drawn from."""
+"""Curves: read from logs, and drawn."""
 
 import json
 
@@ -6,9 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dap.testing import draw_image, write_image
-from dap.visualization import draw_curves, draw_gallery, read_curve
-from dap.visualization.gallery import COLOURS_BGR
+from dap.visualization import draw_curves, read_curve
 
 METRICS = {"AP50": "coco/bbox_mAP_50"}
 
@@ -112,58 +110,3 @@ def test_curves_are_drawn(tmp_path, name):
     assert path.stat().st_size > 5000
     if name.endswith("png"):
         assert len(np.unique(cv2.imread(str(path)).reshape(-1, 3), axis=0)) > 10
-
-
-@pytest.fixture
-def run(tmp_path):
-    """Two images, 100 x 200 and 200 x 100, and a box of either threshold on the first."""
-    for name, size in (("a.png", (100, 200)), ("b.png", (200, 100))):
-        write_image(tmp_path / name, draw_image(size, [], []))
-    box = {"image_id": 1, "category_id": 1, "bbox": [20, 10, 100, 60]}
-    coco = {
-        "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
-        "annotations": [
-            {**box, "threshold": 0.2},
-            {**box, "bbox": [50, 30, 40, 20], "threshold": 0.5},
-        ],
-    }
-    (tmp_path / "annotations.json").write_text(json.dumps(coco))
-    return tmp_path
-
-
-def test_boxes_are_where_the_file_says(run):
-    """Tiles of 204 px: images of 200 px at their own size, from the upper left corner on."""
-    out = draw_gallery(run / "annotations.json", run, run / "g.png", [1, 2], tile=204, columns=2)
-    picture = cv2.imread(str(out))
-    assert picture.shape == (204, 408, 3)
-    for colour, (x1, y1, x2, y2) in (
-        (COLOURS_BGR[0], (20, 10, 119, 69)),
-        (COLOURS_BGR[1], (50, 30, 89, 49)),
-    ):
-        for x, y in ((x1, y1), (x2, y1), (x1, y2), (x2, y2), ((x1 + x2) // 2, y1)):
-            assert picture[y, x].tolist() == list(colour)
-    assert picture[50, 300].tolist() == [110, 110, 110]
-    assert picture[50, 320].tolist() == [255, 255, 255]  # beside the tall image
-
-
-def test_map_lies_where_its_cells_are(run):
-    """One hot cell of 4 x 8 cells of 25 px: red there, blue elsewhere."""
-    cam = np.zeros((4, 8), np.float32)
-    cam[1, 6] = 1
-
-    def hot(image, label):
-        assert image.shape == (3, 100, 200)
-        assert label == 0
-        return cam, (25.0, 25.0)
-
-    out = draw_gallery(run / "annotations.json", run, run / "g.png", [1], hot, tile=204, columns=1)
-    picture = cv2.imread(str(out)).astype(int)
-    blue, _, red = picture[37, 162]
-    assert red > blue
-    blue, _, red = picture[90, 10]
-    assert blue > red
-
-
-def test_unknown_image_is_named(run):
-    with pytest.raises(ValueError, match=r"found \[7\]"):
-        draw_gallery(run / "annotations.json", run, run / "g.png", [1, 7])

@@ -1,0 +1,153 @@
+"""In what the configs of two trainings differ, besides initialisation, seed and housekeeping."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# What decides the result of a training; the rest of a config is logging, paths and variables that
+# MMEngine does not read.
+TRAINING = (
+    *("model", "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"),
+    *("auto_scale_lr", "data_preprocessor", "default_hooks", "custom_hooks", "randomness"),
+    *("load_from", "total_batch"),
+)
+EVALUATION = {
+    "validation": ("val_dataloader", "val_evaluator"),
+    "test": ("test_dataloader", "test_evaluator"),
+}
+"""By what the figures are from."""
+HOUSEKEEPING_HOOKS = {"logger", "checkpoint", "visualization", "timer"}
+FREE = {
+    *("num_workers", "persistent_workers", "pin_memory", "collate_fn", "prefetch_factor"),
+    *("val_interval", "outfile_prefix", "backend_args", "_scope_"),
+}
+INITIALISATION = re.compile(r"load_from|.*(^|\.)(init_cfg|pretrained)(\..*)?")
+SEED = re.compile(r"[-_.]?seed[-_]?(\d+)")
+HASH = re.compile(r"-[0-9a-f]{8}(?=\.pth$)")  # what tools/extract_detector.py ends names with
+BATCH_SIZE = "train_dataloader.batch_size"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value that differs between two configs; None where it is absent."""
+
+    key: str
+    reference: Any
+    other: Any
+
+
+def result_values(config: Mapping[str, Any], figures_of: str = "validation") -> dict[str, Any]:
+    """The values of a config that decide its figures, flat.
+
+    Args:
+        config: As MMEngine dumps it.
+        figures_of: ``'validation'`` or ``'test'``: where the figures are from.
+
+    Returns:
+        ``'optim_wrapper.optimizer.lr'`` → value. What is empty counts as absent and a tuple as a
+        list; numbers of seeds and hashes are taken out of paths, and the seed is left out.
+    """
+    flat: dict[str, Any] = {}
+    for part in (*TRAINING, *EVALUATION[figures_of]):
+        _flatten(config.get(part), part, flat)
+    return {key: value for key, value in flat.items() if not _is_free(key)}
+
+
+def differences(reference: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
+    """Compare two results of `result_values`.
+
+    Where both say the total batch that they were run with, the share of one GPU does not matter;
+    where one does not, only that can be compared.
+
+    Returns:
+        What differs, by key.
+    """
+    both = "total_batch" in reference and "total_batch" in other
+    ignored = BATCH_SIZE if both else "total_batch"
+    return [
+        Difference(key, reference.get(key), other.get(key))
+        for key in sorted(reference.keys() | other.keys())
+        if key != ignored and reference.get(key) != other.get(key)
+    ]
+
+
+def same_training_key(values: Mapping[str, Any]) -> str:
+    """A text that is the same for trainings that differ in their seed alone."""
+    ignored = BATCH_SIZE if "total_batch" in values else None
+    return json.dumps({k: v for k, v in sorted(values.items()) if k != ignored}, default=repr)
+
+
+def is_initialisation(key: str) -> bool:
+    """Whether a key says where the weights come from. ``frozen_stages`` does not."""
+    return INITIALISATION.fullmatch(key) is not None
+
+
+def initialisation(config: Mapping[str, Any]) -> list[str]:
+    """The weights that a training starts from: ``['torchvision://resnet50']``."""
+    flat: dict[str, Any] = {}
+    for part in ("model", "load_from"):
+        _flatten(config.get(part), part, flat, without_seeds=False)
+    found = [str(value) for key, value in flat.items() if is_initialisation(key)]
+    return [value for value in found if re.search(r"[/:]|\.pth", value)]
+
+
+def shots_of(config: Mapping[str, Any]) -> int | None:
+    """Images per class of the training set by its name, as ``tools/few_shot.py`` gives it."""
+    return _number_in_training_set(config, re.compile(r"(?<!\d)(\d+)[-_]?shot"))
+
+
+def draw_of(config: Mapping[str, Any]) -> int | None:
+    """Seed of the draw of a k-shot training set, by its name."""
+    return _number_in_training_set(config, SEED) if shots_of(config) is not None else None
+
+
+def shortened(value: Any, most: int = 60) -> str:
+    """Write a value of a config in at most so many characters; its end is kept, as of a path."""
+    text = "–" if value is None else repr(value)
+    if len(text) <= most:
+        return text
+    half = (most - 3) // 2
+    return f"{text[:half]} … {text[-half:]}"
+
+
+def _number_in_training_set(config: Mapping[str, Any], pattern: re.Pattern[str]) -> int | None:
+    flat: dict[str, Any] = {}
+    _flatten(config.get("train_dataloader"), "", flat, without_seeds=False)
+    for key, value in flat.items():
+        if key.endswith("ann_file") and (found := pattern.search(str(value))):
+            return int(found[1])
+    return None
+
+
+def _flatten(value: Any, key: str, flat: dict[str, Any], without_seeds: bool = True) -> None:
+    """Add the values of nested dicts and lists of dicts, with keys like ``'a.0.b'``."""
+    if isinstance(value, Mapping):
+        for name, child in value.items():
+            _flatten(child, f"{key}.{name}", flat, without_seeds)
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        for index, child in enumerate(value):
+            _flatten(child, f"{key}.{index}", flat, without_seeds)
+    elif value not in (None, [], ()):
+        flat[key] = _plain(value) if without_seeds else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return HASH.sub("", SEED.sub("", value))
+    return value
+
+
+def _is_free(key: str) -> bool:
+    parts = key.split(".")
+    return (
+        key == "randomness.seed"
+        or not FREE.isdisjoint(parts)
+        or (parts[0] == "default_hooks" and parts[1] in HOUSEKEEPING_HOOKS)
+        or (parts[0] != "train_dataloader" and parts[-1] == "batch_size")
+    )
