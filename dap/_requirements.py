@@ -89,6 +89,7 @@ REQUIREMENTS = (
     Requirement("pycocotools", "pycocotools>=2.0.7"),
     Requirement("safetensors", "safetensors>=0.4"),
     Requirement("matplotlib", "matplotlib>=3.8"),
+    Requirement("jinja2", "jinja2>=3.1"),
     Requirement("tqdm", "tqdm"),
     Requirement("mmengine", "mmengine>=0.10.7,<0.11"),
     Requirement("mmcv", "mmcv>=2.1,<2.2", MMCV_WITH_OPS),

@@ -16,6 +16,7 @@ FIT = {
     "pycocotools": None,
     "safetensors": None,
     "matplotlib": None,
+    "jinja2": None,
     "tqdm": None,
     "mmengine": "0.10.7",
     "mmcv": "2.1.0",

@@ -1,102 +1,113 @@
-"""A picture of images, their activation maps and their pseudo boxes (paper, Figure 6)."""
+"""Pictures of images with their activation maps and pseudo boxes (paper, Figures 6, A1, A2)."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from torch import Tensor
 
-from dap.pseudo_boxes.images import read_image
+from dap.files import write_bytes
+from dap.pseudo_boxes.shards import NO_THRESHOLD
 
 COLOURS_BGR = ((80, 220, 60), (0, 200, 255), (255, 120, 0), (60, 60, 255), (220, 60, 220))
 """Of the boxes, by rank of their threshold, lowest first: green, yellow, blue, red, purple."""
+UNKNOWN_BGR, TRUTH_BGR = (200, 200, 200), (255, 255, 255)
+"""Of boxes found at no known threshold, and of true boxes, which have a black rim."""
+JPEG_QUALITY = 85
 
-CamFunction = Callable[[Tensor, int], tuple[np.ndarray, tuple[float, float]]]
+
+def colour_of(threshold: int, thresholds: Sequence[float]) -> tuple[int, int, int]:
+    """Colour (B, G, R) of a box by the index of its threshold among those of the run."""
+    if threshold == NO_THRESHOLD:
+        return UNKNOWN_BGR
+    rank = sorted(thresholds).index(thresholds[threshold])
+    return COLOURS_BGR[rank % len(COLOURS_BGR)]
 
 
-def draw_gallery(
-    annotations: str | os.PathLike[str],
-    image_root: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    image_ids: Sequence[int],
-    cam: CamFunction | None = None,
-    tile: int = 192,
-    columns: int = 8,
-) -> Path:
-    """Draw images of a pseudo-box run side by side, boxes coloured by threshold.
+def draw_tile(
+    picture: np.ndarray,
+    boxes: np.ndarray,
+    colours: Sequence[tuple[int, int, int]],
+    heat: np.ndarray | None = None,
+    truth: np.ndarray | None = None,
+    side: int = 192,
+) -> np.ndarray:
+    """Fit an image into a white square, from its upper left corner on, and draw its boxes.
 
     Args:
-        annotations: COCO file of the run.
-        image_root: Folder that its file names are relative to.
-        out: PNG file to write.
-        image_ids: Images to show, in this order.
-        cam: Gives the map (h, w) of an image (BGR, uint8, shape (C, H, W)) and label, and its
-            cell size in pixels (y, x); shown as heat over images that have a box. Without it,
-            boxes alone.
-        tile: Side of a picture in pixels.
-        columns: Pictures per row.
+        picture: BGR, uint8, shape (H, W, 3); it is not changed.
+        boxes: xyxy, half-open, in pixels of the picture, shape (N, 4). The first is drawn first.
+        colours: Of the boxes (B, G, R), N of them.
+        heat: Map in [0, 1] to lay over the picture, shape (H, W).
+        truth: True boxes, as ``boxes``, shape (M, 4).
+        side: Side of the square in pixels.
 
     Returns:
-        ``out``.
-
-    Raises:
-        ValueError: If there is no image to show or an id is not in the file.
+        BGR, uint8, shape (side, side, 3).
     """
-    coco = json.loads(Path(annotations).read_text())
-    images = {image["id"]: image for image in coco["images"]}
-    unknown = [image_id for image_id in image_ids if image_id not in images]
-    if unknown or not image_ids:
-        raise ValueError(f"image_ids: expected ids of images in {annotations}, found {unknown}")
-    boxes = defaultdict(list)
-    for annotation in coco["annotations"]:
-        boxes[annotation["image_id"]].append(annotation)
-    thresholds = sorted({annotation["threshold"] for annotation in coco["annotations"]})
-    tiles = []
-    for image_id in image_ids:
-        image = read_image(str(Path(image_root) / images[image_id]["file_name"]))
-        own = boxes[image_id]
-        picture = image.numpy().transpose(1, 2, 0).copy()
-        if cam is not None and own:
-            picture = _overlay(picture, *cam(image, own[0]["category_id"] - 1))
-        tiles.append(_tile(picture, own, thresholds, tile))
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
-    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    if not cv2.imwrite(str(out), np.vstack(rows)):
-        raise OSError(f"{out}: the picture could not be written")
-    return Path(out)
-
-
-def _overlay(picture: np.ndarray, cam: np.ndarray, cell_size: tuple[float, float]) -> np.ndarray:
-    """Blend the map, normalised to [0, 1], over the picture, each cell at its place."""
-    height, width = picture.shape[:2]
-    unit = (cam - cam.min()) / max(float(cam.max() - cam.min()), 1e-12)
-    full = (round(cam.shape[1] * cell_size[1]), round(cam.shape[0] * cell_size[0]))
-    heat = cv2.resize(unit.astype(np.float32), full, interpolation=cv2.INTER_LINEAR)
-    heat = cv2.copyMakeBorder(
-        heat, 0, max(0, height - full[1]), 0, max(0, width - full[0]), cv2.BORDER_REPLICATE
-    )[:height, :width]
-    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_JET)
-    return cv2.addWeighted(picture, 0.6, colours, 0.4, 0)
-
-
-def _tile(
-    picture: np.ndarray, boxes: list[dict[str, Any]], thresholds: list[float], side: int
-) -> np.ndarray:
-    """Fit a picture into a white square and draw its boxes."""
+    if heat is not None:
+        colour_map = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_JET)
+        picture = cv2.addWeighted(picture, 0.6, colour_map, 0.4, 0)
     scale = (side - 4) / max(picture.shape[:2])
-    size_wh = tuple(max(1, round(side * scale)) for side in picture.shape[1::-1])
+    size_wh = tuple(max(1, round(length * scale)) for length in picture.shape[1::-1])
     small = cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA)
-    for box in boxes:
-        x, y, w, h = (round(value * scale) for value in box["bbox"])
-        colour = COLOURS_BGR[thresholds.index(box["threshold"]) % len(COLOURS_BGR)]
-        cv2.rectangle(small, (x, y), (x + w - 1, y + h - 1), colour, 2)
+    for box in truth if truth is not None else ():
+        _rectangle(small, box * scale, (0, 0, 0), 4)
+        _rectangle(small, box * scale, TRUTH_BGR, 2)
+    for box, colour in zip(boxes, colours, strict=True):
+        _rectangle(small, box * scale, colour, 2)
     square = np.full((side, side, 3), 255, np.uint8)
     square[: small.shape[0], : small.shape[1]] = small
     return square
+
+
+def montage(tiles: Sequence[np.ndarray], columns: int = 8) -> np.ndarray:
+    """Set tiles of one size side by side, row by row; the last row is filled up with white.
+
+    Raises:
+        ValueError: If there is no tile.
+    """
+    if not tiles:
+        raise ValueError("tiles: expected at least one picture, found none")
+    full = [*tiles, *[np.full_like(tiles[0], 255)] * (-len(tiles) % columns)]
+    rows = [np.hstack(full[i : i + columns]) for i in range(0, len(full), columns)]
+    return np.vstack(rows)
+
+
+def headed(picture: np.ndarray, titles: Sequence[str]) -> np.ndarray:
+    """Put a line of ASCII titles over the columns of a picture."""
+    height, width = 24, picture.shape[1] // len(titles)
+    strip = np.full((height, picture.shape[1], 3), 255, np.uint8)
+    for column, title in enumerate(titles):
+        at = (column * width + 4, height - 8)
+        cv2.putText(strip, title, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([strip, picture])
+
+
+def write_picture(path: str | os.PathLike[str], picture: np.ndarray) -> Path:
+    """Write a picture (BGR, uint8) as PNG or JPEG by the file's ending.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    write_bytes(Path(path), encoded(picture, Path(path).suffix))
+    return Path(path)
+
+
+def encoded(picture: np.ndarray, suffix: str = ".jpg") -> bytes:
+    """A picture (BGR, uint8) as the bytes of a file of that kind."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else []
+    done, content = cv2.imencode(suffix, picture, options)
+    if not done:
+        raise ValueError(f"a picture of shape {picture.shape} cannot be written as {suffix}")
+    return content.tobytes()
+
+
+def _rectangle(
+    picture: np.ndarray, box: np.ndarray, colour: tuple[int, int, int], thickness: int
+) -> None:
+    x1, y1, x2, y2 = (round(float(value)) for value in box)
+    cv2.rectangle(picture, (x1, y1), (max(x1, x2 - 1), max(y1, y2 - 1)), colour, thickness)

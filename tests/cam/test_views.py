@@ -1,10 +1,18 @@
 """Merging the maps of several views, with features whose maps are known."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from dap.cam import DEFAULT_VIEWS, View, make_views, multi_view_cam, resized_size
+from dap.cam import (
+    DEFAULT_VIEWS,
+    View,
+    make_views,
+    map_over_image,
+    multi_view_cam,
+    resized_size,
+)
 
 WEIGHT = torch.ones(1, 1)
 LABEL = torch.tensor([0])
@@ -170,3 +178,32 @@ def test_bad_arguments_are_named(change, message):
     arguments = {"image": torch.zeros(1, 32, 32), "views": [View(32)], "rule": "paper", **change}
     with pytest.raises(ValueError, match=message):
         multi_view_cam(features=cell_means(32), weight=WEIGHT, labels=LABEL, **arguments)
+
+
+class TestMapOverImage:
+    def test_each_cell_lies_at_its_place(self):
+        """Two cells of 10 x 20 px: values at their centres, linear between, level beyond."""
+        found = map_over_image(np.array([[1.0, 3.0]]), (10.0, 20.0), (10, 40))
+        assert found.shape == (10, 40)
+        np.testing.assert_allclose(found[4, [0, 9, 19, 20, 30, 39]],
+                                   [0, 0, 0.475, 0.525, 1, 1], atol=0.03)  # fmt: skip
+        np.testing.assert_allclose(found, np.broadcast_to(found[0], found.shape), atol=1e-6)
+
+    def test_padding_is_cut_off_before_the_range_is_taken(self):
+        """A grid of 2 x 2 cells of 8 px over an image of 8 x 16: the lower cells lie below it."""
+        found = map_over_image(np.array([[0.0, 1.0], [9.0, 9.0]]), (8.0, 8.0), (4, 16))
+        assert found.shape == (4, 16)
+        assert (found.min(), found.max()) == (0, 1)
+        assert found[0, 0] == 0
+        assert found[0, 15] == 1
+
+    def test_pixels_beyond_the_grid_take_the_nearest_value(self):
+        found = map_over_image(np.array([[0.0, 1.0]]), (4.0, 4.0), (6, 10))
+        assert found.shape == (6, 10)
+        assert found[5, 9] == 1
+        assert found[5, 0] == 0
+
+    def test_constant_and_broken_maps(self):
+        assert not map_over_image(np.full((2, 3), 5.0), (4.0, 4.0), (8, 12)).any()
+        with pytest.raises(ValueError, match="expected a finite map"):
+            map_over_image(np.array([[np.nan, 1.0]]), (4.0, 4.0), (4, 8))

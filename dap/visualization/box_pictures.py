@@ -1,0 +1,94 @@
+"""A few pictures of maps and boxes while a run makes them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.visualization import Visualizer
+from mmpretrain.registry import VISUALIZERS
+
+from dap.cam import map_over_image
+from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, settings_from_config
+from dap.pseudo_boxes.images import Entry, read_image
+
+from .gallery import colour_of, draw_tile
+
+SIDE = 448
+
+
+class BoxPictures:
+    """Shows images with map and boxes through MMEngine's visualizer, evenly over a run.
+
+    In a config: ``pseudo_box_pictures = 16``; where they go, such as to TensorBoard, is what the
+    config's ``visualizer`` says.
+
+    Args:
+        visualizer: Where the pictures go, under the name ``pseudo_boxes``, with the number of
+            images done so far as their step.
+        settings: Those of the run.
+        count: How many.
+    """
+
+    def __init__(self, visualizer: Visualizer, settings: PseudoBoxSettings, count: int) -> None:
+        self.visualizer, self.settings, self.count = visualizer, settings, count
+        self.every, self.done = 1, 0
+
+    @classmethod
+    def from_config(cls, config: Config, folder: str) -> BoxPictures | None:
+        """As a config asks for, with a visualizer of its own; None if it asks for none.
+
+        Args:
+            config: An mmpretrain config.
+            folder: Where backends that write files write them.
+        """
+        count = picture_count(config)
+        if not count:
+            return None
+        given = config.get("visualizer") or {"type": "Visualizer"}
+        backends = given.get("vis_backends") or [{"type": "LocalVisBackend"}]
+        built = {**given, "vis_backends": backends, "save_dir": folder, "name": "pseudo_boxes"}
+        return cls(VISUALIZERS.build(built), settings_from_config(config), count)
+
+    def start(self, images: int) -> None:
+        """Spread the pictures over so many images."""
+        self.every, self.done = max(1, images // self.count), 0
+
+    def look(self, entry: Entry, record: Mapping[str, Any], classifier: CamClassifier) -> None:
+        """Show an image if it is its turn."""
+        self.done += 1
+        if (self.done - 1) % self.every or (self.done - 1) // self.every >= self.count:
+            return
+        try:
+            image = read_image(entry.path)
+        except (OSError, ValueError) as error:
+            print_log(f"{entry.path} is not shown: {error}", "current", logging.WARNING)
+            return
+        heat = None
+        if len(entry.labels) and "height" in record:
+            labels = torch.as_tensor(entry.labels[:1])
+            cam = classifier.maps(image, labels, self.settings)
+            size_hw = (image.shape[1], image.shape[2])
+            heat = map_over_image(cam.maps[0].cpu().numpy(), cam.cell_size, size_hw)
+        rows = np.array(record.get("boxes", ()), np.float64).reshape(-1, 6)
+        colours = [colour_of(int(row[5]), self.settings.thresholds) for row in rows]
+        picture = image.numpy().transpose(1, 2, 0).copy()
+        tile = draw_tile(picture, rows[:, :4], colours, heat, side=SIDE)
+        self.visualizer.add_image("pseudo_boxes", tile[..., ::-1].copy(), step=self.done)
+
+
+def picture_count(config: Config) -> int:
+    """How many pictures a config asks for: ``pseudo_box_pictures``, by default none.
+
+    Raises:
+        ValueError: If it is no number of pictures.
+    """
+    count = config.get("pseudo_box_pictures", 0)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise ValueError(f"pseudo_box_pictures: expected a number of images, found {count!r}")
+    return count

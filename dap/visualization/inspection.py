@@ -1,0 +1,252 @@
+"""One page on the boxes of a run: to look at before a detector is trained on them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dap.evaluation.evaluate import evaluate_boxes, truth_by_image
+from dap.evaluation.ground_truth import GroundTruth
+from dap.files import whole_file, write_bytes
+from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.pseudo_boxes.stored_maps import StoredMaps
+from dap.pseudo_boxes.survey import Survey, survey
+from dap.pseudo_boxes.verdict import verdict
+from dap.pseudo_boxes.writing import SUMMARY
+
+from .gallery import colour_of, encoded, headed, montage, write_picture
+from .histograms import draw_histograms
+from .page import Section, image_source, render_page
+from .quality import quality_section
+from .selections import selections
+from .store_pictures import StoredImage, StorePictures, stored_image
+from .variants import NMS_IOUS, boxes_under, candidate_finder, table_a1, table_a2
+
+PAGE, WORST = "index.html", "worst_classes.png"
+PANEL_IMAGES, PANEL_SIDE = 8, 160  # the pictures under each threshold and NMS
+LISTED = 200  # failed images and classes on the page; files have all
+
+
+def inspect_boxes(
+    store: PseudoBoxStore,
+    out: str | os.PathLike[str],
+    maps: StoredMaps | None = None,
+    image_root: str | os.PathLike[str] | None = None,
+    truth: GroundTruth | None = None,
+    sections: Sequence[Section] = (),
+    count: int = 24,
+    seed: int = 0,
+) -> Path:
+    """Write a self-contained HTML page on the boxes of a store, and its pictures as PNG.
+
+    It shows galleries (random, by class, the most, fewest, smallest and largest boxes, none), the
+    paper's Tables A1 and A2 for this run, the same images under each threshold and each NMS
+    (Figures A1, A2), distributions, counts per class, and the images that failed.
+
+    Args:
+        store: The boxes.
+        out: Folder to write: ``index.html`` and PNG files.
+        maps: The maps of the run, computed again for the images that are shown. Without them
+            there are no overlays, and what a merging NMS has dropped is not to be had.
+        image_root: Folder of the images. Defaults to the one that the store was made from.
+        truth: Ground truth: its boxes are drawn in white, and the boxes are judged by it.
+        sections: What else the page shows.
+        count: Images per gallery.
+        seed: Which images are random.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: If ``count`` is below 1, or the store has no image.
+        OSError: If the folder cannot be written.
+    """
+    if count < 1:
+        raise ValueError(f"count: expected at least 1 image, found {count}")
+    folder = Path(out)
+    summary = json.loads((store.folder / SUMMARY).read_text(encoding="utf-8"))
+    seen = survey(store)
+    pictures = StorePictures(store, image_root, maps)
+    if truth is not None:
+        pictures.truth = truth_by_image(store, truth)
+        section = quality_section(evaluate_boxes(store, truth), pictures, folder / WORST)
+        sections = [section, *sections]
+    chosen = selections(seen, count, seed)
+    random = [stored_image(store, index) for index in chosen["random"][1]]
+    _write_classes(store, seen, folder / "classes.csv")
+    content = {
+        "name": store.folder.resolve().name,
+        "facts": _facts(store, summary),
+        "verdict": verdict(seen, summary),
+        "legend": _legend(store),
+        "truth": truth is not None,
+        "tables": _tables(store, summary, random, pictures),
+        "histograms": _histograms(seen, folder),
+        "galleries": list(_galleries(store, chosen, pictures, folder)),
+        "panels": list(_panels(store, random[:PANEL_IMAGES], pictures, folder)),
+        "sections": sections,
+        "classes": _class_rows(store, seen),
+        "class_count": len(store.categories),
+        "failed": summary["failed"][:LISTED],
+        "failed_count": len(summary["failed"]),
+        "without": summary["without_boxes"],
+        "reasons": Counter(_kind(item["reason"]) for item in summary["failed"]).most_common(),
+        "unreadable": sorted(pictures.unreadable.items())[:LISTED],
+        "maps": maps is not None,
+        "seed": seed,
+    }
+    write_bytes(folder / PAGE, render_page(content))
+    return folder / PAGE
+
+
+def _facts(store: PseudoBoxStore, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the run was, and how many images and boxes it has."""
+    merged, settings = summary["merged"], summary["settings"]
+    counts = {
+        "images": summary["images"],
+        "boxes": merged["boxes"],
+        "boxes an image": merged["boxes_per_image"],
+        "mean size, px": f"{merged['mean_width']} x {merged['mean_height']}",
+        "images without a box": summary["images_without_boxes"],
+        "images that failed": len(summary["failed"]),
+        "top-1 of the classifier on them": summary["top1"],
+        "classes": len(store.categories),
+    }
+    run = {**summary["classifier"], "checkpoint": summary.get("checkpoint"), **settings}
+    return [(name, str(value)) for name, value in (counts | run).items() if value is not None]
+
+
+def _legend(store: PseudoBoxStore) -> list[tuple[str, str]]:
+    """Thresholds, lowest first, and the colours of their boxes as ``#rrggbb``."""
+    taus = sorted(range(len(store.thresholds)), key=store.thresholds.__getitem__)
+    colours = [colour_of(i, store.thresholds)[::-1] for i in taus]
+    names = [f"τ {store.thresholds[i]}" for i in taus]
+    return [(n, "#{:02x}{:02x}{:02x}".format(*c)) for n, c in zip(names, colours, strict=True)]
+
+
+def _tables(
+    store: PseudoBoxStore,
+    summary: dict[str, Any],
+    random: Sequence[StoredImage],
+    pictures: StorePictures,
+) -> Section:
+    """Tables A1 and A2 with what they are of."""
+    title = "The paper's tables for this run"
+    a1 = "Thresholds (Table A1): all images", table_a1(summary)
+    find = candidate_finder(store, pictures)
+    if find is None:
+        text = (
+            "Other NMS (Table A2): what NMS has dropped is gone, and there is no classifier to "
+            "compute the maps again. Give its config and checkpoint (--maps), or make a run "
+            "without NMS."
+        )
+        return Section(title, [text], tables=[a1])
+    rows, number = table_a2(random, find, store.settings())
+    a2 = f"NMS (Table A2): the {number} images shown as random", rows
+    return Section(title, tables=[a1, a2])
+
+
+def _histograms(seen: Survey, folder: Path) -> list[dict[str, str]]:
+    drawn = draw_histograms(seen)
+    for number, (_, png) in enumerate(drawn):
+        write_bytes(folder / f"histogram{number}.png", png)
+    return [{"title": title, "src": image_source(png, "png")} for title, png in drawn]
+
+
+def _galleries(
+    store: PseudoBoxStore,
+    chosen: Mapping[str, tuple[str, Sequence[int]]],
+    pictures: StorePictures,
+    folder: Path,
+) -> Iterator[dict[str, Any]]:
+    """Draw each gallery, for the page and as a file; one without images has no file."""
+    for name, (title, indices) in chosen.items():
+        images = [stored_image(store, index) for index in indices]
+        tiles = [pictures.tile(image) for image in images]
+        if tiles:
+            write_picture(folder / f"gallery_{name}.png", montage(tiles))
+        yield {
+            "name": name,
+            "title": title,
+            "pictures": [
+                {"src": image_source(encoded(tile), "jpeg"), **_caption(store, image)}
+                for tile, image in zip(tiles, images, strict=True)
+            ],
+        }
+
+
+def _caption(store: PseudoBoxStore, image: StoredImage) -> dict[str, str]:
+    labels = np.unique(image.labels).tolist()
+    # ImageNet's names are lists of synonyms.
+    classes = ", ".join(_readable(store.categories[i]).split(",")[0] for i in labels)
+    number = len(image.boxes)
+    text = f"{classes}: {number} box{'es' if number > 1 else ''}" if number else "no box"
+    return {"file": image.file_name, "text": text}
+
+
+def _readable(category: Mapping[str, Any]) -> str:
+    return str(category.get("readable_name", category["name"]))
+
+
+def _panels(
+    store: PseudoBoxStore, images: Sequence[StoredImage], pictures: StorePictures, folder: Path
+) -> Iterator[dict[str, Any]]:
+    """The same images under each threshold (Figure A1) and under each NMS (Figure A2)."""
+    find = candidate_finder(store, pictures)
+    found = {} if find is None else {image.index: find(image) for image in images}
+    shown = [image for image in images if found.get(image.index) is not None]
+    if not shown:
+        return
+    settings = store.settings()
+    everything = list(range(len(settings.thresholds)))
+    single = {f"tau {settings.thresholds[i]}": ([i], settings.nms_iou) for i in everything}
+    alone = {**single, "all": (everything, settings.nms_iou)}
+    merged = {f"NMS {iou or 'none'}": (everything, iou) for iou in NMS_IOUS}
+    for name, title, columns in (
+        ("thresholds", "Each threshold alone, and all (Figure A1)", alone),
+        ("nms", "All thresholds under each NMS (Figure A2)", merged),
+    ):
+        tiles = []
+        for image in shown:
+            for taus, nms_iou in columns.values():
+                boxes = boxes_under(found[image.index] or [], settings, taus, nms_iou)
+                tiles.append(pictures.tile(image, *boxes, side=PANEL_SIDE))
+        picture = headed(montage(tiles, len(columns)), list(columns))
+        write_picture(folder / f"{name}.png", picture)
+        yield {"title": title, "src": image_source(encoded(picture), "jpeg")}
+
+
+def _write_classes(store: PseudoBoxStore, seen: Survey, path: Path) -> None:
+    """Write the counts of all classes as CSV."""
+    with whole_file(path) as file:
+        writer = csv.writer(file)
+        writer.writerow(["label", "name", "readable_name", "boxes", "images_with_boxes"])
+        writer.writerows(_rows_of(store, seen, range(len(store.categories))))
+
+
+def _class_rows(store: PseudoBoxStore, seen: Survey) -> list[list[Any]]:
+    """The classes with the most boxes and with the fewest, most first; all if they are few."""
+    order = np.argsort(-seen.class_boxes, kind="stable")
+    if len(order) > LISTED:
+        order = np.concatenate([order[: LISTED // 2], order[-LISTED // 2 :]])
+    return list(_rows_of(store, seen, order.tolist()))
+
+
+def _rows_of(store: PseudoBoxStore, seen: Survey, labels: Iterable[int]) -> Iterator[list[Any]]:
+    for label in labels:
+        category = store.categories[label]
+        counts = int(seen.class_boxes[label]), int(seen.class_images[label])
+        yield [label, category["name"], _readable(category), *counts]
+
+
+def _kind(reason: str) -> str:
+    """What kind of fault a reason names: its first clause, names and numbers left out."""
+    return re.sub(r"'[^']*'|\d+", "…", reason.split(";")[0])[:100]

@@ -1,0 +1,42 @@
+"""What ground truth says of the boxes, as a section of the page on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dap.evaluation.evaluate import quality_table
+
+from .gallery import encoded, montage, write_picture
+from .page import Section, image_source
+from .store_pictures import StorePictures, stored_image
+
+PER_CLASS = 3
+
+
+def quality_section(
+    result: Mapping[str, Any], pictures: StorePictures, out: Path | None = None
+) -> Section:
+    """Figures against ground truth, and images of the worst classes that were missed.
+
+    Args:
+        result: What :func:`dap.evaluation.evaluate_boxes` returns.
+        pictures: Draws the images, true boxes among them.
+        out: PNG file of the pictures to write.
+    """
+    shown, tiles = [], []
+    for own in result.get("worst_classes", ()):
+        name = own.get("readable_name") or own.get("name", "all classes")
+        for index in (*own["missed_images"], *own["found_images"])[:PER_CLASS]:
+            image = stored_image(pictures.store, index)
+            tiles.append(pictures.tile(image))
+            what = "missed" if index in own["missed_images"] else "found"
+            caption = f"{name}, CorLoc {own['corloc']:.2f}: {what}, {image.file_name}"
+            shown.append((caption, image_source(encoded(tiles[-1]), "jpeg")))
+    if tiles and out is not None:
+        write_picture(out, montage(tiles, columns=PER_CLASS))
+    text = "Figures in percent; definitions stand in dap/evaluation/localization.py."
+    if tiles:
+        text += " Below, images of the classes with the lowest CorLoc, true boxes in white."
+    return Section("Quality against true boxes", [text], quality_table(dict(result)), (), shown)

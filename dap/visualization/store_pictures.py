@@ -1,0 +1,135 @@
+"""Tiles of the images of a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from dap.cam import MergedCam, map_over_image
+from dap.pseudo_boxes.images import read_image
+from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.pseudo_boxes.stored_maps import StoredMaps
+
+from .gallery import colour_of, draw_tile
+
+GREY = 180
+MISSING_SIDE = 400  # of the canvas in place of an image of unknown size
+
+
+@dataclass(frozen=True, eq=False)
+class StoredImage:
+    """What a store holds of an image.
+
+    Attributes:
+        index: Its place in the store.
+        file_name: Relative to the root of the images.
+        size_hw: Height and width in pixels; 0 where it could not be used.
+        boxes: xyxy, half-open, in pixels, shape (N, 4).
+        labels: Shape (N,).
+        thresholds: Index of τ of each box, shape (N,); 255 where it is not known.
+    """
+
+    index: int
+    file_name: str
+    size_hw: tuple[int, int]
+    boxes: np.ndarray
+    labels: np.ndarray
+    thresholds: np.ndarray
+
+
+def stored_image(store: PseudoBoxStore, index: int) -> StoredImage:
+    """Look up an image by its place in the store."""
+    shard, row = store.locate(index)
+    size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
+    return StoredImage(index, shard.file_name(row), size_hw, *shard.boxes_of(row))
+
+
+class StorePictures:
+    """Draws images of a store with their boxes, and their maps where there is a classifier.
+
+    Args:
+        store: The boxes.
+        image_root: Folder of the images. Defaults to the one that the store was made from.
+        maps: The maps, computed again; None for boxes alone.
+        side: Side of a tile in pixels.
+
+    Attributes:
+        truth: True boxes (M, 4), xyxy, half-open, in pixels, by index of the image; to be set.
+        unreadable: Images that were to be shown and could not be read, with the reason.
+    """
+
+    def __init__(
+        self,
+        store: PseudoBoxStore,
+        image_root: str | os.PathLike[str] | None = None,
+        maps: StoredMaps | None = None,
+        side: int = 240,
+    ) -> None:
+        self.store, self.maps, self.side = store, maps, side
+        self.truth: Mapping[int, np.ndarray] = {}
+        self.root = Path(image_root or store.manifest["image_list"]["root"])
+        self.unreadable: dict[str, str] = {}
+        self._cached_picture = lru_cache(maxsize=64)(self._picture)
+        self._maps: dict[tuple[int, int], MergedCam] = {}
+
+    def tile(
+        self,
+        image: StoredImage,
+        boxes: np.ndarray | None = None,
+        thresholds: np.ndarray | None = None,
+        side: int | None = None,
+    ) -> np.ndarray:
+        """Draw an image with its boxes, or with others, largest first.
+
+        A grey canvas takes the place of an image that cannot be read.
+
+        Args:
+            image: The image.
+            boxes: Boxes to draw in place of those of the store, xyxy, half-open, shape (N, 4).
+            thresholds: Index of their τ, shape (N,).
+            side: Side of the tile in pixels, where it is another than usual.
+        """
+        if boxes is None or thresholds is None:
+            boxes, thresholds = image.boxes, image.thresholds
+        order = np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1), kind="stable")
+        colours = [colour_of(int(thresholds[i]), self.store.thresholds) for i in order]
+        picture = self._cached_picture(image.file_name, image.size_hw)
+        heat = None
+        if len(image.labels) and (cam := self.merged(image, int(image.labels[0]))) is not None:
+            heat = map_over_image(cam.maps[0].cpu().numpy(), cam.cell_size, picture.shape[:2])
+        truth = self.truth.get(image.index)
+        return draw_tile(picture, boxes[order], colours, heat, truth, side or self.side)
+
+    def merged(self, image: StoredImage, label: int) -> MergedCam | None:
+        """The map of an image; None without a classifier, or if the image cannot be read."""
+        if self.maps is None:
+            return None
+        self._cached_picture(image.file_name, image.size_hw)
+        if image.file_name in self.unreadable:
+            return None
+        key = image.index, label
+        if key not in self._maps:
+            self._maps[key] = self._map(image, label)
+        return self._maps[key]
+
+    def _picture(self, file_name: str, size_hw: tuple[int, int]) -> np.ndarray:
+        try:
+            return read_image(str(self.root / file_name)).numpy().transpose(1, 2, 0).copy()
+        except (OSError, ValueError) as error:
+            self.unreadable[file_name] = f"{type(error).__name__}: {error}"
+            size = size_hw if all(size_hw) else (MISSING_SIDE, MISSING_SIDE)
+            canvas = np.full((*size, 3), GREY, np.uint8)
+            cv2.line(canvas, (0, 0), (size[1], size[0]), (150, 150, 150), 3)
+            return canvas
+
+    def _map(self, image: StoredImage, label: int) -> MergedCam:
+        assert self.maps is not None
+        picture = self._cached_picture(image.file_name, image.size_hw)
+        return self.maps.merged(torch.from_numpy(picture.transpose(2, 0, 1).copy()), label)

@@ -1,0 +1,146 @@
+"""The same images under each threshold and each NMS (paper, Tables and Figures A1 and A2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dap.cam import box_candidates
+from dap.cam.boxes import Candidates
+from dap.pseudo_boxes.merging import merged_boxes, rounded
+from dap.pseudo_boxes.settings import PseudoBoxSettings
+from dap.pseudo_boxes.statistics import BoxStatistics
+from dap.pseudo_boxes.store import PseudoBoxStore
+
+from .store_pictures import StoredImage, StorePictures
+
+NMS_IOUS = (0.5, 0.6, 0.7, 0.8, 0.9, None)  # Table A2; None for no NMS, which it calls 1.0
+PAPER_A1 = {  # boxes per image, mean width and height in pixels
+    "0.2": (1.019, 339.9, 280.3), "0.3": (1.046, 296.5, 242.1), "0.4": (1.096, 250.4, 202.0),
+    "0.5": (1.161, 199.6, 160.7), "all": (3.211, 253.4, 208.0),
+}  # fmt: skip
+PAPER_A2 = {
+    "0.5": (2.047, 258.9, 215.6), "0.6": (2.308, 256.2, 212.3), "0.7": (2.661, 254.2, 209.7),
+    "0.8": (3.211, 253.4, 208.0), "0.9": (3.966, 260.9, 212.3), "none": (4.321, 269.6, 219.3),
+}  # fmt: skip
+
+Found = list[tuple[int, Candidates]]
+FindCandidates = Callable[[StoredImage], Found | None]
+
+
+def candidate_finder(store: PseudoBoxStore, pictures: StorePictures) -> FindCandidates | None:
+    """How to get all boxes of an image before NMS: from the store, or from the maps.
+
+    Returns:
+        Gives label → candidates of an image, None if it cannot be read; or None where neither is
+        to be had: the store was merged by NMS and there is no classifier.
+    """
+    if "nms_iou" in store.manifest["settings"] and store.settings().nms_iou is None:
+        return _stored_candidates
+    if pictures.maps is None:
+        return None
+    return lambda image: _map_candidates(image, pictures, store.settings())
+
+
+def boxes_under(
+    found: Found, settings: PseudoBoxSettings, taus: Iterable[int], nms_iou: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes that a run with some of the thresholds and another NMS would have.
+
+    Args:
+        found: Candidates of an image, by label.
+        settings: Those of the run.
+        taus: Indices of the thresholds.
+        nms_iou: IoU threshold of the merging NMS; None for no NMS.
+
+    Returns:
+        Boxes, xyxy, half-open, in pixels, shape (N, 4), and the index of their τ, shape (N,).
+    """
+    chosen = list(taus)
+    own = []
+    for label, candidates in found:
+        kept = np.isin(candidates.thresholds, chosen)
+        own.append((label, Candidates(candidates.boxes[kept], candidates.thresholds[kept])))
+    rows = merged_boxes(own, replace(settings, nms_iou=nms_iou))["boxes"]
+    boxes = np.array(rows, np.float64).reshape(-1, 6)
+    return boxes[:, :4], boxes[:, 5].astype(int)
+
+
+def table_a1(summary: dict[str, Any]) -> list[list[str]]:
+    """Rows of Table A1: the thresholds of this run, each alone, and all of them, and the paper's.
+
+    Args:
+        summary: Content of ``summary.json``.
+    """
+    single = summary["per_threshold"] or {}
+    names = [*single, "all"]
+    own = [_figures(row) for row in (*single.values(), summary["merged"])]
+    merged = summary["settings"].get("nms_iou", "unknown")
+    title = f"all, NMS {'none' if merged is None else merged}"
+    return _table([*(f"τ {name}" for name in single), title], names, own, PAPER_A1)
+
+
+def table_a2(
+    images: Sequence[StoredImage], find: FindCandidates, settings: PseudoBoxSettings
+) -> tuple[list[list[str]], int]:
+    """Rows of Table A2 over some images, and their number: those that can be read."""
+    found = [own for own in (find(image) for image in images) if own is not None]
+    everything = range(len(settings.thresholds))
+    rows = []
+    for nms_iou in NMS_IOUS:
+        boxes = [boxes_under(own, settings, everything, nms_iou)[0] for own in found]
+        statistics = BoxStatistics.of(np.concatenate([np.zeros((0, 4)), *boxes]))
+        rows.append(_figures(statistics.summary(len(found))))
+    names = ["none" if iou is None else str(iou) for iou in NMS_IOUS]
+    return _table([f"NMS {name}" for name in names], names, rows, PAPER_A2), len(found)
+
+
+def _table(
+    titles: Sequence[str],
+    names: Sequence[str],
+    own: Sequence[Sequence[str]],
+    paper: dict[str, tuple[float, float, float]],
+) -> list[list[str]]:
+    """Head, then three quantities, this run's row above the paper's."""
+    lines = [["", *titles]]
+    for i, quantity in enumerate(("boxes an image", "mean width, px", "mean height, px")):
+        decimals = 3 if i == 0 else 1
+        printed = [f"{paper[n][i]:.{decimals}f}" if n in paper else "" for n in names]
+        lines.append([f"{quantity}: this run", *(figures[i] for figures in own)])
+        lines.append([f"{quantity}: paper, ImageNet, R-50", *printed])
+    return lines
+
+
+def _figures(row: dict[str, Any]) -> list[str]:
+    texts = []
+    for name, decimals in (("boxes_per_image", 3), ("mean_width", 1), ("mean_height", 1)):
+        texts.append("–" if row[name] is None else f"{row[name]:.{decimals}f}")
+    return texts
+
+
+def _stored_candidates(image: StoredImage) -> Found:
+    return [
+        (int(label), Candidates(image.boxes[own], image.thresholds[own]))
+        for label in np.unique(image.labels)
+        for own in [image.labels == label]
+    ]
+
+
+def _map_candidates(
+    image: StoredImage, pictures: StorePictures, settings: PseudoBoxSettings
+) -> Found | None:
+    """As :func:`dap.pseudo_boxes.window.image_record` finds them."""
+    found = []
+    for label in np.unique(image.labels).tolist():
+        cam = pictures.merged(image, label)
+        if cam is None:
+            return None
+        grid = cam.cell_size, image.size_hw
+        own = cam.maps[0].cpu().numpy()
+        found.append(
+            (label, rounded(box_candidates(own, settings.thresholds, settings.rule, *grid)))
+        )
+    return found
