@@ -23,6 +23,7 @@ from dap.cam import RULES
 from dap.launch import init_processes
 from dap.pseudo_boxes import Execution, generate_from_config
 from dap.pseudo_boxes.settings import AUTOCAST
+from dap.visualization.box_pictures import BoxPictures
 
 
 def parse_args() -> argparse.Namespace:
@@ -78,8 +79,9 @@ def main() -> None:
             args.shard_size,
         )
         generate_from_config(
-            config, args.checkpoint, args.out, args.images, args.classes, execution, args.device
-        )
+            config, args.checkpoint, args.out, args.images, args.classes, execution, args.device,
+            BoxPictures.from_config(config, args.out),
+        )  # fmt: skip
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
 

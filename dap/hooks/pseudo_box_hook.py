@@ -19,6 +19,7 @@ from dap.pseudo_boxes import (
     settings_from_config,
 )
 from dap.pseudo_boxes.categories import coco_categories
+from dap.pseudo_boxes.engine import Watcher
 from dap.pseudo_boxes.from_config import build_training_set
 from dap.pseudo_boxes.images import LabelledImages
 from dap.pseudo_boxes.store import MANIFEST
@@ -32,7 +33,8 @@ class PseudoBoxHook(Hook):
 
     In a config: ``custom_hooks = [dict(type='dap.PseudoBoxHook')]``. The images are those of the
     config's ``train_dataloader``, the weights the runner's own at that moment; it does what
-    ``tools/generate_pseudo_boxes.py`` does, by the same function.
+    ``tools/generate_pseudo_boxes.py`` does, by the same function. With ``pseudo_box_pictures = 16``
+    in the config, so many images with map and boxes go to the runner's visualizer.
 
     Args:
         out_dir: Folder to write. Defaults to ``pseudo_boxes`` in the work directory.
@@ -97,18 +99,28 @@ class PseudoBoxHook(Hook):
         config = runner.cfg.copy()
         config["pseudo_boxes"] = {**config.get("pseudo_boxes", {}), **self.settings}
         out_dir = self._folder(runner)
+        settings = settings_from_config(config)
         print_log(f"writing pseudo boxes to {out_dir}", logger="current")
         generate_pseudo_boxes(
             model,
             build_training_set(config),
             out_dir,
-            settings_from_config(config),
+            settings,
             checkpoint=f"{runner.work_dir} after {runner.iter} iterations",
             execution=Execution(self.num_workers),
+            watcher=_watcher(runner, settings),
         )
 
     def _folder(self, runner: Runner) -> str:
         return self.out_dir or os.path.join(runner.work_dir, "pseudo_boxes")
+
+
+def _watcher(runner: Runner, settings: PseudoBoxSettings) -> Watcher | None:
+    """Pictures for the runner's visualizer, if the config asks for some."""
+    from dap.visualization.box_pictures import BoxPictures, picture_count  # only where it is used
+
+    count = picture_count(runner.cfg)
+    return BoxPictures(runner.visualizer, settings, count) if count else None
 
 
 def _trained_model(runner: Runner) -> nn.Module:

@@ -11,6 +11,10 @@ from mmengine.logging import print_log
 from .store import PseudoBoxStore
 from .survey import NEARLY_ALL, TINY, Survey, survey
 
+# Measured on 63 photographs with EfficientNet-lite0: right weights and normalisation give a top-1
+# of .89 and no box on nearly all of an image; ImageNet's usual mean and std .79, BGR for RGB .68.
+# Images that are not normalised: .05, and such boxes on 17 % of the images; random weights, a
+# random linear layer or shuffled classes: 0, and 40 to 65 %.
 LOW_TOP1 = 0.2
 MUCH_NEARLY_ALL, MUCH_TINY, MUCH_EMPTY = 0.1, 0.2, 0.05
 MANY_BOXES = 2.0  # per image and threshold

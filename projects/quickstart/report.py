@@ -1,4 +1,4 @@
-"""What came out of the quick start: table, ``summary.json``, ``curves.png``, ``gallery.png``.
+"""What came out of the quick start: table, ``summary.json``, and a page, ``report/index.html``.
 
 Runs in the work directory of ``run.py``.
 """
@@ -10,16 +10,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
-from torch import Tensor, as_tensor
 
 import dap  # noqa: F401  (lets checkpoints load)
-from dap.pseudo_boxes import CamClassifier, build_classifier, settings_from_config
-from dap.visualization import draw_curves, draw_gallery, read_curve
+from dap.evaluation.evaluate import evaluate_boxes
+from dap.evaluation.ground_truth import read_ground_truth
+from dap.pseudo_boxes import PseudoBoxStore
+from dap.pseudo_boxes.stored_maps import StoredMaps
+from dap.visualization import compare, read_curve
+from dap.visualization.inspection import inspect_boxes
+from dap.visualization.page import Section, image_source
 
 METRICS = {"AP": "coco/bbox_mAP", "AP50": "coco/bbox_mAP_50"}
-BOXES = Path("work_dirs/classifier/pseudo_boxes")
+BOXES, REPORT = Path("work_dirs/classifier/pseudo_boxes"), Path("report")
 IMAGES = Path("data/shapes/train")
 
 
@@ -48,57 +51,28 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def box_quality() -> dict[str, float]:
-    """Compare the pseudo boxes with the true ones, which no step of DAP has seen.
+def inspection() -> dict[str, float]:
+    """Write the page on boxes and fine-tunings.
 
     Returns:
-        Share of objects that some box covers with IoU >= .5, and share of boxes that cover some
-        object so.
+        Recall and precision of the boxes at IoU .5 against the true ones, which no step of DAP
+        has seen.
     """
-    coco = json.loads((BOXES / "annotations.json").read_text())
-    truth = json.loads(Path("data/true_boxes.json").read_text())
-    names = {image["id"]: image["file_name"] for image in coco["images"]}
-    found: dict[str, list[list[float]]] = {name: [] for name in names.values()}
-    true: dict[str, list[list[float]]] = {name: [] for name in names.values()}
-    for annotation in coco["annotations"]:
-        found[names[annotation["image_id"]]].append(annotation["bbox"])
-    true_names = {image["id"]: image["file_name"] for image in truth["images"]}
-    for annotation in truth["annotations"]:
-        true[true_names[annotation["image_id"]]].append(annotation["bbox"])
-    overlaps = [iou(np.array(found[name]).reshape(-1, 4), np.array(true[name])) for name in found]
-    return {
-        "objects_found": float(
-            np.concatenate([o.max(axis=0, initial=0) >= 0.5 for o in overlaps]).mean()
-        ),
-        "boxes_right": float(
-            np.concatenate([o.max(axis=1, initial=0) >= 0.5 for o in overlaps]).mean()
-        ),
-    }
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of boxes xywh, shapes (N, 4) and (M, 4) → (N, M)."""
-    end = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
-    sides = np.clip(end - np.maximum(a[:, None, :2], b[None, :, :2]), 0, None)
-    overlap = sides.prod(axis=2)
-    return overlap / (a[:, None, 2:].prod(axis=2) + b[None, :, 2:].prod(axis=2) - overlap)
-
-
-def gallery() -> None:
-    """Draw two images of each class with their maps and boxes."""
+    store = PseudoBoxStore(BOXES)
     config = Config.fromfile(str(next(Path("work_dirs/classifier").glob("*.py"))))
     checkpoint = Path("work_dirs/classifier/last_checkpoint").read_text().strip()
-    model, _ = build_classifier(config, checkpoint)
-    classifier, settings = CamClassifier(model.eval()), settings_from_config(config)
-
-    def cam(image: Tensor, label: int) -> tuple[np.ndarray, tuple[float, float]]:
-        merged = classifier.maps(image, as_tensor([label]), settings)
-        return merged.maps[0].numpy(), merged.cell_size
-
-    coco = json.loads((BOXES / "annotations.json").read_text())
-    per_class = len(coco["images"]) // len(coco["categories"])
-    ids = [coco["images"][c * per_class + i]["id"] for c in range(16) for i in (0, 1)]
-    draw_gallery(BOXES / "annotations.json", IMAGES, "gallery.png", ids, cam)
+    maps = StoredMaps.from_config(store, config, checkpoint, IMAGES)
+    truth = read_ground_truth("data/true_boxes.json")
+    runs = {"CLS": "cls", "DAP": "dap", "true boxes": "control"}
+    folders = {name: Path("work_dirs") / run for name, run in runs.items()}
+    found = [f"{name}={folder}" for name, folder in folders.items() if folder.exists()]
+    words = compare(found, REPORT / "comparison", metrics=list(METRICS))
+    curves = (REPORT / "comparison" / "curves.png").read_bytes()
+    pictures = [("Learning curves", image_source(curves, "png"))]
+    section = Section("Fine-tuning from them", listing=words, pictures=pictures)
+    inspect_boxes(store, REPORT, maps, IMAGES, truth, [section])
+    quality = evaluate_boxes(store, truth)
+    return {name: quality[name] for name in ("recall", "precision")}
 
 
 def main() -> None:
@@ -109,22 +83,17 @@ def main() -> None:
     args = parser.parse_args()
     runs = {name: run_result(name) for name in ("cls", "dap", "control")}
     results = {name: of for name, of in runs.items() if of is not None}
-    draw_curves(
-        {name: of["curve"] for name, of in results.items()}, list(METRICS), "curves.png",
-        f"5 images a class, seed {args.seed}",
-    )  # fmt: skip
-    gallery()
     boxes = json.loads((BOXES / "summary.json").read_text())
     summary = {
         **results,
-        "boxes": {"boxes_per_image": boxes["merged"]["boxes_per_image"], **box_quality()},
+        "boxes": {"boxes_per_image": boxes["merged"]["boxes_per_image"], **inspection()},
         "seconds": args.seconds,
         "seed": args.seed,
     }
     Path("summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(table(results))
     print("\npseudo boxes:", ", ".join(f"{k} {v:.2f}" for k, v in summary["boxes"].items()))
-    print("pictures: curves.png, gallery.png; figures: summary.json\n")
+    print(f"figures: summary.json; to look at: {REPORT.resolve() / 'index.html'}\n")
 
 
 if __name__ == "__main__":

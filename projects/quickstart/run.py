@@ -108,7 +108,7 @@ def all_steps(seed: int, control: bool) -> list[Step]:
     if control:
         steps += pretrain_and_finetune("control", seed, *TRUE_BOXES)
     report = [*python, str(HERE / "report.py"), "--seed", str(seed)]
-    return [*steps, Step("report", "table, curves and gallery", report, "report")]
+    return [*steps, Step("report", "table, and the page on boxes and curves", report, "report")]
 
 
 def seconds_of_finished(step: Step, work_dir: Path) -> float | None:

@@ -12,6 +12,7 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(enable=True, base_batch_size=32)
 default_hooks = dict(
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=5000, max_keep_ckpts=2)
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=5000, max_keep_ckpts=2),
+    pictures=dict(type="dap.DetectorPicturesHook", interval=2000),  # four images; num_images=0: off
 )
 log_processor = dict(by_epoch=False)

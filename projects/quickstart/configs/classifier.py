@@ -57,4 +57,5 @@ default_hooks = dict(
 randomness = dict(seed=0)
 
 pseudo_boxes = dict(short_sides=(96, 192))  # objects and network are a third of ImageNet's
+pseudo_box_pictures = 8  # in the visualizer, while the boxes are made
 custom_hooks = [dict(type="dap.PseudoBoxHook", num_workers=1)]

@@ -45,6 +45,10 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=50, by_epoch=False),
     dict(type="CosineAnnealingLR", begin=50, end=iterations, by_epoch=False, eta_min=1e-5),
 ]
-default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=iterations, by_epoch=False))
+default_hooks = dict(
+    logger=dict(interval=50),
+    checkpoint=dict(interval=iterations, by_epoch=False),
+    pictures=dict(type="dap.DetectorPicturesHook", interval=300),
+)
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0)
