@@ -100,7 +100,7 @@ class TestVersionGate:
         fake_packages.install(tmp_path, {"torch": "2.11.0"})
         sentence = complaint(tmp_path)
         assert sentence.startswith("DAP needs torchvision >= 0.21, and found none")
-        assert sentence.endswith("(13 more: see tools/doctor.py)")
+        assert sentence.endswith("(14 more: see tools/doctor.py)")
 
     @pytest.mark.parametrize(
         "versions",

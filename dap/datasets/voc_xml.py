@@ -85,7 +85,10 @@ def convert_xml_tree(
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
         for stem in tqdm(stems, unit="xml", mininterval=interval):
             try:
-                record = {"file_name": find_image(stem), **_read(root / f"{stem}.xml", one_based)}
+                record = {
+                    "file_name": find_image(stem),
+                    **read_xml(root / f"{stem}.xml", one_based),
+                }
             except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
                 left_out.append({"file": f"{stem}.xml", "reason": f"{error}"})
                 continue
@@ -145,8 +148,22 @@ class _ImageFinder:
         return listing
 
 
-def _read(path: Path, one_based: bool) -> dict[str, Any]:
-    """Read one XML file: width, height, and objects as name, xywh box and whether to ignore it."""
+def read_xml(path: Path, one_based: bool = False) -> dict[str, Any]:
+    """Read the size of an image and its objects from a VOC-style XML file.
+
+    Args:
+        path: The file.
+        one_based: Whether corners are VOC's rather than ILSVRC's, see :func:`convert_xml_tree`.
+
+    Returns:
+        ``width`` and ``height`` in pixels; ``objects``, each a name, an xywh box in pixels, and
+        whether it is to be ignored.
+
+    Raises:
+        OSError: If the file cannot be read.
+        xml.etree.ElementTree.ParseError: If it is no XML.
+        ValueError: If it states no size, or an object lacks its name or a corner.
+    """
     root = ElementTree.parse(path).getroot()
     width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
     if width < 1 or height < 1:

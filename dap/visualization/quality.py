@@ -21,7 +21,7 @@ def quality_section(
     """Figures against ground truth, and images of the worst classes that were missed.
 
     Args:
-        result: What :func:`dap.evaluation.evaluate_boxes` returns.
+        result: What :func:`dap.evaluation.evaluate.evaluate_boxes` returns.
         pictures: Draws the images, true boxes among them.
         out: PNG file of the pictures to write.
     """
