@@ -15,6 +15,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
+from dap.evaluation.evaluate import evaluate_boxes
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.pseudo_boxes import PseudoBoxStore
 from dap.pseudo_boxes.stored_maps import StoredMaps
@@ -34,6 +35,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--truth", help="true boxes of the same images: COCO json, XML folder, ImageNet's text"
     )
+    parser.add_argument("--class-agnostic", action="store_true", help="any class is right")
+    parser.add_argument("--one-based", action="store_true", help="XML corners are Pascal VOC's")
     parser.add_argument("--images", help="folder of the images, if they have moved")
     parser.add_argument("--count", type=int, default=24, help="images per gallery")
     parser.add_argument("--seed", type=int, default=0, help="which images are random")
@@ -49,9 +52,14 @@ def main() -> None:
         if args.maps:
             config = Config.fromfile(args.maps[0])
             maps = StoredMaps.from_config(store, config, args.maps[1], args.images, args.device)
-        truth = read_ground_truth(args.truth) if args.truth else None
+        truth = quality = None
+        if args.truth:
+            truth = read_ground_truth(args.truth, args.one_based)
+            quality = evaluate_boxes(store, truth, class_agnostic=args.class_agnostic)
         out = args.out or Path(store.folder) / "inspection"
-        page = inspect_boxes(store, out, maps, args.images, truth, count=args.count, seed=args.seed)
+        page = inspect_boxes(
+            store, out, maps, args.images, truth, quality, count=args.count, seed=args.seed
+        )
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{page}: open it in a browser")

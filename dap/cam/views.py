@@ -71,6 +71,10 @@ class MergedCam(NamedTuple):
     maps: Tensor
     cell_size: tuple[float, float]
 
+    def over_image(self, image_size_hw: tuple[int, int], index: int = 0) -> np.ndarray:
+        """Lay the map of one label over its image, see :func:`map_over_image`."""
+        return map_over_image(self.maps[index].cpu().numpy(), self.cell_size, image_size_hw)
+
 
 class ScaleMaps(NamedTuple):
     """Maps of one image at one scale.

@@ -24,6 +24,7 @@ def evaluate_boxes(
     *,
     class_agnostic: bool = False,
     worst: int = 10,
+    most_maps: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Evaluate the pseudo boxes of the images that have ground truth.
@@ -44,6 +45,7 @@ def evaluate_boxes(
             class of each image has its map computed.
         class_agnostic: Whether boxes may be of any class. Always so where the truth has no classes.
         worst: How many of the worst classes to list.
+        most_maps: Number of images, evenly over all, whose maps are judged. Defaults to all.
         progress: Whether to show how far the work is.
 
     Returns:
@@ -53,11 +55,12 @@ def evaluate_boxes(
         figures of :meth:`LocalizationQuality.summary`, with ``per_class`` as a list in label order
         and ``name`` and ``readable_name`` in it and in ``worst_classes``, whose numbers of images
         are indices in the store; with maps, ``score_maps``: the figures of
-        :meth:`MaxBoxAccuracy.summary` at the run's thresholds, its classes likewise a list.
+        :meth:`MaxBoxAccuracy.summary` at the run's thresholds, its classes likewise a list, and
+        ``failed``: images whose maps could not be computed, by name, with the reason.
 
     Raises:
         ValueError: If no image or no category matches, no matched image has an object, or maps are
-            asked for and the truth has no classes.
+            asked for and the truth has no classes, or none can be computed.
     """
     matching = _Matching(store, truth, class_agnostic)
     if score_map is not None and truth.categories is None:
@@ -67,7 +70,9 @@ def evaluate_boxes(
         )
     quality = LocalizationQuality(store.thresholds, matching.class_agnostic)
     accuracy = MaxBoxAccuracy()
-    for image in _shown(matching) if progress else matching:
+    with_maps = every_nth(len(matching.images), most_maps)
+    failed: dict[str, str] = {}
+    for place, image in enumerate(_shown(matching) if progress else matching):
         quality.add(
             image.boxes,
             image.labels,
@@ -77,8 +82,11 @@ def evaluate_boxes(
             truth_ignored=image.truth_ignored,
             image=image.number,
         )
-        if score_map is not None and image.usable:
-            _add_maps(accuracy, score_map, image)
+        if score_map is not None and image.size_hw[0] and place in with_maps:
+            try:
+                _add_maps(accuracy, score_map, image)
+            except (OSError, ValueError) as error:
+                failed[image.file_name] = f"{type(error).__name__}: {error}"
     if not quality.images:
         raise ValueError(
             f"{len(matching.images)} images of the store are in the ground truth, and none of "
@@ -91,9 +99,19 @@ def evaluate_boxes(
     for own in result["worst_classes"]:
         own |= own_names[own["label"]]
     if score_map is not None:
+        if not accuracy.maps:
+            some = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
+            raise ValueError(f"no map could be computed: {some}. Is it the folder of the images?")
         result["score_maps"] = accuracy.summary(store.thresholds)
+        result["score_maps"]["failed"] = failed
         result["score_maps"]["per_class"] = _listed(result["score_maps"]["per_class"], names)
     return result
+
+
+def every_nth(count: int, most: int | None) -> range:
+    """Numbers evenly below ``count``, ``most`` of them at most; all for None."""
+    step = 1 if most is None else max(1, -(-count // max(1, most)))
+    return range(0, count, step)
 
 
 def truth_by_image(store: PseudoBoxStore, truth: GroundTruth) -> dict[int, np.ndarray]:
@@ -115,11 +133,14 @@ def truth_by_image(store: PseudoBoxStore, truth: GroundTruth) -> dict[int, np.nd
 
 
 class _Image(NamedTuple):
-    """An image of the store, by its index there, with its ground truth."""
+    """An image of the store, by its index there, with its ground truth.
+
+    Its size is 0 if it could not be used.
+    """
 
     number: int
     file_name: str
-    usable: bool
+    size_hw: tuple[int, int]
     boxes: np.ndarray
     labels: np.ndarray
     thresholds: np.ndarray
@@ -143,18 +164,17 @@ class _Matching:
     def __iter__(self) -> Iterator[_Image]:
         self.failed = 0
         for index in sorted(self.images):
-            number, row = divmod(index, self.store.shard_size)
-            shard = self.store.shards[number]
+            shard, row = self.store.locate(index)
             boxes, labels, thresholds = shard.boxes_of(row)
             truth_boxes, categories, ignored = self.truth.objects_of(self.images[index])
             truth_labels = self.label_of[categories]
             known = (truth_labels >= 0) | self.class_agnostic
-            usable = bool(shard.sizes_hw[0][row])
-            self.failed += not usable
+            size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
+            self.failed += not size_hw[0]
             yield _Image(
                 index,
                 shard.file_name(row),
-                usable,
+                size_hw,
                 boxes,
                 labels,
                 thresholds,
@@ -209,7 +229,10 @@ def _add_maps(accuracy: MaxBoxAccuracy, score_map: ScoreMap, image: _Image) -> N
     counted = ~image.truth_ignored & (image.truth_labels >= 0)
     for label in sorted(set(image.truth_labels[counted].tolist())):
         own = counted & (image.truth_labels == label)
-        accuracy.add(score_map(image.file_name, label), image.truth_boxes[own], label)
+        found = score_map(image.file_name, label)
+        if found.shape != image.size_hw:
+            raise ValueError(f"its map is of {found.shape}, the boxes are of {image.size_hw}")
+        accuracy.add(found, image.truth_boxes[own], label)
 
 
 def _names(category: dict[str, Any]) -> dict[str, Any]:
@@ -246,11 +269,14 @@ def quality_table(result: Mapping[str, Any]) -> str:
             f"note: NMS at IoU {result['store']['nms_iou']} has merged the boxes: figures per τ "
             "are of what it left"
         )
+    if failed := result.get("score_maps", {}).get("failed"):
+        name, why = next(iter(failed.items()))
+        lines.append(f"note: {len(failed)} images have no map, such as {name}: {why}")
     if not result["class_agnostic"]:
         lines.append("")
         lines += [
             f"{'worst classes' if not i else '':<16}{_percent(own['corloc'])}  "
-            f"{own['name']} {own.get('readable_name', '')}: "
+            f"{' '.join(dict.fromkeys((own['name'], own.get('readable_name', own['name']))))}: "
             f"{len(own['missed_images'])} images missed, {len(own['found_images'])} found"
             for i, own in enumerate(result["worst_classes"])
         ]
@@ -272,7 +298,7 @@ def _table_of_figures(result: Mapping[str, Any]) -> list[str]:
     if maps := result.get("score_maps"):
         label = f"MaxBoxAcc of the maps ({maps['thresholds']['max_box_acc']})"
         figures.append((label, maps["max_box_acc"]))
-        figures.append(("MaxBoxAccV2 of the maps", maps["max_box_acc_v2"]))
+        figures.append((f"MaxBoxAccV2 of {maps['images']} maps", maps["max_box_acc_v2"]))
     return ["", *(f"{name:<34}{_percent(value)}" for name, value in figures)]
 
 

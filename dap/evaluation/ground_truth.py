@@ -232,8 +232,8 @@ def _finite(numbers: Sequence[Any]) -> list[float]:
 def match_images(store_names: Iterable[str], truth_names: Sequence[str]) -> dict[int, int]:
     """Find the images of a ground truth in a store.
 
-    By file name; else by the path without suffix; else by the stem of the file name. Each of
-    these counts only where no other image of either side has the same.
+    By file name; if no name is on both sides, by the path without suffix; if none of these is, by
+    the stem of the file name, where no other image of either side has the same.
 
     Args:
         store_names: File names in the store.
@@ -253,11 +253,11 @@ def match_images(store_names: Iterable[str], truth_names: Sequence[str]) -> dict
         for key, own, places in zip(_KEYS, wanted, found, strict=True):
             if (value := key(name)) in own:
                 places[value] = None if value in places else index
-    matched: dict[int, int] = {}
-    for own, places in zip(wanted, found, strict=True):
-        for value, place in places.items():
-            if place is not None:
-                matched.setdefault(place, own[value])
+    by_key = (
+        {place: own[value] for value, place in places.items() if place is not None}
+        for own, places in zip(wanted, found, strict=True)
+    )
+    matched = next(filter(None, by_key), {})
     if not matched:
         raise ValueError(
             f"no image of the ground truth is in the store: it names its images like "

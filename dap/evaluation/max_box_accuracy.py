@@ -72,6 +72,11 @@ class MaxBoxAccuracy:
         self._right[label] = so_far + np.array(right)[:, cut_of_level]
         self._images[label] = self._images.get(label, 0) + 1
 
+    @property
+    def maps(self) -> int:
+        """Number of maps that were added."""
+        return sum(self._images.values())
+
     def summary(self, thresholds: Sequence[float] = ()) -> dict[str, Any]:
         """Compute the figures of all maps, and of those of each class.
 
@@ -113,7 +118,7 @@ class MaxBoxAccuracy:
 
         taus = THRESHOLDS[chosen].round(3).tolist()
         return {
-            **figures(total, sum(self._images.values())),
+            **figures(total, self.maps),
             "thresholds": {"max_box_acc": taus[0], "max_box_acc_v2_by_iou": _by_iou(taus[1:])},
             "per_class": {
                 label: figures(right, self._images[label])

@@ -91,6 +91,7 @@ class PseudoBoxHook(Hook):
         self._generate(runner)
 
     def _check(self, runner: Runner) -> None:
+        _watcher(runner, settings_from_config(runner.cfg))
         classifier = CamClassifier(_trained_model(runner))
         coco_categories(LabelledImages(build_training_set(runner.cfg)), classifier.num_classes)
 

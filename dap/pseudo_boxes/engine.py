@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import cv2
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import print_log
 from torch import nn
 
@@ -43,8 +44,14 @@ Record = Mapping[str, Any]
 class Watcher(Protocol):
     """Looks at images of a run while it goes on."""
 
-    def start(self, images: int) -> None:
-        """Hear how many images there will be."""
+    def start(self, images: int, there: int, loader: LoadImageFromFile) -> None:
+        """Hear what will come.
+
+        Args:
+            images: How many images this process will do.
+            there: How many all processes had done before.
+            loader: How images are opened and decoded.
+        """
 
     def look(self, entry: Entry, record: Record, classifier: CamClassifier) -> None:
         """Look at an image that is done.
@@ -113,7 +120,8 @@ def generate_pseudo_boxes(
             progress = Progress(writer.images_of(own), writer.images_of(missing), ranks.size)
             watching = watcher if ranks.rank == 0 else None
             if watching is not None:
-                watching.start(progress.share)
+                there = writer.count - progress.total
+                watching.start(progress.share, there, images.loader)
 
             def done(entry: Entry, record: Record) -> None:
                 progress.step()
@@ -124,8 +132,9 @@ def generate_pseudo_boxes(
             progress.close()
             ranks.wait()
         summary = ranks.first(lambda: _finish(writer, execution.max_bad_fraction))
-    print_log(f"{writer.folder}: {summary_line(summary)}", logger="current")
-    ranks.first(lambda: log_verdict(PseudoBoxStore(writer.folder, verify=False), summary))
+        print_log(f"{writer.folder}: {summary_line(summary)}", logger="current")
+        if ranks.rank == 0:
+            log_verdict(PseudoBoxStore(writer.folder, verify=False), summary)
     return summary
 
 

@@ -155,6 +155,24 @@ def read_image(path: str, loader: LoadImageFromFile | None = None) -> Tensor:
         return _as_tensor(_decode(data, loader))
 
 
+def check_size(image: Tensor, size_hw: tuple[int, int]) -> None:
+    """Refuse an image of another size than the one whose boxes are known.
+
+    Args:
+        image: Shape (C, H, W).
+        size_hw: Height and width in pixels that it should have; zeros for any.
+
+    Raises:
+        ValueError: If it has another.
+    """
+    found = (image.shape[1], image.shape[2])
+    if all(size_hw) and found != tuple(size_hw):
+        raise ValueError(
+            f"it has {found[1]} x {found[0]} pixels, the boxes are of an image of {size_hw[1]} x "
+            f"{size_hw[0]}. Give the folder of the images that the boxes were made of"
+        )
+
+
 def _check_complete(data: bytes) -> None:
     """Refuse a JPEG or PNG file whose end is missing: decoders fill the rest with grey."""
     if data.startswith(b"\xff\xd8"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from dap.cam import MergedCam, map_over_image
+from dap.cam import MergedCam
 
 from .classifier import CamClassifier, evaluating
 from .from_config import build_classifier
@@ -21,6 +20,8 @@ from .store import PseudoBoxStore
 
 class StoredMaps:
     """Activation maps of images of a store, as they were when the boxes were made.
+
+    Equal up to rounding: on another device, with autocast or another decoder, to its rounding.
 
     Args:
         store: The boxes.
@@ -47,7 +48,7 @@ class StoredMaps:
                 f"those given ({own[:16]}…), or with another normalisation. Give the config and "
                 f"the checkpoint of that run: {store.manifest.get('checkpoint')}"
             )
-        self.root = Path(image_root or store.manifest["image_list"]["root"])
+        self.root = os.fspath(image_root or store.manifest["image_list"]["root"])
 
     @classmethod
     def from_config(
@@ -99,7 +100,5 @@ class StoredMaps:
             OSError: If the image cannot be read.
             ValueError: If it is no image, or its map is not finite.
         """
-        image = read_image(str(self.root / file_name))
-        merged = self.merged(image, label)
-        size_hw = (image.shape[1], image.shape[2])
-        return map_over_image(merged.maps[0].cpu().numpy(), merged.cell_size, size_hw)
+        image = read_image(os.path.join(self.root, file_name))
+        return self.merged(image, label).over_image((image.shape[1], image.shape[2]))

@@ -12,6 +12,7 @@ from .store import PseudoBoxStore
 NEARLY_ALL, TINY = 0.95, 0.01  # share of an image's area
 SIDE_EDGES = np.linspace(0.0, 1.0, 21)
 ASPECT_EDGES = np.linspace(-3.0, 3.0, 25)
+BINS = len(SIDE_EDGES) - 1, len(ASPECT_EDGES) - 1
 
 
 class Survey(NamedTuple):
@@ -75,7 +76,7 @@ class Survey(NamedTuple):
 def survey(store: PseudoBoxStore) -> Survey:
     """Look at all boxes of a store, shard by shard; 17 bytes an image are held."""
     classes = len(store.categories)
-    totals = [np.zeros(n, np.int64) for n in (classes, classes, 20, 24)]
+    totals = [np.zeros(n, np.int64) for n in (classes, classes, *BINS)]
     parts = []
     for shard in store.shards:
         images, boxes = _of_shard(shard, classes)

@@ -59,7 +59,7 @@ def verdict(seen: Survey, summary: Mapping[str, Any]) -> Verdict:
 
 
 def _warnings(seen: Survey, summary: Mapping[str, Any]) -> Iterator[str]:
-    top1, taus = summary["top1"], len(summary["settings"].get("thresholds", ())) or 1
+    top1, taus = summary["top1"], len(summary["settings"].get("thresholds", ()))
     if top1 is not None and top1 < LOW_TOP1:
         yield (
             f"the classifier is right on {top1:.1%} of the images: look whether normalisation "
@@ -79,7 +79,7 @@ def _warnings(seen: Survey, summary: Mapping[str, Any]) -> Iterator[str]:
         if share > limit:
             yield f"{share:.1%} of the images have {what}: {look}"
     rate = summary["merged"]["boxes_per_image"] or 0
-    if rate > MANY_BOXES * taus:
+    if taus and rate > MANY_BOXES * taus:
         yield (
             f"{rate} boxes an image at {taus} threshold(s), the paper has .8 a threshold: the maps "
             "may be noise, or NMS is off"

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.visualization import Visualizer
 from mmpretrain.registry import VISUALIZERS
 
-from dap.cam import map_over_image
 from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, settings_from_config
 from dap.pseudo_boxes.images import Entry, read_image
 
@@ -37,7 +37,8 @@ class BoxPictures:
 
     def __init__(self, visualizer: Visualizer, settings: PseudoBoxSettings, count: int) -> None:
         self.visualizer, self.settings, self.count = visualizer, settings, count
-        self.every, self.done = 1, 0
+        self.every, self.done, self.there = 1, 0, 0
+        self.loader: LoadImageFromFile | None = None
 
     @classmethod
     def from_config(cls, config: Config, folder: str) -> BoxPictures | None:
@@ -55,31 +56,38 @@ class BoxPictures:
         built = {**given, "vis_backends": backends, "save_dir": folder, "name": "pseudo_boxes"}
         return cls(VISUALIZERS.build(built), settings_from_config(config), count)
 
-    def start(self, images: int) -> None:
-        """Spread the pictures over so many images."""
-        self.every, self.done = max(1, images // self.count), 0
+    def start(self, images: int, there: int, loader: LoadImageFromFile) -> None:
+        """Spread the pictures over so many images, see :class:`dap.pseudo_boxes.engine.Watcher`."""
+        self.every, self.done, self.there = max(1, images // self.count), 0, there
+        self.loader = loader
 
     def look(self, entry: Entry, record: Mapping[str, Any], classifier: CamClassifier) -> None:
-        """Show an image if it is its turn."""
+        """Show an image if it is its turn; one that cannot be shown is warned of."""
         self.done += 1
         if (self.done - 1) % self.every or (self.done - 1) // self.every >= self.count:
             return
         try:
-            image = read_image(entry.path)
-        except (OSError, ValueError) as error:
+            picture = self._draw(entry, record, classifier)
+        except (OSError, ValueError, RuntimeError, MemoryError) as error:
             print_log(f"{entry.path} is not shown: {error}", "current", logging.WARNING)
             return
+        self.visualizer.add_image("pseudo_boxes", picture, step=self.there + self.done)
+
+    def _draw(
+        self, entry: Entry, record: Mapping[str, Any], classifier: CamClassifier
+    ) -> np.ndarray:
+        """Map and boxes over the image, RGB."""
+        image = read_image(entry.path, self.loader)
         heat = None
         if len(entry.labels) and "height" in record:
             labels = torch.as_tensor(entry.labels[:1])
             cam = classifier.maps(image, labels, self.settings)
-            size_hw = (image.shape[1], image.shape[2])
-            heat = map_over_image(cam.maps[0].cpu().numpy(), cam.cell_size, size_hw)
+            heat = cam.over_image((image.shape[1], image.shape[2]))
         rows = np.array(record.get("boxes", ()), np.float64).reshape(-1, 6)
         colours = [colour_of(int(row[5]), self.settings.thresholds) for row in rows]
         picture = image.numpy().transpose(1, 2, 0).copy()
         tile = draw_tile(picture, rows[:, :4], colours, heat, side=SIDE)
-        self.visualizer.add_image("pseudo_boxes", tile[..., ::-1].copy(), step=self.done)
+        return tile[..., ::-1].copy()
 
 
 def picture_count(config: Config) -> int:

@@ -20,7 +20,7 @@ EVALUATION = {
     "test": ("test_dataloader", "test_evaluator"),
 }
 """By what the figures are from."""
-HOUSEKEEPING_HOOKS = {"logger", "checkpoint", "visualization", "timer"}
+HOUSEKEEPING_HOOKS = {"logger", "checkpoint", "visualization", "timer", "pictures"}
 FREE = {
     *("num_workers", "persistent_workers", "pin_memory", "collate_fn", "prefetch_factor"),
     *("val_interval", "outfile_prefix", "backend_args", "_scope_"),
@@ -139,7 +139,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, str):
-        return HASH.sub("", SEED.sub("", value))
+        # The hash in an address tells other weights; that of a file of one's own is of a seed.
+        return value if "://" in value else HASH.sub("", SEED.sub("", value))
     return value
 
 

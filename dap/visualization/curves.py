@@ -114,7 +114,7 @@ def _read_rows(file: Path) -> tuple[list[dict[str, Any]], bool]:
         try:
             row = json.loads(line)
             rows.append({**row, "step": row.get("step", 0)})
-        except (json.JSONDecodeError, AttributeError) as error:
+        except (json.JSONDecodeError, AttributeError, TypeError) as error:
             if number == len(lines):
                 return rows, False
             raise ValueError(

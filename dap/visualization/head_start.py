@@ -115,10 +115,8 @@ def _reached(points: list[tuple[int, float]], value: float, start: int, twin: Gr
     if iteration is None:
         return f"{twin.label} does not reach {value:.1f} by iteration {later[-1][0]:,}, its last."
     how = "" if iteration in dict(later) else " (interpolated)"
-    return (
-        f"{twin.label} reaches {value:.1f} at iteration {iteration:,.0f}{how}, "
-        f"{iteration / start:.1f} times as many."
-    )
+    times = f", {iteration / start:.1f} times as many" if start else ""
+    return f"{twin.label} reaches {value:.1f} at iteration {iteration:,.0f}{how}{times}."
 
 
 def _counted(group: Group, twin: Group) -> str:

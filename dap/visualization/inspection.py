@@ -13,26 +13,36 @@ from typing import Any
 
 import numpy as np
 
-from dap.evaluation.evaluate import evaluate_boxes, truth_by_image
+from dap.evaluation.evaluate import every_nth, truth_by_image
 from dap.evaluation.ground_truth import GroundTruth
 from dap.files import whole_file, write_bytes
+from dap.pseudo_boxes.shards import NO_THRESHOLD
 from dap.pseudo_boxes.store import PseudoBoxStore
 from dap.pseudo_boxes.stored_maps import StoredMaps
 from dap.pseudo_boxes.survey import Survey, survey
 from dap.pseudo_boxes.verdict import verdict
 from dap.pseudo_boxes.writing import SUMMARY
 
-from .gallery import colour_of, encoded, headed, montage, write_picture
+from .gallery import UNKNOWN_BGR, colour_of, encoded, headed, montage, write_picture
 from .histograms import draw_histograms
 from .page import Section, image_source, render_page
 from .quality import quality_section
 from .selections import selections
 from .store_pictures import StoredImage, StorePictures, stored_image
-from .variants import NMS_IOUS, boxes_under, candidate_finder, table_a1, table_a2
+from .variants import (
+    NMS_IOUS,
+    FindCandidates,
+    boxes_under,
+    candidate_finder,
+    stored_candidates,
+    table_a1,
+    table_a2,
+)
 
 PAGE, WORST = "index.html", "worst_classes.png"
+A2_IMAGES = 2000  # of which Table A2 is made where no map is needed
 PANEL_IMAGES, PANEL_SIDE = 8, 160  # the pictures under each threshold and NMS
-LISTED = 200  # failed images and classes on the page; files have all
+LISTED, KINDS = 200, 50  # failed images, classes and kinds of faults on the page
 
 
 def inspect_boxes(
@@ -41,6 +51,7 @@ def inspect_boxes(
     maps: StoredMaps | None = None,
     image_root: str | os.PathLike[str] | None = None,
     truth: GroundTruth | None = None,
+    quality: Mapping[str, Any] | None = None,
     sections: Sequence[Section] = (),
     count: int = 24,
     seed: int = 0,
@@ -57,7 +68,8 @@ def inspect_boxes(
         maps: The maps of the run, computed again for the images that are shown. Without them
             there are no overlays, and what a merging NMS has dropped is not to be had.
         image_root: Folder of the images. Defaults to the one that the store was made from.
-        truth: Ground truth: its boxes are drawn in white, and the boxes are judged by it.
+        truth: Ground truth: its boxes are drawn in white.
+        quality: What :func:`dap.evaluation.evaluate.evaluate_boxes` says of the store.
         sections: What else the page shows.
         count: Images per gallery.
         seed: Which images are random.
@@ -77,9 +89,10 @@ def inspect_boxes(
     pictures = StorePictures(store, image_root, maps)
     if truth is not None:
         pictures.truth = truth_by_image(store, truth)
-        section = quality_section(evaluate_boxes(store, truth), pictures, folder / WORST)
-        sections = [section, *sections]
+    if quality is not None:
+        sections = [quality_section(quality, pictures, folder / WORST), *sections]
     chosen = selections(seen, count, seed)
+    find = candidate_finder(store, pictures)
     random = [stored_image(store, index) for index in chosen["random"][1]]
     _write_classes(store, seen, folder / "classes.csv")
     content = {
@@ -88,18 +101,18 @@ def inspect_boxes(
         "verdict": verdict(seen, summary),
         "legend": _legend(store),
         "truth": truth is not None,
-        "tables": _tables(store, summary, random, pictures),
+        "tables": _tables(store, summary, seen, random, find),
         "histograms": _histograms(seen, folder),
         "galleries": list(_galleries(store, chosen, pictures, folder)),
-        "panels": list(_panels(store, random[:PANEL_IMAGES], pictures, folder)),
+        "panels": list(_panels(store, random[:PANEL_IMAGES], find, pictures, folder)),
         "sections": sections,
         "classes": _class_rows(store, seen),
         "class_count": len(store.categories),
         "failed": summary["failed"][:LISTED],
         "failed_count": len(summary["failed"]),
         "without": summary["without_boxes"],
-        "reasons": Counter(_kind(item["reason"]) for item in summary["failed"]).most_common(),
-        "unreadable": sorted(pictures.unreadable.items())[:LISTED],
+        "reasons": Counter(_kind(item["reason"]) for item in summary["failed"]).most_common(KINDS),
+        "unreadable": sorted(pictures.unreadable.items()),
         "maps": maps is not None,
         "seed": seed,
     }
@@ -114,7 +127,8 @@ def _facts(store: PseudoBoxStore, summary: Mapping[str, Any]) -> list[tuple[str,
         "images": summary["images"],
         "boxes": merged["boxes"],
         "boxes an image": merged["boxes_per_image"],
-        "mean size, px": f"{merged['mean_width']} x {merged['mean_height']}",
+        "mean width, px": merged["mean_width"],
+        "mean height, px": merged["mean_height"],
         "images without a box": summary["images_without_boxes"],
         "images that failed": len(summary["failed"]),
         "top-1 of the classifier on them": summary["top1"],
@@ -129,28 +143,34 @@ def _legend(store: PseudoBoxStore) -> list[tuple[str, str]]:
     taus = sorted(range(len(store.thresholds)), key=store.thresholds.__getitem__)
     colours = [colour_of(i, store.thresholds)[::-1] for i in taus]
     names = [f"τ {store.thresholds[i]}" for i in taus]
+    if any((shard.thresholds == NO_THRESHOLD).any() for shard in store.shards):
+        names, colours = [*names, "τ not known"], [*colours, UNKNOWN_BGR[::-1]]
     return [(n, "#{:02x}{:02x}{:02x}".format(*c)) for n, c in zip(names, colours, strict=True)]
 
 
 def _tables(
     store: PseudoBoxStore,
     summary: dict[str, Any],
+    seen: Survey,
     random: Sequence[StoredImage],
-    pictures: StorePictures,
+    find: FindCandidates | None,
 ) -> Section:
     """Tables A1 and A2 with what they are of."""
     title = "The paper's tables for this run"
     a1 = "Thresholds (Table A1): all images", table_a1(summary)
-    find = candidate_finder(store, pictures)
     if find is None:
         text = (
-            "Other NMS (Table A2): what NMS has dropped is gone, and there is no classifier to "
-            "compute the maps again. Give its config and checkpoint (--maps), or make a run "
-            "without NMS."
+            "Other NMS (Table A2): all boxes of a threshold are needed. Of a run of Step 2, give "
+            "config and checkpoint of the classifier (--maps), or make a run without NMS."
         )
         return Section(title, [text], tables=[a1])
+    which = "the {} images shown as random"
+    if find is stored_candidates:  # which needs no map
+        usable = np.flatnonzero(seen.usable)
+        random = [stored_image(store, int(usable[i])) for i in every_nth(len(usable), A2_IMAGES)]
+        which = "{} images, evenly over the run"
     rows, number = table_a2(random, find, store.settings())
-    a2 = f"NMS (Table A2): the {number} images shown as random", rows
+    a2 = f"NMS (Table A2): {which.format(number)}", rows
     return Section(title, tables=[a1, a2])
 
 
@@ -197,10 +217,13 @@ def _readable(category: Mapping[str, Any]) -> str:
 
 
 def _panels(
-    store: PseudoBoxStore, images: Sequence[StoredImage], pictures: StorePictures, folder: Path
+    store: PseudoBoxStore,
+    images: Sequence[StoredImage],
+    find: FindCandidates | None,
+    pictures: StorePictures,
+    folder: Path,
 ) -> Iterator[dict[str, Any]]:
     """The same images under each threshold (Figure A1) and under each NMS (Figure A2)."""
-    find = candidate_finder(store, pictures)
     found = {} if find is None else {image.index: find(image) for image in images}
     shown = [image for image in images if found.get(image.index) is not None]
     if not shown:
@@ -244,9 +267,10 @@ def _rows_of(store: PseudoBoxStore, seen: Survey, labels: Iterable[int]) -> Iter
     for label in labels:
         category = store.categories[label]
         counts = int(seen.class_boxes[label]), int(seen.class_images[label])
-        yield [label, category["name"], _readable(category), *counts]
+        names = str(category["name"]), _readable(category)
+        yield [label, *(n.encode("utf-8", "replace").decode() for n in names), *counts]
 
 
 def _kind(reason: str) -> str:
     """What kind of fault a reason names: its first clause, names and numbers left out."""
-    return re.sub(r"'[^']*'|\d+", "…", reason.split(";")[0])[:100]
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", reason.split(";")[0])[:100]

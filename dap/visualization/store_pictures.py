@@ -6,21 +6,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
-from dap.cam import MergedCam, map_over_image
-from dap.pseudo_boxes.images import read_image
+from dap.cam import MergedCam
+from dap.pseudo_boxes.images import check_size, read_image
 from dap.pseudo_boxes.store import PseudoBoxStore
 from dap.pseudo_boxes.stored_maps import StoredMaps
 
 from .gallery import colour_of, draw_tile
 
-GREY = 180
-MISSING_SIDE = 400  # of the canvas in place of an image of unknown size
+GREY = 180  # of the canvas in place of an image that cannot be read
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +71,9 @@ class StorePictures:
     ) -> None:
         self.store, self.maps, self.side = store, maps, side
         self.truth: Mapping[int, np.ndarray] = {}
-        self.root = Path(image_root or store.manifest["image_list"]["root"])
+        self.root = os.fspath(image_root or store.manifest["image_list"]["root"])
         self.unreadable: dict[str, str] = {}
-        self._cached_picture = lru_cache(maxsize=64)(self._picture)
+        self._cached_picture = lru_cache(maxsize=8)(self._picture)
         self._maps: dict[tuple[int, int], MergedCam] = {}
 
     def tile(
@@ -103,7 +100,7 @@ class StorePictures:
         picture = self._cached_picture(image.file_name, image.size_hw)
         heat = None
         if len(image.labels) and (cam := self.merged(image, int(image.labels[0]))) is not None:
-            heat = map_over_image(cam.maps[0].cpu().numpy(), cam.cell_size, picture.shape[:2])
+            heat = cam.over_image(picture.shape[:2])
         truth = self.truth.get(image.index)
         return draw_tile(picture, boxes[order], colours, heat, truth, side or self.side)
 
@@ -121,13 +118,12 @@ class StorePictures:
 
     def _picture(self, file_name: str, size_hw: tuple[int, int]) -> np.ndarray:
         try:
-            return read_image(str(self.root / file_name)).numpy().transpose(1, 2, 0).copy()
-        except (OSError, ValueError) as error:
+            image = read_image(os.path.join(self.root, file_name))
+            check_size(image, size_hw)
+            return image.numpy().transpose(1, 2, 0).copy()
+        except (OSError, ValueError, MemoryError) as error:
             self.unreadable[file_name] = f"{type(error).__name__}: {error}"
-            size = size_hw if all(size_hw) else (MISSING_SIDE, MISSING_SIDE)
-            canvas = np.full((*size, 3), GREY, np.uint8)
-            cv2.line(canvas, (0, 0), (size[1], size[0]), (150, 150, 150), 3)
-            return canvas
+            return np.full((*(size_hw if all(size_hw) else (400, 400)), 3), GREY, np.uint8)
 
     def _map(self, image: StoredImage, label: int) -> MergedCam:
         assert self.maps is not None

@@ -24,7 +24,10 @@ BOX_COLUMNS = {
 VOC_COLUMN = re.compile(r"mAP|AP\d+")
 ELEVEN_POINTS = "voc_07"  # prefix of VOC 2007's own metric in our configs
 # Metrics of mmdet that lie in [0, 1], -1 where there is nothing to measure.
-FRACTION = re.compile(r"(bbox|segm|proposal)_m?AP\w*|mAP|AP\d+|AR@.*|recall@.*|\w+_precision")
+FRACTION = re.compile(
+    r"(bbox|segm|proposal)_m?AP\w*|mAP|AP\d+|AR@.*|recall@.*|\w+_precision"
+    r"|gt_known_localization|corloc|average_recall|(precision|recall)(_\w+)?"
+)
 LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{character: f"{{{character}}}" for character in "[*"},  # else arguments of the line before

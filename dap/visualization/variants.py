@@ -39,7 +39,7 @@ def candidate_finder(store: PseudoBoxStore, pictures: StorePictures) -> FindCand
         to be had: the store was merged by NMS and there is no classifier.
     """
     if "nms_iou" in store.manifest["settings"] and store.settings().nms_iou is None:
-        return _stored_candidates
+        return stored_candidates
     if pictures.maps is None:
         return None
     return lambda image: _map_candidates(image, pictures, store.settings())
@@ -121,7 +121,8 @@ def _figures(row: dict[str, Any]) -> list[str]:
     return texts
 
 
-def _stored_candidates(image: StoredImage) -> Found:
+def stored_candidates(image: StoredImage) -> Found:
+    """All boxes of an image of a store without NMS."""
     return [
         (int(label), Candidates(image.boxes[own], image.thresholds[own]))
         for label in np.unique(image.labels)

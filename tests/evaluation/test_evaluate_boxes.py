@@ -3,7 +3,6 @@
 import json
 import os
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -204,8 +203,31 @@ class TestMaps:
             evaluate_boxes(store, read_ground_truth(path), lambda *_: np.zeros((2, 2)))
 
     def test_map_that_is_not_finite(self, store, truth):
-        with pytest.raises(ValueError, match="found NaN"):
-            evaluate_boxes(store, read_ground_truth(truth), lambda *_: np.full((9, 9), np.nan))
+        size_hw = tuple(int(side[0]) for side in store.shards[0].sizes_hw)
+        with pytest.raises(ValueError, match=r"no map could be computed.*found NaN"):
+            evaluate_boxes(store, read_ground_truth(truth), lambda *_: np.full(size_hw, np.nan))
+
+    def test_images_without_a_map_are_counted_and_named(self, store, truth):
+        """One cannot be read, another has another size than the one whose boxes are known."""
+        sizes = {
+            shard.file_name(row): (int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row]))
+            for shard in store.shards for row in range(len(shard))
+        }  # fmt: skip
+        asked = []
+
+        def score_map(file_name, label):
+            asked.append(file_name)
+            if len(asked) == 1:
+                raise OSError("gone")
+            height, width = sizes[file_name]
+            return np.eye(height + (len(asked) == 2), width)
+
+        found = evaluate_boxes(store, read_ground_truth(truth), score_map)
+        assert list(found["score_maps"]["failed"]) == asked[:2]
+        assert found["score_maps"]["images"] == len(asked) - 2
+        assert f"2 images have no map, such as {asked[0]}: OSError: gone" in quality_table(found)
+        few = evaluate_boxes(store, read_ground_truth(truth), score_map, most_maps=2)
+        assert few["score_maps"]["images"] <= 2
 
 
 def test_no_object_of_the_store(store, tmp_path):
@@ -266,19 +288,14 @@ def run_tool(monkeypatch):
 
 
 class TestTool:
-    def test_as_a_user_does(self, store, truth, tmp_path):
+    def test_as_a_user_does(self, store, truth, tmp_path, run_tool, capsys):
         out = tmp_path / "out" / "quality.json"
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", TOOL, store.folder, truth, "--json", out],
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "5 images with 5 objects and 4 boxes evaluated; of 7 images" in done.stdout
-        assert "CorLoc, mean over classes          50.0" in done.stdout
-        assert "worst classes     0.0  n11 crane: 2 images missed, 0 found" in done.stdout
-        assert "note: 1 categories of the ground truth, with 1 objects" in done.stdout
+        run_tool(store.folder, truth, "--json", out)
+        said = capsys.readouterr().out
+        assert "5 images with 5 objects and 4 boxes evaluated; of 7 images" in said
+        assert "CorLoc, mean over classes          50.0" in said
+        assert "worst classes     0.0  n11 crane: 2 images missed, 0 found" in said
+        assert "note: 1 categories of the ground truth, with 1 objects" in said
         expected = evaluate_boxes(store, read_ground_truth(truth))
         assert json.loads(out.read_text()) == expected
         assert os.listdir(out.parent) == ["quality.json"]
@@ -293,7 +310,7 @@ class TestTool:
         table = capsys.readouterr().out
         assert "4 images with 4 objects and 4 boxes evaluated" in table
         assert "GT-known localisation, IoU .5     100.0" in table
-        assert "MaxBoxAccV2 of the maps           100.0" in table
+        assert "MaxBoxAccV2 of 4 maps             100.0" in table
         assert "worst classes   100.0  blue blue: 0 images missed, 1 found" in table
         assert "note: NMS at IoU 0.8 has merged the boxes" in table
         assert "red" not in table

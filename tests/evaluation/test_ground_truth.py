@@ -220,8 +220,12 @@ class TestImages:
 
     def test_stem_must_be_unique_on_both_sides(self):
         assert match_images(["a/1.jpg", "b/1.jpg", "2.jpg"], ["x/1.jpg", "y/2.jpg"]) == {2: 1}
-        assert match_images(["a/1.jpg", "2.jpg"], ["x/1.jpg", "y/1.jpg", "2.jpg"]) == {1: 2}
+        assert match_images(["a/1.jpg", "2.jpg"], ["x/1.jpg", "y/1.jpg", "z/2.jpg"]) == {1: 2}
         assert match_images(["a/1.jpg", "b/1.jpg"], ["a/1.jpg", "c/1.jpg"]) == {0: 0}
+
+    def test_stems_do_not_count_where_names_match(self):
+        """Folders with numbers of their own: another folder's number is another image."""
+        assert match_images(["cat/1.jpg", "dog/2.jpg"], ["cat/1.jpg", "fish/2.jpg"]) == {0: 0}
 
     def test_name_twice_in_the_store(self):
         assert match_images(["1.jpg", "1.jpg", "2.jpg"], ["1.jpg", "2.jpg"]) == {2: 1}
