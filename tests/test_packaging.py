@@ -70,7 +70,7 @@ def test_wheel_holds_nothing_else(wheel):
     parts = {part for path in wheel.rglob("*") for part in path.relative_to(wheel).parts}
     assert not parts & {"tests", "test", "__pycache__", "work_dirs", "data", "shared"}
     suffixes = {path.suffix for path in wheel.rglob("*") if path.is_file()}
-    assert suffixes <= {"", ".md", ".py", ".sh", ".txt", ".yml"}
+    assert suffixes <= {"", ".jinja", ".md", ".py", ".sh", ".txt", ".yml"}
 
 
 def test_mim_finds_each_config_by_its_name(wheel):

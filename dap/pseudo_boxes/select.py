@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,8 @@ def _selected_settings(
     given = store.settings()
     if thresholds is None:
         thresholds = store.thresholds
-    settings = replace(given, thresholds=tuple(thresholds), nms_iou=nms_iou)
+    changed = {"thresholds": thresholds, "nms_iou": nms_iou}
+    settings = PseudoBoxSettings(**{**given.as_json(), **changed})
     if given.nms_iou is not None:
         raise ValueError(
             f"{store.folder} was merged by NMS at IoU {given.nms_iou}: what that dropped is "

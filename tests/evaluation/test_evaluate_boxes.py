@@ -311,7 +311,7 @@ class TestTool:
         assert "4 images with 4 objects and 4 boxes evaluated" in table
         assert "GT-known localisation, IoU .5     100.0" in table
         assert "MaxBoxAccV2 of 4 maps             100.0" in table
-        assert "worst classes   100.0  blue blue: 0 images missed, 1 found" in table
+        assert "worst classes   100.0  blue: 0 images missed, 1 found" in table
         assert "note: NMS at IoU 0.8 has merged the boxes" in table
         assert "red" not in table
         found = json.loads(out.read_text())

@@ -75,6 +75,7 @@ def test_two_processes_give_the_same_files_as_one(planted_run, tmp_path, run_too
     )
     assert two.returncode == 0, two.stderr
     assert "90 images" in two.stderr + two.stdout
+    assert (two.stderr + two.stdout).count("verdict: ") == 1
     for name in sorted(
         path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*")
     ):

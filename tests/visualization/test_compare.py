@@ -239,6 +239,11 @@ class TestTable:
             "| cls | 1 | 62.50 | -0.50 |",
         )
 
+    def test_shares_of_box_localization_are_in_percent(self, tmp_path):
+        results = {"localization/corloc": 0.625, "localization/precision_small": -1}
+        table = rows(compare([write_run(tmp_path / "cls", {5: results})], tmp_path / "out"))
+        assert table[2].split("|")[3:5] == [" 62.50 ", "  "]
+
     def test_chosen_metrics(self, tmp_path):
         results = {"coco/bbox_mAP": 0.25, "coco/bbox_mAP_50": 0.5, "coco/segm_mAP": 0.125}
         run = write_run(tmp_path / "cls", {5: results})
@@ -300,6 +305,17 @@ class TestHeadStart:
         dap = write_run(tmp_path / "dap", {25: 42, 50: 32, 100: 50}, DAP)
         report = compare([cls, dap], tmp_path / "out", at=[50])
         assert "cls reaches 32.0 at iteration 75 (interpolated), 1.5 times as many." in report
+
+    def test_validation_before_the_first_iteration(self, tmp_path):
+        """A start of 0 has no number of times."""
+        cls, dap = (
+            write_run(
+                tmp_path / name, {0: {"coco/bbox_mAP_50": first}, 5: {"coco/bbox_mAP_50": 0.5}}
+            )
+            for name, first in (("cls", 0.1), ("dap", 0.3))
+        )
+        said = compare([f"CLS={cls}", f"DAP={dap}"], tmp_path / "out")
+        assert "CLS reaches 30.0 at iteration 2 (interpolated)." in said
 
     def test_one_that_is_behind(self, four, tmp_path):
         report = compare([four[2], four[0]], tmp_path / "out")
@@ -545,6 +561,19 @@ class TestWarnings:
         third = write_run(tmp_path / "dap_seed2", {25: 34, 50: 49, 100: 53}, DAP, 2)
         (warning,) = warnings(compare([*four, third], tmp_path / "out"))
         assert "different seeds, 0, 1, 2 and 0, 1: runs of equal" in warning
+
+    def test_hash_in_an_address_tells_other_weights(self):
+        """That of a file of one's own, which extract_detector gives, is that of a seed."""
+
+        def values(checkpoint):
+            return result_values({"model": {"init_cfg": {"checkpoint": checkpoint}}})
+
+        assert values("w/iter_9-0676ba61.pth") == values("w/iter_9-11ad3fa6.pth")
+        assert values("https://x/r50-0676ba61.pth") != values("https://x/r50-11ad3fa6.pth")
+
+    def test_pictures_are_housekeeping(self):
+        one, other = ({"default_hooks": {"pictures": {"interval": i}}} for i in (1, 2))
+        assert result_values(one) == result_values(other) == {}
 
     def test_long_values_are_cut(self):
         assert shortened("a" * 200) == "'" + "a" * 27 + " … " + "a" * 27 + "'"
