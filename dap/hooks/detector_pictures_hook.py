@@ -270,18 +270,18 @@ def _check_dataset(dataset: Any) -> None:
         raise ValueError(
             f"DetectorPicturesHook: training set {name} hides what it holds; expected "
             "get_data_info and metainfo, as the data sets of mmdet and the wrappers of MMEngine "
-            "have them. Wrap it in one of those, or take the hook out"
+            "have them. Wrap it in one of those, or set num_images=0"
         )
     if not isinstance(dataset.metainfo, dict):
         raise ValueError(
             f"DetectorPicturesHook: training set {name} holds data sets of different metainfo; "
             "expected the same classes in all. Let ConcatDataset ignore what may differ "
-            "(ignore_keys=[…]), or take the hook out"
+            "(ignore_keys=[…]), or set num_images=0"
         )
     if len(dataset) == 0 or "img_path" not in dataset.get_data_info(0):
         raise ValueError(
             f"DetectorPicturesHook: training set {name} has no image files (img_path) to show. "
-            "Take the hook out"
+            "Set num_images=0"
         )
 
 
@@ -291,6 +291,5 @@ def _check_model(model: nn.Module) -> None:
     if not whole or any(is_model_wrapper(part) for part in _unwrapped(model).modules()):
         raise ValueError(
             f"DetectorPicturesHook: {type(model).__name__} needs all processes to predict; "
-            "expected MMDistributedDataParallel, or no wrapper. Take the hook out, or set "
-            "num_images=0"
+            "expected MMDistributedDataParallel, or no wrapper. Set num_images=0"
         )
