@@ -68,10 +68,9 @@ class BoxPictures:
             return
         try:
             picture = self._draw(entry, record, classifier)
+            self.visualizer.add_image("pseudo_boxes", picture, step=self.there + self.done)
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
             print_log(f"{entry.path} is not shown: {error}", "current", logging.WARNING)
-            return
-        self.visualizer.add_image("pseudo_boxes", picture, step=self.there + self.done)
 
     def _draw(
         self, entry: Entry, record: Mapping[str, Any], classifier: CamClassifier

@@ -63,6 +63,20 @@ def test_tensorboard(tmp_path):
     assert [event.step for event in events.Images("pseudo_boxes")] == [1, 4]
 
 
+def test_backend_that_cannot_write_stops_no_run(tmp_path, monkeypatch):
+    root = make_class_folders(tmp_path / "images", 2)
+    watcher = BoxPictures.from_config(config(2), str(tmp_path / "out"))
+    tried = []
+
+    def full(*_, **options):
+        tried.append(options["step"])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(watcher.visualizer, "add_image", full)
+    assert len(generate(root, tmp_path / "out", watcher)) == 6
+    assert tried == [1, 4]
+
+
 def test_no_pictures_unless_asked_for(tmp_path):
     assert BoxPictures.from_config(Config({"pseudo_boxes": SETTINGS}), str(tmp_path)) is None
     with pytest.raises(ValueError, match="pseudo_box_pictures: expected a number of images"):
