@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import csv
-import fcntl
-import os
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from dap.files import whole_file
@@ -21,6 +16,7 @@ from .cost import gpu_hours, total
 from .paper import EXPERIMENTS
 from .plan import Job, Plan
 from .results import table
+from .running import run_job
 from .state import is_begun, is_finished, missing_inputs
 
 
@@ -109,8 +105,7 @@ def reproduce(
             "the data there (paths are relative to the current folder); --dry-run shows all steps"
         )
     for job in jobs:
-        with _alone(Path(plan.root) / ".locks" / job.name.replace("/", "_")):
-            _run(job)
+        run_job(job, plan.root)
     return report(experiment, rows, plan, chosen)
 
 
@@ -130,19 +125,6 @@ def report(
     return table(rows, plan, seeds)
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process has this file locked; the lock ends with the process."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"# {lock.name}: waiting for another process that runs it", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _described(job: Job) -> str:
     """What a dry run prints of a job: a line that a shell runs, or a remark."""
     try:
@@ -151,23 +133,6 @@ def _described(job: Job) -> str:
     except ValueError as error:
         return f"# refused: {error}"
     return shlex.join(job.resumed if is_begun(job) else job.command)
-
-
-def _run(job: Job) -> None:
-    if is_finished(job):
-        print(f"# {job.name} is finished: {job.makes}", flush=True)
-        return
-    command = job.resumed if is_begun(job) else job.command
-    print(shlex.join(command), flush=True)
-    own = [sys.executable if part == "python" else part for part in command]
-    code = subprocess.run(own, env={**os.environ, "PYTHON": sys.executable}).returncode
-    if code:
-        raise RuntimeError(
-            f"{job.name}: its command ended with code {code}; what it wrote stands above and in "
-            "its work directory. The same call of reproduce.py goes on from here"
-        )
-    if not is_finished(job):
-        raise RuntimeError(f"{job.name}: its command ended without {job.makes}")
 
 
 def _write_curves(path: Path, rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]) -> None:

@@ -17,7 +17,7 @@ from workplace import CONFIGS, ROOT, Workplace, kill_all
 
 from dap.experiments import Job
 from dap.experiments.config_tree import _read
-from dap.experiments.reproduce import _run
+from dap.experiments.running import run_job
 from dap.testing import tiny_classifier_config
 
 TOOL = ROOT / "tools" / "reproduce.py"
@@ -184,10 +184,10 @@ def test_missing_data_stops_before_anything_runs(workplace, first):
 def test_failing_step_is_named(tmp_path):
     job = Job("some step", "files", ("python", "-c", "raise SystemExit(3)"), str(tmp_path / "x"))
     with pytest.raises(RuntimeError, match=r"some step: its command ended with code 3"):
-        _run(job)
+        run_job(job, tmp_path)
     job = Job("some step", "files", ("python", "-c", ""), str(tmp_path / "x"))
     with pytest.raises(RuntimeError, match=r"some step: its command ended without .*x"):
-        _run(job)
+        run_job(job, tmp_path)
 
 
 def test_list(workplace):

@@ -1,6 +1,6 @@
-"""Faster R-CNN with EfficientNet-lite0 and a narrow FPN, small enough for a CPU."""
+"""RetinaNet with EfficientNet-lite0 and a narrow FPN, small enough for a CPU."""
 
-_base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py"]
+_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py"]
 
 custom_imports = dict(imports=["dap", "mmpretrain.models"], allow_failed_imports=False)
 model = dict(
@@ -14,13 +14,11 @@ model = dict(
         init_cfg=dict(type="Pretrained", checkpoint="work_dirs/lite0.pth", prefix="backbone."),
     ),
     neck=dict(in_channels=[24, 40, 112, 320], out_channels=64),
-    rpn_head=dict(in_channels=64, feat_channels=64),
-    roi_head=dict(
-        bbox_roi_extractor=dict(roi_layer=dict(use_torchvision=True), out_channels=64),
-        bbox_head=dict(in_channels=64, fc_out_channels=256),
+    bbox_head=dict(
+        in_channels=64,
+        feat_channels=64,
+        stacked_convs=2,
+        # One size a level, 24 to 384 px: with 1000 classes the last layer costs more than all else.
+        anchor_generator=dict(octave_base_scale=3, scales_per_octave=1),
     ),
-    train_cfg=dict(
-        rpn_proposal=dict(nms_pre=500, max_per_img=300), rcnn=dict(sampler=dict(num=64))
-    ),
-    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=300)),
 )

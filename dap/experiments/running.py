@@ -1,0 +1,130 @@
+"""Carry out planned jobs: one after the other, or several at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import IO
+
+from .plan import Job
+from .state import is_begun, is_finished
+
+
+def run_job(
+    job: Job,
+    root: str | Path,
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a job unless it is finished; go on with an unfinished training.
+
+    Two calls at once, also of two processes, wait for each other.
+
+    Args:
+        job: What to run.
+        root: The work directory; a lock per job is kept in it.
+        log: File for what the command prints, added at its end; the terminal if None.
+        environment: Variables of the command beside those of this process.
+
+    Raises:
+        ValueError: If a result of other settings is there.
+        RuntimeError: If the command fails, or ends without its result.
+    """
+    with _alone(Path(root) / ".locks" / job.name.replace("/", "_")):
+        if is_finished(job):
+            print(f"# {job.name} is finished: {job.makes}", flush=True)
+            return
+        command = job.resumed if is_begun(job) else job.command
+        print(shlex.join(command), flush=True)
+        own = [sys.executable if part == "python" else part for part in command]
+        variables = {**os.environ, "PYTHON": sys.executable, **(environment or {})}
+        with _opened(log) as output:
+            code = subprocess.run(own, env=variables, stdout=output, stderr=output).returncode
+        if code:
+            where = "above" if log is None else f"in {log}"
+            raise RuntimeError(
+                f"{job.name}: its command ended with code {code}; what it wrote stands {where} "
+                "and in its work directory. The same call goes on from here"
+            )
+        if not is_finished(job):
+            raise RuntimeError(f"{job.name}: its command ended without {job.makes}")
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    root: str | Path,
+    processes: int,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run jobs, several at a time, each after those whose files it reads.
+
+    What each prints goes to ``<root>/logs/<name>.log``. After a failure no further job starts, and
+    those that run are waited for.
+
+    Args:
+        jobs: In an order in which they could run one after the other.
+        root: The work directory.
+        processes: Jobs at a time.
+        environment: Variables of all commands beside those of this process.
+
+    Raises:
+        ValueError: If ``processes`` is not positive, or a result of other settings is there;
+            nothing was run then.
+        RuntimeError: If a command fails: that of the first such job.
+    """
+    if processes < 1:
+        raise ValueError(f"processes: expected 1 or more, found {processes}")
+    for job in jobs:
+        is_finished(job)  # refuses what is of other settings
+    failed = Event()
+    running: dict[str, Future[None]] = {}
+
+    def run(job: Job, awaited: Sequence[Future[None]]) -> None:
+        for other in awaited:
+            other.result()
+        if failed.is_set():
+            return
+        try:
+            log = Path(root) / "logs" / f"{job.name.replace('/', '_')}.log"
+            run_job(job, root, log, environment)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(processes) as pool:
+        for job in jobs:  # a job waits for earlier ones alone, so that one can always go on
+            awaited = [running[path] for path in job.reads if path in running]
+            running[job.makes] = pool.submit(run, job, awaited)
+    for future in running.values():
+        future.result()
+
+
+@contextmanager
+def _opened(log: Path | None) -> Iterator[IO[str] | None]:
+    if log is None:
+        yield None
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a", encoding="utf-8") as file:
+        yield file
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process has this file locked; the lock ends with the process."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"# {lock.name}: waiting for another process that runs it", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,10 @@
+"""As finetune_faster-rcnn_cls.py, from the pre-trained detector (Step 4, DAP)."""
+
+_base_ = ["./finetune_faster-rcnn_cls.py"]
+
+model = dict(
+    init_cfg=dict(
+        type="dap.PretrainedDetector", checkpoint="work_dirs/pretrain_faster-rcnn/iter_600.pth"
+    ),
+    backbone=dict(init_cfg=None),
+)

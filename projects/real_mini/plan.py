@@ -1,0 +1,305 @@
+"""What the benchmark runs: data, pseudo boxes, pre-trainings, fine-tunings and tests as jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dap.experiments import ConfigTree, Job, Launcher
+from dap.experiments.config_tree import tools_folder
+from dap.experiments.schedule import last_checkpoint, length_options
+from dap.pseudo_boxes import settings_from_config
+
+HERE = Path(__file__).resolve().parent
+CONFIGS = ConfigTree(HERE / "configs")
+LITE0, BOXES = "work_dirs/lite0.pth", "work_dirs/boxes/manifest.json"
+FROZEN = {
+    "optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult": 0.0,
+    "optim_wrapper.paramwise_cfg.custom_keys.backbone.decay_mult": 0.0,
+}
+AGNOSTIC = {"model.roi_head.bbox_head.reg_class_agnostic": True}
+
+
+class Arm(NamedTuple):
+    """A way to come to a fine-tuned detector.
+
+    Attributes:
+        name: In tables and folders.
+        detector: ``'faster-rcnn'`` or ``'retinanet'``.
+        boxes: ``'pseudo'``, a kind of ``replace_boxes.py``, or None for no pre-training (CLS).
+        length: Of the pre-training, in shares of the usual one.
+        pretraining: Options of it.
+        model: Options of the model in both steps.
+    """
+
+    name: str
+    detector: str = "faster-rcnn"
+    boxes: str | None = "pseudo"
+    length: float = 1.0
+    pretraining: Mapping[str, object] = {}
+    model: Mapping[str, object] = {}
+
+
+CLS, DAP = Arm("CLS", boxes=None), Arm("DAP")
+PARTS: dict[str, tuple[Arm, ...]] = {
+    "shots": (CLS, DAP),  # at all k and on the whole set; all others at one k
+    "controls": tuple(Arm(kind, boxes=kind) for kind in ("centre", "whole")),
+    "foreign": (Arm("foreign", boxes="foreign"),),
+    "length": (Arm("DAP-third", length=1 / 3), Arm("DAP-double", length=2.0)),
+    "frozen": (Arm("DAP-frozen", pretraining=FROZEN),),
+    "largest": (Arm("DAP-largest", boxes="largest"),),
+    "regression": (
+        Arm("CLS-agnostic", boxes=None, model=AGNOSTIC),
+        Arm("DAP-agnostic", model=AGNOSTIC),
+    ),
+    "retinanet": (
+        Arm("CLS-RetinaNet", "retinanet", boxes=None),
+        Arm("DAP-RetinaNet", "retinanet"),
+    ),
+}
+CORE = ("shots", "controls")
+
+# What a GPU has room for: images twice as large, four times as many of them in a pre-training.
+GPU_PRETRAINING = {
+    "train_dataloader.batch_size": 16,
+    "train_dataloader.num_workers": 3,
+    "train_dataloader.dataset.pipeline.0.img_scale": (320, 320),
+    "train_dataloader.dataset.pipeline.1.scales": [(s, s) for s in (256, 320, 384, 448)],
+}
+GPU_FINETUNING = {
+    "train_dataloader.batch_size": 8,
+    "train_dataloader.num_workers": 2,
+    "train_dataloader.dataset.pipeline.2.scales": [(768, s) for s in (320, 352, 384, 416)],
+    "val_dataloader.dataset.pipeline.1.scale": (768, 384),
+}
+
+
+@dataclass
+class Target:
+    """The detection set to fine-tune on.
+
+    Attributes:
+        name: In folders.
+        train: COCO file to draw from and to train on.
+        test: COCO file to evaluate on.
+        train_images: Folder of its images.
+        test_images: Folder of its images.
+        jobs: Make the two files, if they are not there.
+    """
+
+    name: str
+    train: str
+    test: str
+    train_images: str
+    test_images: str
+    jobs: list[Job] = field(default_factory=list)
+
+    @classmethod
+    def from_voc(cls, folder: Path, train: str, test: str) -> Target:
+        """Plan the conversion of a folder in VOC layout.
+
+        Args:
+            folder: With ``Annotations``, ``ImageSets/Main`` and ``JPEGImages``.
+            train: List to draw from.
+            test: List to evaluate on.
+        """
+        images, annotations = str(folder / "JPEGImages"), str(folder / "Annotations")
+        jobs = []
+        for split in (train, test):
+            listed, out = str(folder / "ImageSets" / "Main" / f"{split}.txt"), f"data/{split}.json"
+            command = _tool("xml_to_coco", annotations, images, "--one-based", "--list", listed,
+                            "--out", out)  # fmt: skip
+            jobs.append(Job(f"data_{split}", "files", command, out, inputs=(listed,)))
+        return cls(folder.name, jobs[0].makes, jobs[1].makes, images, images, jobs)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of categories, which both files must have alike.
+
+        Raises:
+            ValueError: If they differ.
+        """
+        names = [
+            [category["name"] for category in json.loads(Path(path).read_text())["categories"]]
+            for path in (self.train, self.test)
+        ]
+        if names[0] != names[1]:
+            raise ValueError(
+                f"{self.train} and {self.test} have other categories: {names[0]}, {names[1]}; "
+                "expected the same names in the same order"
+            )
+        return len(names[0])
+
+
+@dataclass
+class Benchmark:
+    """The jobs of some parts, in an order in which they can run.
+
+    Attributes:
+        images: Folder of class folders, the photographs.
+        target: The detection set; its files must be there.
+        shots: Images per class; ``one_k``, at which all but CLS and DAP are compared, is the
+            second of them if there are two.
+        seeds: Of draws and fine-tunings. Pre-trainings have seed 0.
+        scale: ``'cpu'`` or ``'gpu'``.
+        processes: Of Step 2 on a CPU.
+        jobs: Name → job; filled by :meth:`add`.
+        arms: Arm → folders of its fine-tunings by k, None for all images.
+        proposals: Row of the table on proposals → folders of its tests.
+    """
+
+    images: Path
+    target: Target
+    shots: Sequence[int]
+    seeds: Sequence[int]
+    scale: str
+    processes: int
+    jobs: dict[str, Job] = field(default_factory=dict)
+    arms: dict[str, dict[int | None, list[str]]] = field(default_factory=dict)
+    proposals: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def one_k(self) -> int:
+        """Images per class at which all arms are compared."""
+        return sorted(self.shots)[min(1, len(self.shots) - 1)]
+
+    def add(self, parts: Iterable[str]) -> None:
+        """Plan parts: names of ``PARTS``, ``'core'`` or ``'all'``."""
+        named = set(parts)
+        chosen = [
+            part for part in PARTS
+            if part in named or "all" in named or ("core" in named and part in CORE)
+        ]  # fmt: skip
+        arms = [arm for part in chosen for arm in PARTS[part]]
+        checkpoints = {arm.name: self._pretrained(arm) for arm in arms if arm.boxes}
+        for seed in self.seeds:  # so that whatever ends early has all arms
+            for k in (*sorted(self.shots), None):
+                for arm in arms:
+                    if arm in (CLS, DAP) or k == self.one_k:
+                        self._finetuned(arm, checkpoints.get(arm.name), k, seed)
+        for arm in arms:
+            if arm.detector == "faster-rcnn":
+                self._proposals(arm, checkpoints.get(arm.name))
+
+    def _boxes(self) -> str:
+        config = "efficientnet-lite0_in1k"
+        command = ("python", str(HERE / "convert_lite0.py"), LITE0)
+        self._add("lite0", "files", command, LITE0)
+        launcher = Launcher(self.processes if self.scale == "cpu" else 1)
+        command = tuple(launcher.boxes(CONFIGS.path(config), LITE0, str(Path(BOXES).parent), {}))
+        settings = settings_from_config(CONFIGS.load(config))
+        images = str(self.images)
+        return self._add("boxes", "boxes", (*command, "--images", images), BOXES,
+                         settings=settings, inputs=(images, LITE0))  # fmt: skip
+
+    def _pretrained(self, arm: Arm) -> str:
+        """Plan a pre-training; return its checkpoint."""
+        made = self._boxes()
+        options = {
+            "train_dataloader.dataset.dataset.data_prefix.img": f"{self.images}/",
+            **arm.pretraining,
+            **arm.model,
+            **(GPU_PRETRAINING if self.scale == "gpu" else {}),
+        }
+        if arm.boxes != "pseudo":
+            out = f"work_dirs/{arm.boxes}.json"
+            command = ("python", str(HERE / "replace_boxes.py"), str(Path(made).parent),
+                       str(arm.boxes), out)  # fmt: skip
+            made = self._add(f"boxes_{arm.boxes}", "files", command, out, inputs=(made,))
+            options |= {
+                "train_dataloader.dataset.dataset.type": "dap.CheckedCocoDataset",
+                "train_dataloader.dataset.dataset.ann_file": out,
+                "train_dataloader.dataset.dataset.metainfo.classes": (),
+            }
+        config = f"pretrain_{arm.detector}"
+        return self._train(f"pretrain_{arm.name}", config, options, (LITE0, made), arm.length)
+
+    def _finetuned(self, arm: Arm, checkpoint: str | None, k: int | None, seed: int) -> None:
+        """Plan a fine-tuning on k images a class, or on all."""
+        read = checkpoint or LITE0
+        if checkpoint is None:
+            self._boxes()  # for its classifier
+        drawn = self.target.train if k is None else self._drawn(k, seed)
+        head = "roi_head.bbox_head" if arm.detector == "faster-rcnn" else "bbox_head"
+        test = {"ann_file": self.target.test, "data_prefix.img": f"{self.target.test_images}/"}
+        options: dict[str, object] = {
+            f"model.{head}.num_classes": self.target.num_classes,
+            **arm.model,
+            "randomness.seed": seed,
+            "train_dataloader.dataset.ann_file": drawn,
+            "train_dataloader.dataset.data_prefix.img": f"{self.target.train_images}/",
+            **{f"val_dataloader.dataset.{key}": value for key, value in test.items()},
+            **{f"val_evaluator.{i}.ann_file": self.target.test for i in (0, 1)},
+            **(GPU_FINETUNING if self.scale == "gpu" else {}),
+        }
+        kind = "cls"
+        if checkpoint:
+            kind, options["model.init_cfg.checkpoint"] = "dap", checkpoint
+        name = f"{arm.name}_{'all' if k is None else f'{k}shot'}_seed{seed}"
+        made = self._train(name, f"finetune_{arm.detector}_{kind}", options, (read, drawn),
+                           2.0 if k is None else 1.0)  # fmt: skip
+        self.arms.setdefault(arm.name, {}).setdefault(k, []).append(str(Path(made).parent))
+
+    def _proposals(self, arm: Arm, checkpoint: str | None) -> None:
+        """Plan tests of the RPN before and after the fine-tunings at one k."""
+        tests = {f"{arm.name} before": [checkpoint] if checkpoint else []}
+        tests[f"{arm.name} after"] = [
+            f"{folder}/{Path(self.jobs[Path(folder).name].makes).name}"
+            for folder in self.arms[arm.name][self.one_k]
+        ]
+        options = {
+            "test_dataloader.dataset.ann_file": self.target.test,
+            "test_dataloader.dataset.data_prefix.img": f"{self.target.test_images}/",
+            "test_evaluator.ann_file": self.target.test,
+        }
+        if self.scale == "gpu":
+            scale = GPU_FINETUNING["val_dataloader.dataset.pipeline.1.scale"]
+            options["test_dataloader.dataset.pipeline.1.scale"] = scale
+        path = CONFIGS.path("rpn_faster-rcnn")
+        config = CONFIGS.load("rpn_faster-rcnn", options)
+        for row, checkpoints in tests.items():
+            for weights in checkpoints:
+                name = f"{Path(weights).parent.name}/rpn"
+                out = f"work_dirs/{name}"
+                command = Launcher().test("mmdet", path, weights, out, options)
+                self._add(name, "test", command, f"{out}/*/*.json", config=config,
+                          inputs=(weights, self.target.test))  # fmt: skip
+                self.proposals.setdefault(row, []).append(out)
+
+    def _drawn(self, k: int, seed: int) -> str:
+        """Plan the draw of k images a class, in all k of a seed at once."""
+        makes = f"data/few_shot/{self.target.name}_{k}shot_seed{seed}/annotations.json"
+        command = _tool("few_shot", "--coco", self.target.train, "--shots", k, "--seeds", seed,
+                        "--name", self.target.name, "--out", "data/few_shot")  # fmt: skip
+        return self._add(f"draw_{k}shot_seed{seed}", "files", command, makes,
+                         inputs=(self.target.train,))  # fmt: skip
+
+    def _train(
+        self, name: str, config: str, options: dict[str, Any], read: tuple[str, ...], length: float
+    ) -> str:
+        path = CONFIGS.path(config)
+        if length != 1:
+            options |= length_options(CONFIGS.load(config), length, warm_up=True)
+        loaded = CONFIGS.load(config, options)
+        commands = [
+            tuple(Launcher().train("mmdet", path, f"work_dirs/{name}", options, resume))
+            for resume in (False, True)
+        ]
+        makes = f"work_dirs/{name}/{last_checkpoint(loaded)}"
+        return self._add(name, "train", commands[0], makes, resumed=commands[1], config=loaded,
+                         inputs=read, batch=loaded.train_dataloader.batch_size)  # fmt: skip
+
+    def _add(self, name: str, kind: str, command: Iterable[str], makes: str, **more: Any) -> str:
+        """Put a job behind those it needs, once; return what it makes."""
+        if name not in self.jobs:
+            made = {job.makes for job in self.jobs.values()}
+            reads = tuple(path for path in more.get("inputs", ()) if path in made)
+            self.jobs[name] = Job(name, kind, tuple(command), makes, reads=reads, **more)
+        return makes
+
+
+def _tool(tool: str, *arguments: object) -> tuple[str, ...]:
+    return ("python", str(tools_folder() / f"{tool}.py"), *map(str, arguments))

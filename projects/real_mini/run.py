@@ -1,0 +1,104 @@
+"""DAP against classification pre-training on real photographs and a detection set of one's own.
+
+    uv run --group lite0 projects/real_mini/run.py --images data/imagenet/train --voc data/BCCD
+    uv run --group lite0 projects/real_mini/run.py --images … --coco train.json test.json --folders train test
+    uv run --group lite0 projects/real_mini/run.py … --parts all
+
+Makes pseudo boxes of the photographs (Step 2), pre-trains detectors on them and on controls (Step
+3), fine-tunes them and their CLS twins on k images a class and on all (Step 4), and writes
+``report/index.md`` with tables and curves. The same call goes on where an earlier one was ended.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # for the modules beside this one
+
+from plan import PARTS, Benchmark, Target  # noqa: E402
+from report import write_report  # noqa: E402
+
+from dap.experiments.running import run_job, run_jobs  # noqa: E402
+
+# Of training on a CPU, twice as fast: what malloc has once got it keeps. On a GPU they do nothing.
+MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**34),
+    "MALLOC_TOP_PAD_": str(2**28),
+    "THP_MEM_ALLOC_ENABLE": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=Path, required=True, help="folder of class folders")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--voc", type=Path, help="folder in VOC layout to fine-tune on")
+    target.add_argument("--coco", type=Path, nargs=2, metavar=("TRAIN", "TEST"), help="COCO files")
+    parser.add_argument(
+        "--folders", type=Path, nargs=2, metavar=("TRAIN", "TEST"), help="images of --coco"
+    )
+    parser.add_argument(
+        "--splits", nargs=2, default=("trainval", "test"), metavar=("TRAIN", "TEST"),
+        help="lists of --voc; default: trainval test",
+    )  # fmt: skip
+    parser.add_argument("--parts", nargs="+", default=["core"], choices=["core", "all", *PARTS])
+    parser.add_argument("--shots", type=int, nargs="+", default=[5, 10, 20], metavar="K")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
+    parser.add_argument("--scale", choices=("cpu", "gpu"), default="cpu", help="sizes and lengths")
+    parser.add_argument("--work-dir", type=Path, help="default: work_dirs/real_mini/NAME_SCALE")
+    parser.add_argument(
+        "--processes", type=int, default=min(8, os.cpu_count() or 1), help="trainings at a time"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="report on what there is, run nothing"
+    )
+    args = parser.parse_args()
+    if bool(args.coco) != bool(args.folders):
+        parser.error("--coco needs --folders, and --voc has its own")
+    return args
+
+
+def main() -> None:
+    """Plan, run, report."""
+    args = parse_args()
+    try:
+        if args.voc:
+            target = Target.from_voc(args.voc.resolve(), *args.splits)
+        else:
+            files, folders = [[p.resolve() for p in given] for given in (args.coco, args.folders)]
+            target = Target(files[0].parent.name, *map(str, files), *map(str, folders))
+        images = args.images.resolve()
+        work_dir = args.work_dir or Path("work_dirs/real_mini") / f"{target.name}_{args.scale}"
+        work_dir.mkdir(parents=True, exist_ok=True)
+        os.chdir(work_dir)  # configs name their files below it
+        threads = max(1, (os.cpu_count() or 1) // args.processes)
+        environment = {**MALLOC, "OMP_NUM_THREADS": str(threads)}
+        for job in target.jobs:
+            run_job(job, "work_dirs", environment=environment)
+        benchmark = Benchmark(images, target, args.shots, args.seeds, args.scale, args.processes)
+        benchmark.add(args.parts)
+        if not args.report:
+            started = time.monotonic()
+            run_jobs(list(benchmark.jobs.values()), "work_dirs", args.processes, environment)
+            seconds = Path("seconds.json")
+            earlier = json.loads(seconds.read_text()) if seconds.exists() else 0.0
+            seconds.write_text(json.dumps(earlier + time.monotonic() - started))
+        print(write_report(benchmark))
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"\nwritten to {Path.cwd() / 'report'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Jobs of small real commands, run several at a time."""
+
+import time
+
+import pytest
+
+from dap.experiments import Job
+from dap.experiments.running import run_jobs
+
+WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+MEET = """
+import pathlib, sys, time
+own, other = map(pathlib.Path, sys.argv[1:3])
+own.write_text('')
+end = time.monotonic() + 60
+while not other.exists() and time.monotonic() < end:
+    time.sleep(.02)
+raise SystemExit(not other.exists())
+"""
+
+
+def files_job(name, code, *arguments, makes, reads=()):
+    command = ("python", "-c", code, *map(str, arguments))
+    return Job(name, "files", command, str(makes), inputs=reads, reads=reads)
+
+
+def test_two_jobs_run_at_once(tmp_path):
+    """Each waits for the other's file: alone, neither would end."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    jobs = [files_job("a", MEET, a, b, makes=a), files_job("b", MEET, b, a, makes=b)]
+    run_jobs(jobs, tmp_path / "root", 2)
+    assert a.exists()
+    assert b.exists()
+
+
+def test_a_job_waits_for_what_it_reads(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    slow = f"import time; time.sleep(1); {WRITE}"
+    copy = "import sys, pathlib as p; p.Path(sys.argv[2]).write_text(p.Path(sys.argv[1]).read_text() * 2)"  # noqa: E501
+    jobs = [
+        files_job("a", slow, a, "once ", makes=a),
+        files_job("b", copy, a, b, makes=b, reads=(str(a),)),
+    ]
+    run_jobs(jobs, tmp_path / "root", 2)
+    assert b.read_text() == "once once "
+
+
+def test_after_a_failure_nothing_more_starts(tmp_path):
+    made = [tmp_path / name for name in "abc"]
+    jobs = [
+        files_job("a", "print('out of luck'); raise SystemExit(3)", makes=made[0]),
+        files_job("b", WRITE, made[1], "", makes=made[1], reads=(str(made[0]),)),
+        files_job("c", WRITE, made[2], "", makes=made[2]),
+    ]
+    with pytest.raises(RuntimeError, match=r"a: its command ended with code 3; .*logs.a\.log"):
+        run_jobs(jobs, tmp_path / "root", 1)
+    assert "out of luck" in (tmp_path / "root" / "logs" / "a.log").read_text()
+    assert not made[1].exists()
+    assert not made[2].exists()
+
+
+def test_finished_jobs_are_left_and_variables_reach_the_command(tmp_path, capsys):
+    code = "import os, sys, pathlib; pathlib.Path(sys.argv[1]).write_text(os.environ['GREETING'])"
+    job = files_job("a/b", code, tmp_path / "a", makes=tmp_path / "a")
+    run_jobs([job], tmp_path / "root", 1, {"GREETING": "hello"})
+    assert (tmp_path / "a").read_text() == "hello"
+    before = time.time_ns(), (tmp_path / "a").stat().st_mtime_ns
+    run_jobs([job], tmp_path / "root", 1, {"GREETING": "again"})
+    assert (tmp_path / "a").stat().st_mtime_ns == before[1]
+    assert f"# a/b is finished: {tmp_path / 'a'}" in capsys.readouterr().out
+
+
+def test_no_process_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"processes: expected 1 or more, found 0"):
+        run_jobs([], tmp_path, 0)

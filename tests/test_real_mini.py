@@ -1,0 +1,181 @@
+"""The benchmark on photographs: its replaced boxes, its plan of jobs, its report."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = ROOT / "projects" / "real_mini"
+ANNOTATIONS = {
+    "info": {"by": "hand"},
+    "categories": [{"id": 4, "name": "fox"}, {"id": 9, "name": "owl"}],
+    "images": [
+        {"id": 3, "file_name": "a.jpg", "width": 200, "height": 100},
+        {"id": 5, "file_name": "none.jpg", "width": 50, "height": 60},
+        {"id": 7, "file_name": "b.jpg", "width": 40, "height": 80},
+    ],
+    "annotations": [
+        {"id": 1, "image_id": 3, "category_id": 4, "bbox": [20, 10, 40, 30], "area": 1200},
+        {"id": 2, "image_id": 3, "category_id": 4, "bbox": [100, 50, 100, 50], "area": 5000},
+        {"id": 3, "image_id": 7, "category_id": 9, "bbox": [0, 8, 20, 40], "area": 800},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def project():
+    """The modules of the project, which are no package."""
+    sys.path.insert(0, str(PROJECT))
+    names = ("replace_boxes", "plan", "report")
+    yield {name: importlib.import_module(name) for name in names}
+    sys.path.remove(str(PROJECT))
+    for name in names:
+        sys.modules.pop(name)
+
+
+@pytest.fixture
+def work_dir(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def boxes(project, kind):
+    made = project["replace_boxes"].replace_boxes(ANNOTATIONS, kind)
+    return [(a["image_id"], a["category_id"], a["bbox"], a["area"]) for a in made["annotations"]]
+
+
+def test_whole_image(project):
+    assert boxes(project, "whole") == [
+        (3, 4, [0, 0, 200, 100], 20000),
+        (7, 9, [0, 0, 40, 80], 3200),
+    ]
+
+
+def test_centre_box_is_half_of_the_area(project):
+    (image, category, box, area), second = boxes(project, "centre")
+    assert (image, category) == (3, 4)
+    assert box == [29.29, 14.64, 141.42, 70.71]  # (1 - 1/√2)/2 and 1/√2 of 200 and 100
+    assert area == pytest.approx(10000, rel=1e-4)
+    assert second[2] == [5.86, 11.72, 28.28, 56.57]
+
+
+def test_foreign_boxes_swap_between_images(project):
+    """Two images with boxes: each gets the other's, in fractions, and keeps its own class."""
+    assert boxes(project, "foreign") == [
+        (3, 4, [0, 10, 100, 50], 5000),  # (0, .1, .5, .5) of 200 x 100
+        (7, 9, [4, 8, 8, 24], 192),  # (.1, .1, .2, .3) of 40 x 80
+        (7, 9, [20, 40, 20, 40], 800),
+    ]
+
+
+def test_foreign_boxes_are_nobodys_own(project):
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 100} for i in range(9)]
+    annotations = [
+        {"id": i + 1, "image_id": i, "category_id": 1, "bbox": [i, i, 10, 10], "area": 100}
+        for i in range(9)
+    ]
+    given = {"images": images, "annotations": annotations, "categories": []}
+    made = project["replace_boxes"].replace_boxes(given, "foreign")["annotations"]
+    assert sorted(a["bbox"][0] for a in made) == list(range(9))
+    assert all(a["bbox"][0] != a["image_id"] for a in made)
+
+
+def test_largest_box(project):
+    assert boxes(project, "largest") == [
+        (3, 4, [100, 50, 100, 50], 5000),
+        (7, 9, [0, 8, 20, 40], 800),
+    ]
+
+
+def test_replaced_boxes_leave_the_file_as_it_is(project):
+    before = json.dumps(ANNOTATIONS)
+    made = project["replace_boxes"].replace_boxes(ANNOTATIONS, "centre")
+    assert json.dumps(ANNOTATIONS) == before
+    assert made["images"] == ANNOTATIONS["images"]
+    assert made["categories"] == ANNOTATIONS["categories"]
+    with pytest.raises(ValueError, match=r"kind: expected one of .*'whole'.*, found 'half'"):
+        project["replace_boxes"].replace_boxes(ANNOTATIONS, "half")
+    with pytest.raises(ValueError, match=r"found no box"):
+        project["replace_boxes"].replace_boxes({**ANNOTATIONS, "annotations": []}, "whole")
+
+
+def make_target(project, folder, names=("fox", "owl")):
+    for split in ("train", "test"):
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
+        (folder / f"{split}.json").write_text(json.dumps({"categories": categories}))
+    return project["plan"].Target("zoo", "train.json", "test.json", "images/a", "images/b")
+
+
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+def test_every_job_reads_what_earlier_ones_make(project, work_dir, scale):
+    target = make_target(project, work_dir)
+    plan = project["plan"].Benchmark(Path("photos"), target, [5, 10], [0, 1], scale, 2)
+    plan.add(["all"])
+    made = set()
+    for job in plan.jobs.values():
+        assert set(job.reads) <= made
+        own = [path for path in job.inputs if path.startswith(("work_dirs/", "data/"))]
+        assert set(own) <= made
+        made.add(job.makes)
+    assert len(made) == len(plan.jobs)
+    arms = [arm.name for part in project["plan"].PARTS.values() for arm in part]
+    assert list(plan.arms) == arms
+    assert {len(folders) for by_k in plan.arms.values() for folders in by_k.values()} == {2}
+    assert list(plan.arms["CLS"]) == [5, 10, None]
+    assert list(plan.arms["whole"]) == [10]  # the others at one k alone
+
+
+def test_twins_differ_in_their_start_alone(project, work_dir):
+    target = make_target(project, work_dir)
+    plan = project["plan"].Benchmark(Path("photos"), target, [5], [3], "cpu", 2)
+    plan.add(["core"])
+    cls, dap = (plan.jobs[f"{name}_5shot_seed3"].config.to_dict() for name in ("CLS", "DAP"))
+    assert cls.pop("model").pop("init_cfg", None) is None
+    assert dap.pop("model")["init_cfg"]["checkpoint"] == "work_dirs/pretrain_DAP/iter_600.pth"
+    cls.pop("filename", None)
+    assert cls == dap
+    assert cls["randomness"]["seed"] == 3
+    assert cls["train_dataloader"]["dataset"]["ann_file"].endswith(
+        "zoo_5shot_seed3/annotations.json"
+    )
+    assert cls["val_dataloader"]["dataset"]["data_prefix"]["img"] == "images/b/"
+    model = plan.jobs["DAP_5shot_seed3"].config.model
+    assert model.roi_head.bbox_head.num_classes == 2
+
+
+def test_length_of_a_pretraining(project, work_dir):
+    target = make_target(project, work_dir)
+    plan = project["plan"].Benchmark(Path("photos"), target, [5], [0], "cpu", 2)
+    plan.add(["length"])
+    usual = Config.fromfile(PROJECT / "configs" / "pretrain_faster-rcnn.py")
+    double = plan.jobs["pretrain_DAP-double"].config
+    assert double.train_cfg.max_iters == 2 * usual.train_cfg.max_iters
+    assert double.param_scheduler[1].end == 2 * usual.param_scheduler[1].end
+
+
+def test_other_categories_in_the_test_file_are_refused(project, work_dir):
+    target = make_target(project, work_dir)
+    (work_dir / "test.json").write_text('{"categories": [{"id": 1, "name": "cow"}]}')
+    with pytest.raises(ValueError, match=r"train\.json and test\.json have other categories"):
+        _ = target.num_classes
+
+
+def test_proposal_table(project, work_dir):
+    for seed, recall in enumerate((0.25, 0.35)):
+        folder = work_dir / f"seed{seed}" / "20260101_000000"
+        folder.mkdir(parents=True)
+        (folder / "20260101_000000.json").write_text(json.dumps({"coco/AR@100": recall}))
+    text = project["report"].proposal_table({"DAP after": ["seed0", "seed1"], "x": ["seed2"]})
+    assert text.splitlines() == ["| RPN | AR@100 |", "| --- | --- |", "| DAP after | 30.0 ± 7.1 |"]
+
+
+def test_no_result_is_said(project, work_dir):
+    target = make_target(project, work_dir)
+    plan = project["plan"].Benchmark(Path("photos"), target, [5], [0], "cpu", 2)
+    plan.add(["core"])
+    with pytest.raises(ValueError, match=r"no two ways of pre-training have a result"):
+        project["report"].write_report(plan)
