@@ -1,7 +1,7 @@
 """Would another map, or another choice of its boxes, find the objects of photographs better?
 
     python projects/real_mini/map_variants.py CONFIG CHECKPOINT \
-        --images data/imagenet/train --truth projects/real_mini/sample_boxes.json --rule paper --out variants.md
+        --images data/imagenet/train --truth projects/real_mini/sample_boxes.json --rule paper
 
 The paper's map (DAP, eq. 1) against: a percentile of its values in place of the minimum (Kim et
 al., Normalization Matters in Weakly Supervised Object Localization, ICCV 2021); the negative
