@@ -5,7 +5,9 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +32,7 @@ ANNOTATIONS = {
 def project():
     """The modules of the project, which are no package."""
     sys.path.insert(0, str(PROJECT))
-    names = ("replace_boxes", "plan", "report")
+    names = ("replace_boxes", "plan", "report", "map_variants")
     yield {name: importlib.import_module(name) for name in names}
     sys.path.remove(str(PROJECT))
     for name in names:
@@ -179,3 +181,51 @@ def test_no_result_is_said(project, work_dir):
     plan.add(["core"])
     with pytest.raises(ValueError, match=r"no two ways of pre-training have a result"):
         project["report"].write_report(plan)
+
+
+def test_percentile_in_place_of_the_minimum(project):
+    """Of 0, 1, 2, 3 the half lies below 1.5; each map has its own percentile."""
+    maps = torch.tensor([[[0.0, 1.0], [2.0, 3.0]], [[4.0, 4.0], [4.0, 8.0]]])
+    found = project["map_variants"].clipped(maps, 50)
+    assert found.tolist() == [[[1.5, 1.5], [2.0, 3.0]], [[4.0, 4.0], [4.0, 8.0]]]
+    assert torch.equal(project["map_variants"].clipped(maps, 0), maps)
+
+
+def test_variants_on_two_images(project):
+    """A flat map has no box; a blob that is the object is found at every IoU."""
+    variants = project["map_variants"]
+    blob = torch.zeros(1, 1, 8, 8)
+    blob[..., 2:6, 2:6] = 1
+    truth = np.array([[64.0, 64, 192, 192]])
+    cases = []
+    for maps in (blob, torch.zeros(1, 1, 8, 8)):
+        both = maps.repeat(1, 2, 1, 1)
+        scales = [variants.cam.ScaleMaps(both, (32.0, 32.0), (256, 256))]
+        cases.append(variants.Case((256, 256), truth, {32: scales}))
+    columns = variants.columns_of(cases, variants.Variant("paper"), "paper")
+    assert columns["boxes"].tolist() == [1, 0]
+    assert columns["recall"].tolist() == [1, 0]
+    found = dict(
+        zip(variants.FIGURES, variants.figures(columns, np.ones((1, 2)))[:, 0], strict=True)
+    )
+    assert found["GT-known"] == 50
+    assert found["precision"] == 100
+    whole = variants.columns_of(cases, variants.Variant("whole", fixed_side=1), "paper")
+    assert whole["recall"].tolist() == [0, 0]  # IoU with an object of a quarter of the area: .25
+
+
+def test_hand_drawn_boxes_lie_in_their_images():
+    content = json.loads((PROJECT / "sample_boxes.json").read_text())
+    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    files = {image["id"]: image["file_name"] for image in content["images"]}
+    assert len(sizes) == 125
+    assert {a["image_id"] for a in content["annotations"]} == set(sizes)
+    for annotation in content["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        width, height = sizes[annotation["image_id"]]
+        assert min(x, y) >= 0
+        assert min(w, h) > 5
+        assert x + w <= width + 0.1
+        assert y + h <= height + 0.1
+        assert files[annotation["image_id"]].startswith(names[annotation["category_id"]])

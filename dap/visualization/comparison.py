@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Callable, Sequence
@@ -67,7 +68,7 @@ def compare(
     first = reference or names[0]
     if first not in names:
         raise ValueError(f"--reference {first}: expected a group's name, one of {names}")
-    groups.sort(key=lambda group: group.shots or 0)
+    groups.sort(key=lambda group: group.shots or math.inf)
     columns = all_columns(groups)
     chosen = choose_columns(columns, metrics)
     judged = choose_columns(columns, [best])[0] if best else None

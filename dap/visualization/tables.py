@@ -66,7 +66,7 @@ class Figures:
     """What a table is made of.
 
     Attributes:
-        groups: Rows, of fewer shots first.
+        groups: Rows, of fewer shots first, of whole sets last.
         columns: Metrics.
         reference: Name of the groups that the others of as many shots are compared with.
         best: Metric whose best validation counts; None for the last validation.

@@ -28,16 +28,12 @@ for glibc in 17 24 27 28 31 34; do tags+=(--platform "manylinux_2_${glibc}_x86_6
 uv pip compile --quiet --python-version "$python" --python-platform x86_64-manylinux_2_28 --no-deps \
     --no-annotate --no-header --output-file "$out/wanted.txt" "$out/locked.txt"
 grep -vE '^(torch|torchvision|triton|nvidia|cuda|mmcv)' "$out/wanted.txt" > "$out/needed.txt"
-while read -r requirement; do
-    uvx --quiet pip download --quiet --no-deps --only-binary=:all: --dest "$out/wheels" \
-        --python-version "$python" --implementation cp \
-        --platform manylinux2014_x86_64 --platform manylinux1_x86_64 "${tags[@]}" "$requirement" \
-        || uvx --quiet pip wheel --quiet --no-deps --wheel-dir "$out/wheels" "$requirement"
-done < <(grep -vE '^ *(#|$)' "$out/needed.txt")
-uvx --quiet pip download --quiet --no-deps --no-binary=:all: --no-build-isolation \
-    --dest "$out/wheels" "$(grep '^mmcv==' "$out/wanted.txt")" 2>/dev/null \
-    || uvx --quiet --with 'setuptools<81' --with torch pip download --quiet --no-deps \
-        --no-binary=:all: --dest "$out/wheels" "$(grep '^mmcv==' "$out/wanted.txt")"
+pip=(uv run --quiet --project "$root" --group mim python -m pip download --quiet --no-deps
+     --dest "$out/wheels")
+"${pip[@]}" --only-binary=:all: --python-version "$python" --implementation cp \
+    --platform manylinux2014_x86_64 --platform manylinux1_x86_64 "${tags[@]}" \
+    --requirement "$out/needed.txt"
+"${pip[@]}" --no-binary=mmcv --no-build-isolation "$(grep '^mmcv==' "$out/wanted.txt")"
 uv build --quiet --wheel --out-dir "$out/wheels" "$root"
 
 cat > "$out/run.sh" <<END

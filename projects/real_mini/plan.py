@@ -239,8 +239,7 @@ class Benchmark:
         if checkpoint:
             kind, options["model.init_cfg.checkpoint"] = "dap", checkpoint
         name = f"{arm.name}_{'all' if k is None else f'{k}shot'}_seed{seed}"
-        made = self._train(name, f"finetune_{arm.detector}_{kind}", options, (read, drawn),
-                           2.0 if k is None else 1.0)  # fmt: skip
+        made = self._train(name, f"finetune_{arm.detector}_{kind}", options, (read, drawn))
         self.arms.setdefault(arm.name, {}).setdefault(k, []).append(str(Path(made).parent))
 
     def _proposals(self, arm: Arm, checkpoint: str | None) -> None:
@@ -278,7 +277,12 @@ class Benchmark:
                          inputs=(self.target.train,))  # fmt: skip
 
     def _train(
-        self, name: str, config: str, options: dict[str, Any], read: tuple[str, ...], length: float
+        self,
+        name: str,
+        config: str,
+        options: dict[str, Any],
+        read: tuple[str, ...],
+        length: float = 1.0,
     ) -> str:
         path = CONFIGS.path(config)
         if length != 1:
