@@ -73,15 +73,17 @@ def main() -> None:
     """Plan, run, report."""
     args = parse_args()
     try:
-        if args.voc:
-            target = Target.from_voc(args.voc.resolve(), *args.splits)
-        else:
-            files, folders = [[p.resolve() for p in given] for given in (args.coco, args.folders)]
-            target = Target(files[0].parent.name, *map(str, files), *map(str, folders))
         images = args.images.resolve()
-        work_dir = args.work_dir or Path("work_dirs/real_mini") / f"{target.name}_{args.scale}"
+        given = [path.resolve() for path in (args.voc, *(args.coco or ()), *(args.folders or ()))
+                 if path]  # fmt: skip
+        name = given[0].name if args.voc else given[0].parent.name
+        work_dir = args.work_dir or Path("work_dirs/real_mini") / f"{name}_{args.scale}"
         work_dir.mkdir(parents=True, exist_ok=True)
         os.chdir(work_dir)  # configs name their files below it
+        if args.voc:
+            target = Target.from_voc(given[0], *args.splits)
+        else:
+            target = Target(name, *map(str, given))
         threads = max(1, (os.cpu_count() or 1) // args.processes)
         environment = {**MALLOC, "OMP_NUM_THREADS": str(threads)}
         for job in target.jobs:
