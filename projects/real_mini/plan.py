@@ -146,6 +146,7 @@ class Benchmark:
         seeds: Of draws and fine-tunings. Pre-trainings have seed 0.
         scale: ``'cpu'`` or ``'gpu'``.
         processes: Of Step 2 on a CPU.
+        length: Of all trainings, in shares of the configs'.
         jobs: Name → job; filled by :meth:`add`.
         arms: Arm → folders of its fine-tunings by k, None for all images.
         proposals: Row of the table on proposals → folders of its tests.
@@ -157,6 +158,7 @@ class Benchmark:
     seeds: Sequence[int]
     scale: str
     processes: int
+    length: float = 1.0
     jobs: dict[str, Job] = field(default_factory=dict)
     arms: dict[str, dict[int | None, list[str]]] = field(default_factory=dict)
     proposals: dict[str, list[str]] = field(default_factory=dict)
@@ -285,8 +287,9 @@ class Benchmark:
         length: float = 1.0,
     ) -> str:
         path = CONFIGS.path(config)
-        if length != 1:
-            options |= length_options(CONFIGS.load(config), length, warm_up=True)
+        if length * self.length != 1:
+            factor = length * self.length
+            options |= length_options(CONFIGS.load(config), factor, warm_up=True)
         loaded = CONFIGS.load(config, options)
         commands = [
             tuple(Launcher().train("mmdet", path, f"work_dirs/{name}", options, resume))

@@ -56,6 +56,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 10, 20], metavar="K")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
     parser.add_argument("--scale", choices=("cpu", "gpu"), default="cpu", help="sizes and lengths")
+    parser.add_argument(
+        "--length", type=float, default=1.0, help="of all trainings, in shares; .1 for a trial"
+    )
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/real_mini/NAME_SCALE")
     parser.add_argument(
         "--processes", type=int, default=min(8, os.cpu_count() or 1), help="trainings at a time"
@@ -88,7 +91,9 @@ def main() -> None:
         environment = {**MALLOC, "OMP_NUM_THREADS": str(threads)}
         for job in target.jobs:
             run_job(job, "work_dirs", environment=environment)
-        benchmark = Benchmark(images, target, args.shots, args.seeds, args.scale, args.processes)
+        benchmark = Benchmark(
+            images, target, args.shots, args.seeds, args.scale, args.processes, args.length
+        )
         benchmark.add(args.parts)
         if not args.report:
             started = time.monotonic()
