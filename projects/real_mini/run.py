@@ -97,10 +97,12 @@ def main() -> None:
         benchmark.add(args.parts)
         if not args.report:
             started = time.monotonic()
-            run_jobs(list(benchmark.jobs.values()), "work_dirs", args.processes, environment)
-            seconds = Path("seconds.json")
-            earlier = json.loads(seconds.read_text()) if seconds.exists() else 0.0
-            seconds.write_text(json.dumps(earlier + time.monotonic() - started))
+            try:
+                run_jobs(list(benchmark.jobs.values()), "work_dirs", args.processes, environment)
+            finally:
+                seconds = Path("seconds.json")
+                earlier = json.loads(seconds.read_text()) if seconds.exists() else 0.0
+                seconds.write_text(json.dumps(earlier + time.monotonic() - started))
         print(write_report(benchmark))
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
