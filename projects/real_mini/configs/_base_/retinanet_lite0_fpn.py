@@ -1,19 +1,11 @@
 """RetinaNet with EfficientNet-lite0 and a narrow FPN, small enough for a CPU."""
 
-_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py"]
+_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "./lite0.py"]
 
-custom_imports = dict(imports=["dap", "mmpretrain.models"], allow_failed_imports=False)
 model = dict(
-    data_preprocessor=dict(mean=[127.0] * 3, std=[128.0] * 3),
-    backbone=dict(
-        _delete_=True,
-        type="mmpretrain.TIMMBackbone",
-        model_name="tf_efficientnet_lite0",
-        features_only=True,
-        out_indices=(1, 2, 3, 4),  # strides 4, 8, 16, 32
-        init_cfg=dict(type="Pretrained", checkpoint="work_dirs/lite0.pth", prefix="backbone."),
-    ),
-    neck=dict(in_channels=[24, 40, 112, 320], out_channels=64),
+    data_preprocessor=_base_.lite0_preprocessor,
+    backbone=_base_.lite0,
+    neck=dict(in_channels=_base_.lite0_channels, out_channels=64),
     bbox_head=dict(
         in_channels=64,
         feat_channels=64,

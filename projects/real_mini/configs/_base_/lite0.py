@@ -1,0 +1,13 @@
+"""EfficientNet-lite0 as the backbone of a detector, with its ImageNet weights."""
+
+custom_imports = dict(imports=["dap", "mmpretrain.models"], allow_failed_imports=False)
+lite0 = dict(
+    _delete_=True,
+    type="mmpretrain.TIMMBackbone",
+    model_name="tf_efficientnet_lite0",
+    features_only=True,
+    out_indices=(1, 2, 3, 4),  # strides 4, 8, 16, 32
+    init_cfg=dict(type="Pretrained", checkpoint="work_dirs/lite0.pth", prefix="backbone."),
+)
+lite0_channels = [24, 40, 112, 320]
+lite0_preprocessor = dict(mean=[127.0] * 3, std=[128.0] * 3)
