@@ -38,7 +38,7 @@ def run_job(
         ValueError: If a result of other settings is there.
         RuntimeError: If the command fails, or ends without its result.
     """
-    with _alone(Path(root) / ".locks" / job.name.replace("/", "_")):
+    with _alone(Path(root) / ".locks" / job.name.replace("/", "_")) as lock:
         if is_finished(job):
             print(f"# {job.name} is finished: {job.makes}", flush=True)
             return
@@ -47,7 +47,10 @@ def run_job(
         own = [sys.executable if part == "python" else part for part in command]
         variables = {**os.environ, "PYTHON": sys.executable, **(environment or {})}
         with _opened(log) as output:
-            code = subprocess.run(own, env=variables, stdout=output, stderr=output).returncode
+            # The lock is the command's too: killed alone, we leave it to a command that goes on.
+            code = subprocess.run(
+                own, env=variables, stdout=output, stderr=output, pass_fds=[lock.fileno()]
+            ).returncode
         if code:
             where = "above" if log is None else f"in {log}"
             raise RuntimeError(
@@ -118,8 +121,8 @@ def _opened(log: Path | None) -> Iterator[IO[str] | None]:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process has this file locked; the lock ends with the process."""
+def _alone(lock: Path) -> Iterator[IO[str]]:
+    """Wait until no other process has this file locked; the lock ends with those that hold it."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "w") as file:
         try:
@@ -127,4 +130,4 @@ def _alone(lock: Path) -> Iterator[None]:
         except BlockingIOError:
             print(f"# {lock.name}: waiting for another process that runs it", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file

@@ -25,7 +25,7 @@ VOC_COLUMN = re.compile(r"mAP|AP\d+")
 ELEVEN_POINTS = "voc_07"  # prefix of VOC 2007's own metric in our configs
 # Metrics of mmdet that lie in [0, 1], -1 where there is nothing to measure.
 FRACTION = re.compile(
-    r"(bbox|segm|proposal)_m?AP\w*|mAP|AP\d+|AR@.*|recall@.*|\w+_precision"
+    r"(bbox|segm|proposal)_m?AP\w*|mAP(_\w+)?|AP\d+|AR@.*|recall@.*|\w+_precision"
     r"|gt_known_localization|corloc|average_recall|(precision|recall)(_\w+)?"
 )
 LATEX = {
@@ -256,7 +256,7 @@ def _label(key: str, keys: Sequence[str]) -> str:
     prefix, _, metric = key.rpartition("/")
     if metric in BOX_COLUMNS:
         return BOX_COLUMNS[metric]
-    if not VOC_COLUMN.fullmatch(metric):
+    if not VOC_COLUMN.fullmatch(metric) or f"{prefix}/mAP_50" in keys:  # COCO's of proposals
         return key
     mine = [other for other in keys if other.rpartition("/")[0] == prefix]
     thresholds = [m for other in mine if re.fullmatch(r"AP\d+", m := _metric(other))]

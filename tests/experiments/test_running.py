@@ -1,5 +1,9 @@
 """Jobs of small real commands, run several at a time."""
 
+import fcntl
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -73,3 +77,26 @@ def test_finished_jobs_are_left_and_variables_reach_the_command(tmp_path, capsys
 def test_no_process_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"processes: expected 1 or more, found 0"):
         run_jobs([], tmp_path, 0)
+
+
+PARENT = """
+import sys
+from dap.experiments import Job
+from dap.experiments.running import run_job
+code = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(5)"
+run_job(Job("slow", "files", ("python", "-c", code, sys.argv[1]), sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_command_that_outlives_its_caller_keeps_the_lock(tmp_path):
+    begun = tmp_path / "begun"
+    with subprocess.Popen([sys.executable, "-c", PARENT, str(begun), str(tmp_path)]) as process:
+        end = time.monotonic() + 120
+        while not begun.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        assert begun.exists()
+        process.send_signal(signal.SIGKILL)
+    with open(tmp_path / ".locks" / "slow", "w") as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX)  # waits for the command's end

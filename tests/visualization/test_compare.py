@@ -244,6 +244,17 @@ class TestTable:
         table = rows(compare([write_run(tmp_path / "cls", {5: results})], tmp_path / "out"))
         assert table[2].split("|")[3:5] == [" 62.50 ", "  "]
 
+    def test_coco_metric_of_proposals_beside_that_of_classes(self, tmp_path):
+        """Its mAP is over IoU .5 to .95, unlike VOCMetric's."""
+        results = {"coco/bbox_mAP": 0.5, "agnostic/mAP": 0.25, "agnostic/mAP_50": 0.75}
+        run = write_run(tmp_path / "cls", {5: results})
+        names = ["AP", "agnostic/mAP", "agnostic/mAP_50"]
+        table = rows(compare([run], tmp_path / "out", metrics=names))
+        assert (table[0], table[2]) == (
+            "|  | seeds | AP | agnostic/mAP | agnostic/mAP_50 |",
+            "| cls | 1 | 50.00 | 25.00 | 75.00 |",
+        )
+
     def test_chosen_metrics(self, tmp_path):
         results = {"coco/bbox_mAP": 0.25, "coco/bbox_mAP_50": 0.5, "coco/segm_mAP": 0.125}
         run = write_run(tmp_path / "cls", {5: results})
