@@ -162,6 +162,26 @@ def test_length_of_a_pretraining(project, work_dir):
     assert double.param_scheduler[1].end == 2 * usual.param_scheduler[1].end
 
 
+def test_a_part_alone_has_its_twins_at_one_k(project, work_dir):
+    target = make_target(project, work_dir)
+    plan = project["plan"].Benchmark(Path("photos"), target, [5, 10], [0], "cpu", 2)
+    plan.add(["frozen"])
+    assert {arm: list(by_k) for arm, by_k in plan.arms.items()} == {
+        "CLS": [10],
+        "DAP": [10],
+        "DAP-frozen": [10],
+    }
+
+
+def test_missing_photographs_stop_before_anything_is_trained(tmp_path):
+    make_voc(tmp_path / "zoo", {"trainval": 4, "test": 2})
+    command = [sys.executable, "-W", "ignore", str(PROJECT / "run.py"), "--images", "nowhere"]
+    done = subprocess.run([*command, "--voc", "zoo"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"error: {tmp_path / 'nowhere'}: not there; nothing was trained" in done.stderr
+    assert not list(tmp_path.rglob("*.pth"))
+
+
 def test_other_categories_in_the_test_file_are_refused(project, work_dir):
     target = make_target(project, work_dir)
     (work_dir / "test.json").write_text('{"categories": [{"id": 1, "name": "cow"}]}')

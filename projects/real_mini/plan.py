@@ -169,18 +169,19 @@ class Benchmark:
         return sorted(self.shots)[min(1, len(self.shots) - 1)]
 
     def add(self, parts: Iterable[str]) -> None:
-        """Plan parts: names of ``PARTS``, ``'core'`` or ``'all'``."""
+        """Plan parts: names of ``PARTS``, ``'core'`` or ``'all'``; CLS and DAP to compare with."""
         named = set(parts)
         chosen = [
             part for part in PARTS
             if part in named or "all" in named or ("core" in named and part in CORE)
         ]  # fmt: skip
-        arms = [arm for part in chosen for arm in PARTS[part]]
+        arms = [CLS, DAP, *(arm for part in chosen if part != "shots" for arm in PARTS[part])]
+        whole = (CLS, DAP) if "shots" in chosen else ()
         checkpoints = {arm.name: self._pretrained(arm) for arm in arms if arm.boxes}
         for seed in self.seeds:  # so that whatever ends early has all arms
             for k in (*sorted(self.shots), None):
                 for arm in arms:
-                    if arm in (CLS, DAP) or k == self.one_k:
+                    if arm in whole or k == self.one_k:
                         self._finetuned(arm, checkpoints.get(arm.name), k, seed)
         for arm in arms:
             if arm.detector == "faster-rcnn":

@@ -25,6 +25,7 @@ from plan import PARTS, Benchmark, Target  # noqa: E402
 from report import write_report  # noqa: E402
 
 from dap.experiments.running import run_job, run_jobs  # noqa: E402
+from dap.experiments.state import missing_inputs  # noqa: E402
 
 # Of training on a CPU, twice as fast: what malloc has once got it keeps. On a GPU they do nothing.
 MALLOC = {
@@ -96,9 +97,15 @@ def main() -> None:
         )
         benchmark.add(args.parts)
         if not args.report:
+            jobs = list(benchmark.jobs.values())
+            if missing := missing_inputs(jobs):
+                raise FileNotFoundError(
+                    f"{', '.join(missing)}: not there; nothing was trained. Check --images, "
+                    "--voc or --coco"
+                )
             started = time.monotonic()
             try:
-                run_jobs(list(benchmark.jobs.values()), "work_dirs", args.processes, environment)
+                run_jobs(jobs, "work_dirs", args.processes, environment)
             finally:
                 seconds = Path("seconds.json")
                 earlier = json.loads(seconds.read_text()) if seconds.exists() else 0.0
