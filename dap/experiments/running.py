@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
-from .plan import Job
+from .jobs import Job
 from .state import is_begun, is_finished
 
 
@@ -52,7 +52,7 @@ def run_job(
                 own, env=variables, stdout=output, stderr=output, pass_fds=[lock.fileno()]
             ).returncode
         if code:
-            where = "above" if log is None else f"in {log}"
+            where = "above" if log is None else f"in {log.absolute()}"
             raise RuntimeError(
                 f"{job.name}: its command ended with code {code}; what it wrote stands {where} "
                 "and in its work directory. The same call goes on from here"

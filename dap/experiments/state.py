@@ -13,7 +13,7 @@ from dap.pseudo_boxes.store import read_manifest
 from dap.pseudo_boxes.writing import SUMMARY
 
 from .config_tree import leaves
-from .plan import Job
+from .jobs import Job
 
 # What decides a result; all else, such as logging and the number of workers, may differ.
 TRAINING = (

@@ -16,6 +16,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from dap.checkpoint import LEFT_OUT, load_weights
+from dap.files import write_bytes
 from dap.transfer.category_dependent import category_dependent_parameters
 from dap.transfer.model_configs import parse_model_config, read_model_config
 
@@ -56,7 +57,7 @@ def extract_detector(
     content = _serialise(kept, sorted(left_out), versions, target.suffix)
     digest = hashlib.sha256(content).hexdigest()[:8]
     path = target.with_name(f"{target.stem}-{digest}{target.suffix}")
-    _write(path, content)
+    write_bytes(path, content)
     names = ", ".join(sorted(left_out)) or "nothing"
     print_log(f"{path}: {len(kept)} tensors; left out: {names}", logger="current")
     return path
@@ -124,14 +125,3 @@ def _serialise(
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

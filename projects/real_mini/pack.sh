@@ -21,15 +21,14 @@ cp -rL "$images" "$out/images"
 cp -rL "$voc" "$out/$(basename "$voc")"
 
 # The locked versions for that Python, but what comes with its torch.
-uv export --project "$root" --frozen --group lite0 --group mim --no-group dev --no-hashes \
-    --no-emit-project --no-annotate --no-header --output-file "$out/locked.txt" --quiet
+uv export --quiet --project "$root" --frozen --no-group dev --no-hashes --no-emit-project \
+    --no-annotate --no-header --output-file "$out/locked.txt"
 tags=()
 for glibc in 17 24 27 28 31 34; do tags+=(--platform "manylinux_2_${glibc}_x86_64"); done
 uv pip compile --quiet --python-version "$python" --python-platform x86_64-manylinux_2_28 --no-deps \
     --no-annotate --no-header --output-file "$out/wanted.txt" "$out/locked.txt"
 grep -vE '^(torch|torchvision|triton|nvidia|cuda|mmcv)' "$out/wanted.txt" > "$out/needed.txt"
-pip=(uv run --quiet --project "$root" --group mim python -m pip download --quiet --no-deps
-     --dest "$out/wheels")
+pip=(uv run --quiet --project "$root" python -m pip download --quiet --no-deps --dest "$out/wheels")
 "${pip[@]}" --only-binary=:all: --python-version "$python" --implementation cp \
     --platform manylinux2014_x86_64 --platform manylinux1_x86_64 "${tags[@]}" \
     --requirement "$out/needed.txt"

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dap.experiments import ConfigTree, Job, Launcher
-from dap.experiments.config_tree import tools_folder
+from dap.experiments import ConfigTree, Job, Jobs, Launcher, tool_command
 from dap.experiments.schedule import last_checkpoint, length_options
 from dap.pseudo_boxes import settings_from_config
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = ConfigTree(HERE / "configs")
-LITE0, BOXES = "work_dirs/lite0.pth", "work_dirs/boxes/manifest.json"
+LITE0, CLASSES = "work_dirs/lite0.pth", "work_dirs/lite0_classes.txt"  # made together
+BOXES = "work_dirs/boxes/manifest.json"
 FROZEN = {
     "optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult": 0.0,
     "optim_wrapper.paramwise_cfg.custom_keys.backbone.decay_mult": 0.0,
@@ -110,8 +110,9 @@ class Target:
         jobs = []
         for split in (train, test):
             listed, out = str(folder / "ImageSets" / "Main" / f"{split}.txt"), f"data/{split}.json"
-            command = _tool("xml_to_coco", annotations, images, "--one-based", "--list", listed,
-                            "--out", out)  # fmt: skip
+            command = tool_command(
+                "xml_to_coco", annotations, images, "--one-based", "--list", listed, "--out", out
+            )
             jobs.append(Job(f"data_{split}", "files", command, out, inputs=(listed,)))
         return cls(folder.name, jobs[0].makes, jobs[1].makes, images, images, jobs)
 
@@ -159,7 +160,7 @@ class Benchmark:
     scale: str
     processes: int
     length: float = 1.0
-    jobs: dict[str, Job] = field(default_factory=dict)
+    jobs: Jobs = field(default_factory=Jobs)
     arms: dict[str, dict[int | None, list[str]]] = field(default_factory=dict)
     proposals: dict[str, list[str]] = field(default_factory=dict)
 
@@ -190,13 +191,15 @@ class Benchmark:
     def _boxes(self) -> str:
         config = "efficientnet-lite0_in1k"
         command = ("python", str(HERE / "convert_lite0.py"), LITE0)
-        self._add("lite0", "files", command, LITE0)
+        self.jobs.put("lite0", "files", command, LITE0)
         launcher = Launcher(self.processes if self.scale == "cpu" else 1)
         command = tuple(launcher.boxes(CONFIGS.path(config), LITE0, str(Path(BOXES).parent), {}))
         settings = settings_from_config(CONFIGS.load(config))
         images = str(self.images)
-        return self._add("boxes", "boxes", (*command, "--images", images), BOXES,
-                         settings=settings, inputs=(images, LITE0))  # fmt: skip
+        command = (*command, "--images", images, "--classes", CLASSES)
+        return self.jobs.put(
+            "boxes", "boxes", command, BOXES, settings=settings, inputs=(images, LITE0)
+        )
 
     def _pretrained(self, arm: Arm) -> str:
         """Plan a pre-training; return its checkpoint."""
@@ -211,7 +214,7 @@ class Benchmark:
             out = f"work_dirs/{arm.boxes}.json"
             command = ("python", str(HERE / "replace_boxes.py"), str(Path(made).parent),
                        str(arm.boxes), out)  # fmt: skip
-            made = self._add(f"boxes_{arm.boxes}", "files", command, out, inputs=(made,))
+            made = self.jobs.put(f"boxes_{arm.boxes}", "files", command, out, inputs=(made,))
             options |= {
                 "train_dataloader.dataset.dataset.type": "dap.CheckedCocoDataset",
                 "train_dataloader.dataset.dataset.ann_file": out,
@@ -267,17 +270,21 @@ class Benchmark:
                 name = f"{Path(weights).parent.name}/rpn"
                 out = f"work_dirs/{name}"
                 command = Launcher().test("mmdet", path, weights, out, options)
-                self._add(name, "test", command, f"{out}/*/*.json", config=config,
-                          inputs=(weights, self.target.test))  # fmt: skip
+                inputs = (weights, self.target.test)
+                self.jobs.put(
+                    name, "test", command, f"{out}/*/*.json", config=config, inputs=inputs
+                )
                 self.proposals.setdefault(row, []).append(out)
 
     def _drawn(self, k: int, seed: int) -> str:
         """Plan the draw of k images a class, in all k of a seed at once."""
         makes = f"data/few_shot/{self.target.name}_{k}shot_seed{seed}/annotations.json"
-        command = _tool("few_shot", "--coco", self.target.train, "--shots", k, "--seeds", seed,
-                        "--name", self.target.name, "--out", "data/few_shot")  # fmt: skip
-        return self._add(f"draw_{k}shot_seed{seed}", "files", command, makes,
-                         inputs=(self.target.train,))  # fmt: skip
+        given = ("--shots", k, "--seeds", seed, "--name", self.target.name)
+        command = tool_command(
+            "few_shot", "--coco", self.target.train, *given, "--out", "data/few_shot"
+        )
+        inputs = (self.target.train,)
+        return self.jobs.put(f"draw_{k}shot_seed{seed}", "files", command, makes, inputs=inputs)
 
     def _train(
         self,
@@ -297,17 +304,6 @@ class Benchmark:
             for resume in (False, True)
         ]
         makes = f"work_dirs/{name}/{last_checkpoint(loaded)}"
-        return self._add(name, "train", commands[0], makes, resumed=commands[1], config=loaded,
-                         inputs=read, batch=loaded.train_dataloader.batch_size)  # fmt: skip
-
-    def _add(self, name: str, kind: str, command: Iterable[str], makes: str, **more: Any) -> str:
-        """Put a job behind those it needs, once; return what it makes."""
-        if name not in self.jobs:
-            made = {job.makes for job in self.jobs.values()}
-            reads = tuple(path for path in more.get("inputs", ()) if path in made)
-            self.jobs[name] = Job(name, kind, tuple(command), makes, reads=reads, **more)
-        return makes
-
-
-def _tool(tool: str, *arguments: object) -> tuple[str, ...]:
-    return ("python", str(tools_folder() / f"{tool}.py"), *map(str, arguments))
+        batch = loaded.train_dataloader.batch_size
+        more = {"resumed": commands[1], "config": loaded, "inputs": read, "batch": batch}
+        return self.jobs.put(name, "train", commands[0], makes, **more)

@@ -1,13 +1,13 @@
 """DAP against classification pre-training on real photographs and a detection set of one's own.
 
-    uv run --group lite0 projects/real_mini/run.py --images data/imagenet/train --voc data/BCCD
-    uv run --group lite0 projects/real_mini/run.py --images … --coco train.json test.json --folders train test
-    uv run --group lite0 projects/real_mini/run.py … --parts all
+    uv run projects/real_mini/run.py --images data/imagenet/train --voc data/BCCD
+    uv run projects/real_mini/run.py --images … --coco train.json test.json --folders train test
+    uv run projects/real_mini/run.py … --parts all
 
 Makes pseudo boxes of the photographs (Step 2), pre-trains detectors on them and on controls (Step
 3), fine-tunes them and their CLS twins on k images a class and on all (Step 4), and writes
 ``report/index.md`` with tables and curves. The same call goes on where an earlier one was ended.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,67 @@
+"""Commands, what shows that they are finished, and in which order they can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config
+
+from dap.pseudo_boxes import PseudoBoxSettings
+
+from .config_tree import tools_folder
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command and what shows that it is finished.
+
+    Attributes:
+        name: Folder below the work directory, or file.
+        kind: ``'boxes'``, ``'train'``, ``'extract'``, ``'test'`` or ``'files'``.
+        command: Program and arguments; ``python`` is this interpreter.
+        makes: File, or pattern of files, that is there when it is finished.
+        resumed: The command that goes on with an unfinished one, if that is another.
+        config: What it runs, its options included; None where there is no config.
+        settings: Of pseudo boxes.
+        inputs: Files and folders that it reads.
+        reads: Those of them that other jobs make.
+        batch: Images of a training iteration, all processes together.
+    """
+
+    name: str
+    kind: str
+    command: tuple[str, ...]
+    makes: str
+    resumed: tuple[str, ...] = ()
+    config: Config | None = None
+    settings: PseudoBoxSettings | None = None
+    inputs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    batch: int = 0
+
+
+class Jobs(dict[str, Job]):
+    """Jobs by name, each behind those whose files it reads."""
+
+    def put(self, name: str, kind: str, command: Iterable[str], makes: str, **more: Any) -> str:
+        """Add a job unless it is there; return what it makes.
+
+        Args:
+            name: See :class:`Job`, as all others.
+            kind: See there.
+            command: See there.
+            makes: See there.
+            **more: See there; ``reads`` are those of ``inputs`` that earlier jobs make.
+        """
+        if name not in self:
+            made = {job.makes for job in self.values()}
+            reads = tuple(path for path in more.get("inputs", ()) if path in made)
+            self[name] = Job(name, kind, tuple(command), makes, reads=reads, **more)
+        return makes
+
+
+def tool_command(tool: str, *arguments: object) -> tuple[str, ...]:
+    """Command that runs one of the project's tools, ``few_shot`` for ``tools/few_shot.py``."""
+    return ("python", str(tools_folder() / f"{tool}.py"), *map(str, arguments))
