@@ -62,6 +62,6 @@ class Jobs(dict[str, Job]):
         return makes
 
 
-def tool_command(tool: str, *arguments: object) -> tuple[str, ...]:
+def tool_command(tool: str, *arguments: object) -> list[str]:
     """Command that runs one of the project's tools, ``few_shot`` for ``tools/few_shot.py``."""
-    return ("python", str(tools_folder() / f"{tool}.py"), *map(str, arguments))
+    return ["python", str(tools_folder() / f"{tool}.py"), *map(str, arguments)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dap.experiments import ConfigTree, Job, Jobs, Launcher, tool_command
+from dap.experiments import ConfigTree, Jobs, Launcher, tool_command
 from dap.experiments.schedule import last_checkpoint, length_options
 from dap.pseudo_boxes import settings_from_config
 
@@ -95,7 +95,7 @@ class Target:
     test: str
     train_images: str
     test_images: str
-    jobs: list[Job] = field(default_factory=list)
+    jobs: Jobs = field(default_factory=Jobs)
 
     @classmethod
     def from_voc(cls, folder: Path, train: str, test: str) -> Target:
@@ -107,14 +107,14 @@ class Target:
             test: List to evaluate on.
         """
         images, annotations = str(folder / "JPEGImages"), str(folder / "Annotations")
-        jobs = []
+        jobs, made = Jobs(), []
         for split in (train, test):
             listed, out = str(folder / "ImageSets" / "Main" / f"{split}.txt"), f"data/{split}.json"
             command = tool_command(
                 "xml_to_coco", annotations, images, "--one-based", "--list", listed, "--out", out
             )
-            jobs.append(Job(f"data_{split}", "files", command, out, inputs=(listed,)))
-        return cls(folder.name, jobs[0].makes, jobs[1].makes, images, images, jobs)
+            made.append(jobs.put(f"data_{split}", "files", command, out, inputs=(listed,)))
+        return cls(folder.name, *made, images, images, jobs)
 
     @property
     def num_classes(self) -> int:

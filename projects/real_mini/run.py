@@ -90,7 +90,7 @@ def main() -> None:
             target = Target(name, *map(str, given))
         threads = max(1, (os.cpu_count() or 1) // args.processes)
         environment = {**MALLOC, "OMP_NUM_THREADS": str(threads)}
-        for job in target.jobs:
+        for job in target.jobs.values():
             run_job(job, "work_dirs", environment=environment)
         benchmark = Benchmark(
             images, target, args.shots, args.seeds, args.scale, args.processes, args.length
