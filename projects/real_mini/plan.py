@@ -16,10 +16,7 @@ HERE = Path(__file__).resolve().parent
 CONFIGS = ConfigTree(HERE / "configs")
 LITE0, CLASSES = "work_dirs/lite0.pth", "work_dirs/lite0_classes.txt"  # made together
 BOXES = "work_dirs/boxes/manifest.json"
-FROZEN = {
-    "optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult": 0.0,
-    "optim_wrapper.paramwise_cfg.custom_keys.backbone.decay_mult": 0.0,
-}
+FROZEN = {"model.backbone.frozen": ("timm_model",)}
 AGNOSTIC = {"model.roi_head.bbox_head.reg_class_agnostic": True}
 
 
