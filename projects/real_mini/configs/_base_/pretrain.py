@@ -19,13 +19,13 @@ train_dataloader = dict(
             filter_cfg=dict(filter_empty_gt=True),
             pipeline=[dict(type="LoadImageFromFile"), dict(type="LoadAnnotations", with_bbox=True)],
         ),
-        # Four photographs, cropped where they meet: objects are as small, as many and as often cut
-        # off as in detection sets. One photograph alone, in five scales, was worse.
+        # One photograph or four, cropped where they meet: objects of all sizes, from an eighth of
+        # the image to all of it, some of them cut off.
         pipeline=[
-            dict(type="Mosaic", img_scale=(side, side), pad_val=127.0),
+            dict(type="Mosaic", img_scale=(side, side), pad_val=127.0, prob=0.5),
             dict(
                 type="RandomChoiceResize",
-                scales=[(size, size) for size in (128, 160, 192, 224)],
+                scales=[(size, size) for size in (128, 160, 192, 224, 256)],
                 keep_ratio=True,
             ),
             dict(type="RandomFlip", prob=0.5),
@@ -38,6 +38,7 @@ train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations)
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),
     clip_grad=dict(max_norm=2),
 )
 param_scheduler = [
