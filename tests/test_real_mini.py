@@ -140,7 +140,9 @@ def test_twins_differ_in_their_start_alone(project, work_dir):
     target = make_target(project, work_dir)
     plan = project["plan"].Benchmark(Path("photos"), target, [5], [3], "cpu", 2)
     plan.add(["core"])
-    cls, dap = (plan.jobs[f"{name}_5shot_seed3"].config.to_dict() for name in ("CLS", "DAP"))
+    cls, dap = (
+        plan.jobs[f"finetune_zoo/{name}_5shot_seed3"].config.to_dict() for name in ("CLS", "DAP")
+    )
     assert cls.pop("model").pop("init_cfg", None) is None
     assert dap.pop("model")["init_cfg"]["checkpoint"] == "work_dirs/pretrain_DAP/iter_600.pth"
     cls.pop("filename", None)
@@ -150,7 +152,7 @@ def test_twins_differ_in_their_start_alone(project, work_dir):
         "zoo_5shot_seed3/annotations.json"
     )
     assert cls["val_dataloader"]["dataset"]["data_prefix"]["img"] == "images/b/"
-    model = plan.jobs["DAP_5shot_seed3"].config.model
+    model = plan.jobs["finetune_zoo/DAP_5shot_seed3"].config.model
     assert model.roi_head.bbox_head.num_classes == 2
 
 
@@ -162,6 +164,22 @@ def test_length_of_a_pretraining(project, work_dir):
     double = plan.jobs["pretrain_DAP-double"].config
     assert double.train_cfg.max_iters == 2 * usual.train_cfg.max_iters
     assert double.param_scheduler[1].end == 2 * usual.param_scheduler[1].end
+
+
+def test_targets_share_what_is_pretrained(project, work_dir):
+    makes = []
+    for name in ("zoo", "farm"):
+        target = make_target(project, work_dir)
+        target.name = name
+        plan = project["plan"].Benchmark(Path("photos"), target, [5], [0], "cpu", 2)
+        plan.add(["core"])
+        makes.append({job.makes for job in plan.jobs.values()})
+    shared = ("lite0.pth", "boxes/manifest.json", "centre.json", "whole.json")
+    arms = ("DAP", "centre", "whole")
+    assert makes[0] & makes[1] == {
+        *(f"work_dirs/{name}" for name in shared),
+        *(f"work_dirs/pretrain_{arm}/iter_600.pth" for arm in arms),
+    }
 
 
 def test_a_part_alone_has_its_twins_at_one_k(project, work_dir):
@@ -324,8 +342,8 @@ def test_benchmark_from_nothing_to_a_report(tmp_path):
     ]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
-    folder = tmp_path / "work_dirs" / "real_mini" / "zoo_cpu"
-    text = (folder / "report" / "index.md").read_text()
+    folder = tmp_path / "work_dirs" / "real_mini" / "cpu"
+    text = (folder / "report" / "zoo" / "index.md").read_text()
     for row in (
         "CLS 1-shot",
         "DAP 2-shot",
@@ -336,9 +354,9 @@ def test_benchmark_from_nothing_to_a_report(tmp_path):
         "12 photographs",
     ):
         assert row in text
-    assert (folder / "report" / "arms" / "curves.png").exists()
-    assert (folder / "report" / "shots" / "kshot.png").exists()
-    checkpoint = folder / "work_dirs" / "DAP_2shot_seed0" / "iter_2.pth"
+    assert (folder / "report" / "zoo" / "arms" / "curves.png").exists()
+    assert (folder / "report" / "zoo" / "shots" / "kshot.png").exists()
+    checkpoint = folder / "work_dirs" / "finetune_zoo" / "DAP_2shot_seed0" / "iter_2.pth"
     before = checkpoint.stat().st_mtime_ns
     second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert second.returncode == 0, second.stdout + second.stderr

@@ -79,7 +79,7 @@ class Target:
     """The detection set to fine-tune on.
 
     Attributes:
-        name: In folders.
+        name: In names of files and folders.
         train: COCO file to draw from and to train on.
         test: COCO file to evaluate on.
         train_images: Folder of its images.
@@ -95,10 +95,11 @@ class Target:
     jobs: Jobs = field(default_factory=Jobs)
 
     @classmethod
-    def from_voc(cls, folder: Path, train: str, test: str) -> Target:
+    def from_voc(cls, name: str, folder: Path, train: str, test: str) -> Target:
         """Plan the conversion of a folder in VOC layout.
 
         Args:
+            name: In folders.
             folder: With ``Annotations``, ``ImageSets/Main`` and ``JPEGImages``.
             train: List to draw from.
             test: List to evaluate on.
@@ -106,12 +107,18 @@ class Target:
         images, annotations = str(folder / "JPEGImages"), str(folder / "Annotations")
         jobs, made = Jobs(), []
         for split in (train, test):
-            listed, out = str(folder / "ImageSets" / "Main" / f"{split}.txt"), f"data/{split}.json"
+            listed = str(folder / "ImageSets" / "Main" / f"{split}.txt")
+            out = f"data/{name}_{split}.json"
             command = tool_command(
                 "xml_to_coco", annotations, images, "--one-based", "--list", listed, "--out", out
             )
-            made.append(jobs.put(f"data_{split}", "files", command, out, inputs=(listed,)))
-        return cls(folder.name, *made, images, images, jobs)
+            made.append(jobs.put(f"data_{name}_{split}", "files", command, out, inputs=(listed,)))
+        return cls(name, *made, images, images, jobs)
+
+    @property
+    def folder(self) -> str:
+        """Folder of its fine-tunings below the work directory; pre-trainings serve all targets."""
+        return f"finetune_{self.name}"
 
     @property
     def num_classes(self) -> int:
@@ -146,7 +153,7 @@ class Benchmark:
         processes: Of Step 2 on a CPU.
         length: Of all trainings, in shares of the configs'.
         jobs: Name → job; filled by :meth:`add`.
-        arms: Arm → folders of its fine-tunings by k, None for all images.
+        arms: Arm → last checkpoints of its fine-tunings by k, None for all images.
         proposals: Row of the table on proposals → folders of its tests.
     """
 
@@ -241,17 +248,15 @@ class Benchmark:
         kind = "cls"
         if checkpoint:
             kind, options["model.init_cfg.checkpoint"] = "dap", checkpoint
-        name = f"{arm.name}_{'all' if k is None else f'{k}shot'}_seed{seed}"
+        shots = "all" if k is None else f"{k}shot"
+        name = f"{self.target.folder}/{arm.name}_{shots}_seed{seed}"
         made = self._train(name, f"finetune_{arm.detector}_{kind}", options, (read, drawn))
-        self.arms.setdefault(arm.name, {}).setdefault(k, []).append(str(Path(made).parent))
+        self.arms.setdefault(arm.name, {}).setdefault(k, []).append(made)
 
     def _proposals(self, arm: Arm, checkpoint: str | None) -> None:
         """Plan tests of the RPN before and after the fine-tunings at one k."""
         tests = {f"{arm.name} before": [checkpoint] if checkpoint else []}
-        tests[f"{arm.name} after"] = [
-            f"{folder}/{Path(self.jobs[Path(folder).name].makes).name}"
-            for folder in self.arms[arm.name][self.one_k]
-        ]
+        tests[f"{arm.name} after"] = self.arms[arm.name][self.one_k]
         options = {
             "test_dataloader.dataset.ann_file": self.target.test,
             "test_dataloader.dataset.data_prefix.img": f"{self.target.test_images}/",
@@ -264,7 +269,7 @@ class Benchmark:
         config = CONFIGS.load("rpn_faster-rcnn", options)
         for row, checkpoints in tests.items():
             for weights in checkpoints:
-                name = f"{Path(weights).parent.name}/rpn"
+                name = f"{self.target.folder}/{Path(weights).parent.name}/rpn"
                 out = f"work_dirs/{name}"
                 command = Launcher().test("mmdet", path, weights, out, options)
                 inputs = (weights, self.target.test)
@@ -281,7 +286,9 @@ class Benchmark:
             "few_shot", "--coco", self.target.train, *given, "--out", "data/few_shot"
         )
         inputs = (self.target.train,)
-        return self.jobs.put(f"draw_{k}shot_seed{seed}", "files", command, makes, inputs=inputs)
+        return self.jobs.put(
+            f"{self.target.name}/draw_{k}shot_seed{seed}", "files", command, makes, inputs=inputs
+        )
 
     def _train(
         self,

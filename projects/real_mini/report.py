@@ -1,4 +1,4 @@
-"""What came out of the benchmark: tables, curves and how they were made, as ``report/index.md``."""
+"""What came out of the benchmark: tables, curves and how they were made, as one page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from dap.visualization import compare
 from dap.visualization.runs import read_run
 from dap.visualization.tables import markdown_line, mean_and_deviation
 
-REPORT = Path("report")
 METRICS = ("AP", "AP50", "AP75", "agnostic/mAP", "agnostic/mAP_50")
 
 
@@ -26,13 +25,14 @@ def write_report(benchmark: Benchmark) -> str:
         benchmark: Its jobs have run, or some of them.
 
     Returns:
-        The text of ``report/index.md``.
+        The text of ``report/NAME/index.md``, NAME the target's.
 
     Raises:
         ValueError: If no fine-tuning has a result.
     """
+    out = Path("report") / benchmark.target.name
     arms = {
-        name: {k: found for k, folders in by_k.items() if (found := _with_result(folders))}
+        name: {k: found for k, made in by_k.items() if (found := _folders_of(made))}
         for name, by_k in benchmark.arms.items()
     }
     sections = []
@@ -42,21 +42,20 @@ def write_report(benchmark: Benchmark) -> str:
             f"{name}={','.join(folder for folders in by_k.values() for folder in folders)}"
             for name, by_k in shots.items()
         ]
-        compare(runs, REPORT / "shots", CLS.name, METRICS)
-        sections.append(("DAP and CLS", _written("shots")))
+        compare(runs, out / "shots", CLS.name, METRICS)
+        sections.append(("DAP and CLS", _written(out / "shots")))
     k = benchmark.one_k
     at_one_k = {name: by_k[k] for name, by_k in arms.items() if k in by_k}
     if len(at_one_k) > 2 and CLS.name in at_one_k:
         runs = [f"{name}={','.join(folders)}" for name, folders in at_one_k.items()]
-        compare(runs, REPORT / "arms", CLS.name, METRICS)
-        sections.append((f"All ways of pre-training, {k} images a class", _written("arms")))
+        compare(runs, out / "arms", CLS.name, METRICS)
+        sections.append((f"All ways of pre-training, {k} images a class", _written(out / "arms")))
     if not sections:
         raise ValueError("no two ways of pre-training have a result yet; run them first")
     sections.append((f"Recall of the RPN, {k} images a class", proposal_table(benchmark.proposals)))
     sections.append(("How it was made", _circumstances(benchmark)))
     text = "\n\n".join(f"## {title}\n\n{body}" for title, body in sections if body) + "\n"
-    REPORT.mkdir(exist_ok=True)
-    (REPORT / "index.md").write_text(text, encoding="utf-8")
+    (out / "index.md").write_text(text, encoding="utf-8")
     return text
 
 
@@ -71,7 +70,11 @@ def proposal_table(proposals: Mapping[str, Sequence[str]]) -> str:
     """
     lines = []
     for row, folders in proposals.items():
-        found = [read_run(Path(folder)).tested for folder in _with_result(folders)]
+        found = [
+            read_run(Path(folder)).tested
+            for folder in folders
+            if list(Path(folder).glob("*/*.json"))
+        ]
         values = [100 * result["coco/AR@100"] for result in found]
         if values:
             lines.append(markdown_line([row, mean_and_deviation(values, 1)]))
@@ -79,21 +82,18 @@ def proposal_table(proposals: Mapping[str, Sequence[str]]) -> str:
     return "\n".join([*head, *lines]) if lines else ""
 
 
-def _with_result(folders: Sequence[str]) -> list[str]:
-    """Folders of trainings that have ended, and of tests."""
-    return [
-        folder
-        for folder in folders
-        if (Path(folder) / "last_checkpoint").exists() or list(Path(folder).glob("*/*.json"))
-    ]
+def _folders_of(checkpoints: Sequence[str]) -> list[str]:
+    """Folders of the trainings that have ended."""
+    return [str(Path(path).parent) for path in checkpoints if Path(path).exists()]
 
 
-def _written(name: str) -> str:
+def _written(folder: Path) -> str:
     """The table of a comparison, its head starts, and its pictures."""
-    folder = REPORT / name
     words = (folder / "report.md").read_text(encoding="utf-8")
     heads = words.partition("## Head start\n")[2].partition("\n## ")[0].strip()
-    pictures = [f"![{path.stem}]({name}/{path.name})" for path in sorted(folder.glob("*.png"))]
+    pictures = [
+        f"![{path.stem}]({folder.name}/{path.name})" for path in sorted(folder.glob("*.png"))
+    ]
     table = (folder / "table.md").read_text(encoding="utf-8").strip()
     return "\n\n".join(part for part in (table, heads, *pictures) if part)
 
@@ -101,7 +101,7 @@ def _written(name: str) -> str:
 def _circumstances(benchmark: Benchmark) -> str:
     """Boxes, seeds, hardware and time."""
     boxes = json.loads((Path(BOXES).parent / "summary.json").read_text())
-    merged, seconds = boxes["merged"], Path("seconds.json")
+    merged, seconds = boxes["merged"], Path(f"{benchmark.target.name}_seconds.json")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     lines = [
         f"- {boxes['images']} photographs, {merged['boxes_per_image']:.3f} boxes per image, mean "

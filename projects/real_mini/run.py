@@ -6,7 +6,8 @@
 
 Makes pseudo boxes of the photographs (Step 2), pre-trains detectors on them and on controls (Step
 3), fine-tunes them and their CLS twins on k images a class and on all (Step 4), and writes
-``report/index.md`` with tables and curves. The same call goes on where an earlier one was ended.
+``report/NAME/index.md`` with tables and curves. The same call goes on where an earlier one was
+ended; one with another detection set takes the pre-trained detectors that are there.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def parse_args() -> argparse.Namespace:
         "--splits", nargs=2, default=("trainval", "test"), metavar=("TRAIN", "TEST"),
         help="lists of --voc; default: trainval test",
     )  # fmt: skip
+    parser.add_argument("--name", help="of the detection set in folders; default: its folder's")
     parser.add_argument("--parts", nargs="+", default=["core"], choices=["core", "all", *PARTS])
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 10, 20], metavar="K")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
@@ -60,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--length", type=float, default=1.0, help="of all trainings, in shares; .1 for a trial"
     )
-    parser.add_argument("--work-dir", type=Path, help="default: work_dirs/real_mini/NAME_SCALE")
+    parser.add_argument("--work-dir", type=Path, help="default: work_dirs/real_mini/SCALE")
     parser.add_argument(
         "--processes", type=int, default=min(8, os.cpu_count() or 1), help="trainings at a time"
     )
@@ -80,12 +82,12 @@ def main() -> None:
         images = args.images.resolve()
         given = [path.resolve() for path in (args.voc, *(args.coco or ()), *(args.folders or ()))
                  if path]  # fmt: skip
-        name = given[0].name if args.voc else given[0].parent.name
-        work_dir = args.work_dir or Path("work_dirs/real_mini") / f"{name}_{args.scale}"
+        name = args.name or (given[0].name if args.voc else given[0].parent.name)
+        work_dir = args.work_dir or Path("work_dirs/real_mini") / args.scale
         work_dir.mkdir(parents=True, exist_ok=True)
         os.chdir(work_dir)  # configs name their files below it
         if args.voc:
-            target = Target.from_voc(given[0], *args.splits)
+            target = Target.from_voc(name, given[0], *args.splits)
         else:
             target = Target(name, *map(str, given))
         threads = max(1, (os.cpu_count() or 1) // args.processes)
@@ -107,13 +109,13 @@ def main() -> None:
             try:
                 run_jobs(jobs, "work_dirs", args.processes, environment)
             finally:
-                seconds = Path("seconds.json")
+                seconds = Path(f"{name}_seconds.json")
                 earlier = json.loads(seconds.read_text()) if seconds.exists() else 0.0
                 seconds.write_text(json.dumps(earlier + time.monotonic() - started))
         print(write_report(benchmark))
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"\nwritten to {Path.cwd() / 'report'}")
+    print(f"\nwritten to {Path.cwd() / 'report' / name}")
 
 
 if __name__ == "__main__":
