@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,7 +121,7 @@ class Target:
         """Folder of its fine-tunings below the work directory; pre-trainings serve all targets."""
         return f"finetune_{self.name}"
 
-    @property
+    @cached_property
     def num_classes(self) -> int:
         """Number of categories, which both files must have alike.
 
@@ -286,9 +287,8 @@ class Benchmark:
             "few_shot", "--coco", self.target.train, *given, "--out", "data/few_shot"
         )
         inputs = (self.target.train,)
-        return self.jobs.put(
-            f"{self.target.name}/draw_{k}shot_seed{seed}", "files", command, makes, inputs=inputs
-        )
+        name = f"draw_{self.target.name}_{k}shot_seed{seed}"
+        return self.jobs.put(name, "files", command, makes, inputs=inputs)
 
     def _train(
         self,
