@@ -12,8 +12,8 @@ import re
 import sys
 
 import dap  # noqa: F401  (checks versions)
-from dap.datasets.voc_xml import convert_xml_tree
-from dap.files import left_out_line, read_lines, read_names
+from dap.datasets.voc_xml import convert_xml_tree, read_classes
+from dap.files import left_out_line, read_lines
 
 
 def main() -> None:
@@ -24,7 +24,10 @@ def main() -> None:
     parser.add_argument("annotations", help="folder of XML files, in folders or not")
     parser.add_argument("images", help="folder of images, laid out alike")
     parser.add_argument("--out", required=True, help="COCO file to write")
-    parser.add_argument("--classes", help="category names in order, one a line; default: all")
+    parser.add_argument(
+        "--classes",
+        help="category names in order, one a line, or those of a COCO file (.json); default: all",
+    )
     parser.add_argument(
         "--list", help="XML files without .xml, one a line; a whole number after it is not read"
     )
@@ -33,7 +36,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     try:
-        classes = read_names(args.classes) if args.classes else None
+        classes = read_classes(args.classes) if args.classes else None
         lines = read_lines(args.list) if args.list else None
         stems = lines and [re.sub(r"\s+-?\d+$", "", line) for line in lines]
         done = convert_xml_tree(

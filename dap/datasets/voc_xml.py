@@ -15,7 +15,16 @@ from xml.etree import ElementTree
 
 from tqdm import tqdm
 
-from dap.files import IMAGE_SUFFIXES, files_below, output_file, write_coco
+from dap.files import (
+    IMAGE_SUFFIXES,
+    files_below,
+    output_file,
+    read_bytes,
+    read_names,
+    write_coco,
+)
+
+from .few_shot_source import parse_coco
 
 
 def convert_xml_tree(
@@ -146,6 +155,18 @@ class _ImageFinder:
             if suffix.lower() in IMAGE_SUFFIXES:
                 listing.setdefault(stem, []).append(file)
         return listing
+
+
+def read_classes(path: str | os.PathLike[str]) -> list[str]:
+    """Read category names in order: one a line, or those of a COCO file (``.json``).
+
+    Raises:
+        ValueError: If there is none, or one stands there twice, or it is no COCO file.
+    """
+    if Path(path).suffix.lower() != ".json":
+        return read_names(path)
+    categories = parse_coco(read_bytes(path), path, ("categories",))["categories"]
+    return [str(category["name"]) for category in categories]
 
 
 def read_xml(path: Path, one_based: bool = False) -> dict[str, Any]:

@@ -107,13 +107,16 @@ class Target:
         """
         images, annotations = str(folder / "JPEGImages"), str(folder / "Annotations")
         jobs, made = Jobs(), []
-        for split in (train, test):
+        for split in (train, test):  # which may lack a class
             listed = str(folder / "ImageSets" / "Main" / f"{split}.txt")
             out = f"data/{name}_{split}.json"
+            classes = ("--classes", made[0]) if made else ()
             command = tool_command(
-                "xml_to_coco", annotations, images, "--one-based", "--list", listed, "--out", out
-            )
-            made.append(jobs.put(f"data_{name}_{split}", "files", command, out, inputs=(listed,)))
+                "xml_to_coco", annotations, images, "--one-based", "--list", listed, *classes,
+                "--out", out,
+            )  # fmt: skip
+            inputs = (listed, *made)
+            made.append(jobs.put(f"data_{name}_{split}", "files", command, out, inputs=inputs))
         return cls(name, *made, images, images, jobs)
 
     @property

@@ -334,6 +334,20 @@ def test_tool(det, tmp_path, tool):
     assert boxes[1] == [1, 2, 6, 11]
 
 
+def test_tool_takes_the_classes_of_another_file(det, tmp_path, tool):
+    """A test list that lacks a class, or has more, keeps the order of the training list's."""
+    names = [{"id": 3, "name": "n02084071"}, {"id": 9, "name": "zebra"}]
+    (tmp_path / "train.json").write_text(json.dumps({"categories": names}))
+    given = (det.annotations, det.images, "--out", det.out)
+    shown, _ = tool(*given, "--classes", tmp_path / "train.json")
+    assert "1 dropped_of_other_classes" in shown
+    categories = json.loads(det.out.read_text())["categories"]
+    assert [category["name"] for category in categories] == ["n02084071", "zebra"]
+    (tmp_path / "train.json").write_text("[]")
+    with pytest.raises(SystemExit, match=r"train\.json has no list of categories"):
+        tool(*given, "--classes", tmp_path / "train.json")
+
+
 def test_tool_says_what_is_wrong(tree, tool):
     with pytest.raises(SystemExit, match=r"error: .* is no folder"):
         tool(tree.annotations, tree.images, "--out", tree.out)
