@@ -163,7 +163,10 @@ def test_length_of_a_pretraining(project, work_dir):
     usual = Config.fromfile(PROJECT / "configs" / "pretrain_faster-rcnn.py")
     double = plan.jobs["pretrain_DAP-double"].config
     assert double.train_cfg.max_iters == 2 * usual.train_cfg.max_iters
-    assert double.param_scheduler[1].end == 2 * usual.param_scheduler[1].end
+    warm_up, cosine = double.param_scheduler
+    assert (warm_up.begin, warm_up.end) == (0, 100)
+    assert (cosine.begin, cosine.end) == (100, 1200)
+    assert usual.param_scheduler[1].begin == 50
 
 
 def test_targets_share_what_is_pretrained(project, work_dir):

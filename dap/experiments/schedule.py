@@ -62,8 +62,10 @@ def length_options(config: Config, factor: float, warm_up: bool) -> dict[str, An
         if "milestones" in scheduler:
             milestones = [_stretched(step, factor) for step in scheduler.milestones]
             options[f"{key}.milestones"] = milestones
-        elif warm_up and "end" in scheduler:
-            options[f"{key}.end"] = _stretched(scheduler.end, factor)
+        elif warm_up:
+            for count in ("begin", "end", "T_max"):
+                if scheduler.get(count):
+                    options[f"{key}.{count}"] = _stretched(scheduler[count], factor)
     return options
 
 
