@@ -1,7 +1,9 @@
 """Files for publication: what is in them, that they are reproducible, and who loads them."""
 
 import copy
+import errno
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -164,13 +166,12 @@ def test_name_of_an_unknown_kind(tmp_path, checkpoint):
 
 
 def test_failed_write_leaves_nothing(tmp_path, checkpoint, monkeypatch):
-    def full(path, content):
-        path.touch()
-        raise OSError("No space left on device")
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"epoch_1-\w+\.pth cannot be written \(No space left"):
         extract_detector(checkpoint, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
