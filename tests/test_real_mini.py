@@ -36,10 +36,11 @@ ANNOTATIONS = {
 @pytest.fixture(scope="module")
 def project():
     """The modules of the project, which are no package."""
+    before = list(sys.path)
     sys.path.insert(0, str(PROJECT))
-    names = ("replace_boxes", "plan", "report", "map_variants", "sample_target")
+    names = ("replace_boxes", "plan", "report", "run", "map_variants", "sample_target")
     yield {name: importlib.import_module(name) for name in names}
-    sys.path.remove(str(PROJECT))
+    sys.path[:] = before
     for name in names:
         sys.modules.pop(name)
 
@@ -203,6 +204,25 @@ def test_missing_photographs_stop_before_anything_is_trained(tmp_path):
     assert done.returncode == 1
     assert f"error: {tmp_path / 'nowhere'}: not there; nothing was trained" in done.stderr
     assert not list(tmp_path.rglob("*.pth"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        (["--images", "others"], r"images\.txt: .*photos, now .*others is.* another --work-dir"),
+        (["--voc", "b/zoo"], r"zoo\.txt: .*a/zoo, .*now .*b/zoo, .* another --name"),
+        (["--splits", "test", "trainval"], r"zoo\.txt: .*trainval, test, now .*another --name"),
+    ],
+)
+def test_results_of_other_data_are_not_mixed(project, tmp_path, monkeypatch, changed, error):
+    for folder in ("photos", "others", "a/zoo", "b/zoo"):
+        (tmp_path / folder).mkdir(parents=True)
+    for options in ([], changed):
+        monkeypatch.chdir(tmp_path)
+        given = ["run.py", "--images", "photos", "--voc", "a/zoo", "--work-dir", "out", *options]
+        monkeypatch.setattr(sys, "argv", given)
+        with pytest.raises(SystemExit, match=error if options else "Annotations|trainval"):
+            project["run"].main()
 
 
 def test_other_categories_in_the_test_file_are_refused(project, work_dir):

@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -27,6 +28,7 @@ from report import write_report  # noqa: E402
 
 from dap.experiments.running import run_job, run_jobs  # noqa: E402
 from dap.experiments.state import missing_inputs  # noqa: E402
+from dap.files import write_bytes  # noqa: E402
 
 # Of training on a CPU, twice as fast: what malloc has once got it keeps. On a GPU they do nothing.
 MALLOC = {
@@ -75,6 +77,22 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def keep_source(note: Path, paths: Iterable[object], cure: str) -> None:
+    """Note what results are made from; refuse to mix them with those of something else.
+
+    Raises:
+        ValueError: If the note names something else.
+    """
+    text = "".join(f"{path}\n" for path in paths)
+    if note.exists() and note.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{note.absolute()}: the results beside it are of "
+            f"{', '.join(note.read_text(encoding='utf-8').splitlines())}, now "
+            f"{', '.join(text.splitlines())} is given. {cure}"
+        )
+    write_bytes(note, text.encode())
+
+
 def main() -> None:
     """Plan, run, report."""
     args = parse_args()
@@ -86,6 +104,9 @@ def main() -> None:
         work_dir = args.work_dir or Path("work_dirs/real_mini") / args.scale
         work_dir.mkdir(parents=True, exist_ok=True)
         os.chdir(work_dir)  # configs name their files below it
+        keep_source(Path("images.txt"), [images], "Name another --work-dir for other photographs")
+        parts = (*given, *(args.splits if args.voc else ()))
+        keep_source(Path(f"{name}.txt"), parts, "Give this detection set another --name")
         if args.voc:
             target = Target.from_voc(name, given[0], *args.splits)
         else:
