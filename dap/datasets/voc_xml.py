@@ -161,7 +161,7 @@ def read_classes(path: str | os.PathLike[str]) -> list[str]:
     """Read category names in order: one a line, or those of a COCO file (``.json``).
 
     Raises:
-        ValueError: If there is none, or one stands there twice, or it is no COCO file.
+        ValueError: If a list has none, or one twice, or a ``.json`` is no COCO file.
     """
     if Path(path).suffix.lower() != ".json":
         return read_names(path)
