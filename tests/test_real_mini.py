@@ -145,7 +145,7 @@ def test_twins_differ_in_their_start_alone(project, work_dir):
         plan.jobs[f"finetune_zoo/{name}_5shot_seed3"].config.to_dict() for name in ("CLS", "DAP")
     )
     assert cls.pop("model").pop("init_cfg", None) is None
-    assert dap.pop("model")["init_cfg"]["checkpoint"] == "work_dirs/pretrain_DAP/iter_600.pth"
+    assert dap.pop("model")["init_cfg"]["checkpoint"] == "work_dirs/pretrain_DAP/iter_1200.pth"
     cls.pop("filename", None)
     assert cls == dap
     assert cls["randomness"]["seed"] == 3
@@ -165,9 +165,9 @@ def test_length_of_a_pretraining(project, work_dir):
     double = plan.jobs["pretrain_DAP-double"].config
     assert double.train_cfg.max_iters == 2 * usual.train_cfg.max_iters
     warm_up, cosine = double.param_scheduler
-    assert (warm_up.begin, warm_up.end) == (0, 100)
-    assert (cosine.begin, cosine.end) == (100, 1200)
-    assert usual.param_scheduler[1].begin == 50
+    assert (warm_up.begin, warm_up.end) == (0, 200)
+    assert (cosine.begin, cosine.end) == (200, 2400)
+    assert usual.param_scheduler[1].begin == 100
 
 
 def test_targets_share_what_is_pretrained(project, work_dir):
@@ -182,7 +182,7 @@ def test_targets_share_what_is_pretrained(project, work_dir):
     arms = ("DAP", "centre", "whole")
     assert makes[0] & makes[1] == {
         *(f"work_dirs/{name}" for name in shared),
-        *(f"work_dirs/pretrain_{arm}/iter_600.pth" for arm in arms),
+        *(f"work_dirs/pretrain_{arm}/iter_1200.pth" for arm in arms),
     }
 
 

@@ -18,7 +18,7 @@ CONFIGS = ConfigTree(HERE / "configs")
 LITE0, CLASSES = "work_dirs/lite0.pth", "work_dirs/lite0_classes.txt"  # made together
 BOXES = "work_dirs/boxes/manifest.json"
 FROZEN = {"model.backbone.frozen": ("timm_model",)}
-AGNOSTIC = {"model.roi_head.bbox_head.reg_class_agnostic": True}
+SPECIFIC = {"model.roi_head.bbox_head.reg_class_agnostic": False}
 
 
 class Arm(NamedTuple):
@@ -50,8 +50,8 @@ PARTS: dict[str, tuple[Arm, ...]] = {
     "frozen": (Arm("DAP-frozen", pretraining=FROZEN),),
     "largest": (Arm("DAP-largest", boxes="largest"),),
     "regression": (
-        Arm("CLS-agnostic", boxes=None, model=AGNOSTIC),
-        Arm("DAP-agnostic", model=AGNOSTIC),
+        Arm("CLS-specific", boxes=None, model=SPECIFIC),
+        Arm("DAP-specific", model=SPECIFIC),
     ),
     "retinanet": (
         Arm("CLS-RetinaNet", "retinanet", boxes=None),

@@ -4,7 +4,7 @@ _base_ = ["./finetune_faster-rcnn_cls.py"]
 
 model = dict(
     init_cfg=dict(
-        type="dap.PretrainedDetector", checkpoint="work_dirs/pretrain_faster-rcnn/iter_600.pth"
+        type="dap.PretrainedDetector", checkpoint="work_dirs/pretrain_faster-rcnn/iter_1200.pth"
     ),
     backbone=dict(init_cfg=None),
 )

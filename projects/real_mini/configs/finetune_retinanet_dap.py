@@ -4,7 +4,7 @@ _base_ = ["./finetune_retinanet_cls.py"]
 
 model = dict(
     init_cfg=dict(
-        type="dap.PretrainedDetector", checkpoint="work_dirs/pretrain_retinanet/iter_600.pth"
+        type="dap.PretrainedDetector", checkpoint="work_dirs/pretrain_retinanet/iter_1200.pth"
     ),
     backbone=dict(init_cfg=None),
 )

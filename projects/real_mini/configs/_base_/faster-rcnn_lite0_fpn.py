@@ -17,7 +17,12 @@ model = dict(
             out_channels=64,
             finest_scale=28,
         ),
-        bbox_head=dict(in_channels=64, fc_out_channels=256),
+        bbox_head=dict(
+            in_channels=64,
+            fc_out_channels=256,
+            # 1000 photographs do not train 4000 regressors; and one moves to the detection set.
+            reg_class_agnostic=True,
+        ),
     ),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=300), rcnn=dict(sampler=dict(num=64))

@@ -3,7 +3,7 @@
 _base_ = ["mmdet::_base_/default_runtime.py"]
 
 num_classes = 1000
-iterations = 600
+iterations = 1200
 side = 160  # of a photograph in the mosaic, at most
 train_dataloader = dict(
     batch_size=4,
@@ -42,8 +42,8 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=2),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, begin=0, end=50, by_epoch=False),
-    dict(type="CosineAnnealingLR", begin=50, end=iterations, by_epoch=False, eta_min=1e-5),
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=100, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=100, end=iterations, by_epoch=False, eta_min=1e-5),
 ]
 default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=iterations, by_epoch=False))
 log_processor = dict(by_epoch=False)
