@@ -28,6 +28,7 @@ for glibc in 17 24 27 28 31 34; do tags+=(--platform "manylinux_2_${glibc}_x86_6
 uv pip compile --quiet --python-version "$python" --python-platform x86_64-manylinux_2_28 --no-deps \
     --no-annotate --no-header --output-file "$out/wanted.txt" "$out/locked.txt"
 grep -vE '^(torch|torchvision|triton|nvidia|cuda|mmcv)' "$out/wanted.txt" > "$out/needed.txt"
+echo ninja >> "$out/needed.txt"  # without it mmcv's files are compiled one after the other
 pip=(uv run --quiet --project "$root" python -m pip download --quiet --no-deps --dest "$out/wheels")
 "${pip[@]}" --only-binary=:all: --python-version "$python" --implementation cp \
     --platform manylinux2014_x86_64 --platform manylinux1_x86_64 "${tags[@]}" \
@@ -40,7 +41,7 @@ cat > "$out/run.sh" <<END
 # Made by pack.sh. Installs below this folder once, then runs the benchmark.
 set -euo pipefail
 cd "\$(dirname "\$0")"
-export PYTHONPATH="\$PWD/site" PYTHONDONTWRITEBYTECODE=
+export PYTHONPATH="\$PWD/site" PATH="\$PWD/site/bin:\$PATH" PYTHONDONTWRITEBYTECODE=
 if [ ! -e site/installed ]; then
     rm -rf site
     python3 -m pip install --quiet --no-index --no-deps --target site wheels/*.whl
