@@ -197,6 +197,19 @@ def test_a_part_alone_has_its_twins_at_one_k(project, work_dir):
     }
 
 
+def test_regressors_are_alike_in_both_steps(project, work_dir):
+    """One for all classes, which moves over; one a class by its part, as the paper has it."""
+    target = make_target(project, work_dir)
+    plan = project["plan"].Benchmark(Path("photos"), target, [5], [0], "cpu", 2)
+    plan.add(["core", "regression"])
+    for arm in plan.arms:
+        for name in (f"pretrain_{arm}", f"finetune_zoo/{arm}_5shot_seed0"):
+            if name in plan.jobs:
+                head = plan.jobs[name].config.model.roi_head.bbox_head
+                assert head.reg_class_agnostic is not arm.endswith("-specific")
+    assert "pretrain_DAP-specific" in plan.jobs
+
+
 def test_missing_photographs_stop_before_anything_is_trained(tmp_path):
     make_voc(tmp_path / "zoo", {"trainval": 4, "test": 2})
     command = [sys.executable, "-W", "ignore", str(PROJECT / "run.py"), "--images", "nowhere"]
