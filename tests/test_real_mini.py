@@ -170,6 +170,29 @@ def test_length_of_a_pretraining(project, work_dir):
     assert usual.param_scheduler[1].begin == 100
 
 
+def test_longer_finetuning_of_the_same_detector(project, work_dir):
+    target = make_target(project, work_dir)
+    plan = project["plan"].Benchmark(Path("photos"), target, [5], [0], "cpu", 2)
+    plan.add(["schedule"])
+    assert [name for name in plan.jobs if name.startswith("pretrain_")] == ["pretrain_DAP"]
+    usual = plan.jobs["finetune_zoo/DAP_5shot_seed0"].config
+    for arm in ("CLS", "DAP"):
+        job = plan.jobs[f"finetune_zoo/{arm}-long_5shot_seed0"]
+        assert job.config.train_cfg.max_iters == 3 * usual.train_cfg.max_iters == 360
+        assert job.config.train_cfg.val_interval == 120
+        assert job.config.param_scheduler[1].milestones == [288]
+        assert job.makes == f"work_dirs/finetune_zoo/{arm}-long_5shot_seed0/iter_360.pth"
+    long = plan.jobs["finetune_zoo/DAP-long_5shot_seed0"].config
+    assert long.model.init_cfg.checkpoint == "work_dirs/pretrain_DAP/iter_1200.pth"
+    assert list(plan.proposals) == [
+        f"{row} {when}"
+        for row, when in [
+            *(("CLS", "after"), ("DAP", "before"), ("DAP", "after")),
+            *(("CLS-long", "after"), ("DAP-long", "after")),
+        ]
+    ]
+
+
 def test_targets_share_what_is_pretrained(project, work_dir):
     makes = []
     for name in ("zoo", "farm"):

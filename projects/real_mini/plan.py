@@ -29,7 +29,9 @@ class Arm(NamedTuple):
         detector: ``'faster-rcnn'`` or ``'retinanet'``.
         boxes: ``'pseudo'``, a kind of ``replace_boxes.py``, or None for no pre-training (CLS).
         length: Of the pre-training, in shares of the usual one.
-        pretraining: Options of it.
+        finetuning: Length of the fine-tuning, in shares of the usual one.
+        pretrained: Name of the arm whose pre-trained detector it takes; None for its own.
+        pretraining: Options of the pre-training.
         model: Options of the model in both steps.
     """
 
@@ -37,6 +39,8 @@ class Arm(NamedTuple):
     detector: str = "faster-rcnn"
     boxes: str | None = "pseudo"
     length: float = 1.0
+    finetuning: float = 1.0
+    pretrained: str | None = None
     pretraining: Mapping[str, object] = {}
     model: Mapping[str, object] = {}
 
@@ -47,6 +51,10 @@ PARTS: dict[str, tuple[Arm, ...]] = {
     "controls": tuple(Arm(kind, boxes=kind) for kind in ("centre", "whole")),
     "foreign": (Arm("foreign", boxes="foreign"),),
     "length": (Arm("DAP-third", length=1 / 3), Arm("DAP-double", length=2.0)),
+    "schedule": (
+        Arm("CLS-long", boxes=None, finetuning=3.0),
+        Arm("DAP-long", finetuning=3.0, pretrained="DAP"),
+    ),
     "frozen": (Arm("DAP-frozen", pretraining=FROZEN),),
     "largest": (Arm("DAP-largest", boxes="largest"),),
     "regression": (
@@ -229,7 +237,8 @@ class Benchmark:
                 "train_dataloader.dataset.dataset.metainfo.classes": (),
             }
         config = f"pretrain_{arm.detector}"
-        return self._train(f"pretrain_{arm.name}", config, options, (LITE0, made), arm.length)
+        name = f"pretrain_{arm.pretrained or arm.name}"
+        return self._train(name, config, options, (LITE0, made), arm.length)
 
     def _finetuned(self, arm: Arm, checkpoint: str | None, k: int | None, seed: int) -> None:
         """Plan a fine-tuning on k images a class, or on all."""
@@ -254,12 +263,14 @@ class Benchmark:
             kind, options["model.init_cfg.checkpoint"] = "dap", checkpoint
         shots = "all" if k is None else f"{k}shot"
         name = f"{self.target.folder}/{arm.name}_{shots}_seed{seed}"
-        made = self._train(name, f"finetune_{arm.detector}_{kind}", options, (read, drawn))
+        config = f"finetune_{arm.detector}_{kind}"
+        made = self._train(name, config, options, (read, drawn), arm.finetuning)
         self.arms.setdefault(arm.name, {}).setdefault(k, []).append(made)
 
     def _proposals(self, arm: Arm, checkpoint: str | None) -> None:
         """Plan tests of the RPN before and after the fine-tunings at one k."""
-        tests = {f"{arm.name} before": [checkpoint] if checkpoint else []}
+        own = checkpoint and not arm.pretrained
+        tests = {f"{arm.name} before": [checkpoint] if own else []}
         tests[f"{arm.name} after"] = self.arms[arm.name][self.one_k]
         options = {
             "test_dataloader.dataset.ann_file": self.target.test,
