@@ -33,12 +33,15 @@ class Log:
             log, as it stands there.
         iterations: That of the last line, training or validation.
         cut_off: Logs whose last line was cut off when the run was killed; it is left out.
+        without_result: Iterations of validations without a result; MMDetection's COCO metric
+            writes none where nothing was detected.
     """
 
     files: list[Path]
     validations: list[dict[str, float]]
     iterations: int
     cut_off: list[Path]
+    without_result: list[int]
 
 
 def read_log(work_dir: str | os.PathLike[str]) -> Log:
@@ -60,20 +63,25 @@ def read_log(work_dir: str | os.PathLike[str]) -> Log:
         raise ValueError(f"{work_dir} holds no <timestamp>/vis_data/scalars.json: no finished run")
     validations: list[dict[str, float]] = []
     iterations, cut_off = 0, []
+    without_result: list[int] = []
     for file in files:
         rows, whole = _read_rows(file)
         cut_off += [] if whole else [file]
         # Validations counted by epoch have a step of 0 in a runner that counts iterations.
         first = next((row["step"] for row in rows if row["step"]), math.inf)
         validations = [point for point in validations if point["iteration"] < first]
+        without_result = [iteration for iteration in without_result if iteration < first]
         trained = int(validations[-1]["iteration"]) if validations else 0
         for row in rows:
             trained = max(trained, row.get("iter", 0))
-            if "iter" not in row and (results := _results(row)):
+            if "iter" not in row:
                 trained = max(trained, row["step"])
-                validations.append({"iteration": trained, **results})
+                if results := _results(row):
+                    validations.append({"iteration": trained, **results})
+                else:
+                    without_result.append(trained)
         iterations = trained if rows else iterations
-    return Log(files, validations, iterations, cut_off)
+    return Log(files, validations, iterations, cut_off, without_result)
 
 
 def read_curve(

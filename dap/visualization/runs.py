@@ -118,18 +118,23 @@ def read_run(folder: Path) -> Run:
     log = read_log(folder) if logs else None
     validations = log.validations if log else []
     tested = {} if validations or not tests else _read_test(tests[-1])
-    if not validations and not tested:
-        raise ValueError(
-            f"{folder} holds no result: its {len(logs)} log(s) have no validation, and there is no "
-            "test of it. The run was ended before its first validation, or val_cfg is None; "
-            "validate or test it, or leave it out"
-        )
-    cut_off = tuple(
+    notes = [
         f"the last line of {file} was cut off, as when a run is killed; it is left out"
         for file in (log.cut_off if log else ())
-    )
+    ]
+    if log and log.without_result:
+        notes.append(
+            f"validated at iteration {', '.join(map(str, log.without_result))} without a figure, "
+            "as when nothing is detected; it is left out"
+        )
+    if not validations and not tested:
+        raise ValueError(
+            f"{folder} holds no result: its {len(logs)} log(s) have no figure of a validation, and "
+            f"there is no test of it. {'; '.join(notes) or 'It was ended before its first one'}, "
+            "or val_cfg is None. Validate or test it, or leave it out"
+        )
     config = _read_config(folder, logs or tests)
-    return Run(folder, validations, tested, log.iterations if log else 0, config, cut_off)
+    return Run(folder, validations, tested, log.iterations if log else 0, config, tuple(notes))
 
 
 def group_runs(arguments: Sequence[str]) -> list[Group]:

@@ -400,6 +400,23 @@ class TestLogs:
         with pytest.raises(ValueError, match=r"cls_seed0 holds no result: its 1 log"):
             group_runs(four)
 
+    def test_validation_in_which_nothing_was_detected(self, four, tmp_path):
+        """The log has no figure of it: the last one stands, and it is said of which it is not."""
+        (log,) = Path(four[0]).glob("*/vis_data/scalars.json")
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        last = {key: lines[-1][key] for key in ("time", "step")}
+        log.write_text("".join(json.dumps(line) + "\n" for line in (*lines[:-1], last)))
+        report = compare(four, tmp_path / "out")
+        assert rows(report)[2] == "| cls | 2 | 32.00 ± 16.97 |"  # 20 and 44
+        (said,) = (line for line in warnings(report) if "without a figure" in line)
+        assert f"cls_seed0: validated at iteration {last['step']} without a figure" in said
+
+    def test_no_validation_detected_anything(self, four):
+        (log,) = Path(four[0]).glob("*/vis_data/scalars.json")
+        log.write_text('{"loss": 1.0, "iter": 5, "step": 5}\n{"time": 0.1, "step": 5}\n')
+        with pytest.raises(ValueError, match=r"cls_seed0 holds no .*at iteration 5 without a fig"):
+            group_runs(four)
+
     def test_folder_given_twice(self, four):
         with pytest.raises(
             ValueError, match=r"cls_seed0/\. is given twice|cls_seed0 is given twice"
