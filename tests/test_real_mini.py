@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 
 from dap.pseudo_boxes.folders import read_folder_names
 from dap.pseudo_boxes.from_config import build_classifier
@@ -191,6 +193,34 @@ def test_longer_finetuning_of_the_same_detector(project, work_dir):
             *(("CLS-long", "after"), ("DAP-long", "after")),
         ]
     ]
+
+
+def test_a_part_of_the_detector_moves(project, work_dir):
+    """Built from the planned config: what is moved is the checkpoint's, what is not is fresh."""
+    target = make_target(project, work_dir)
+    plan = project["plan"].Benchmark(Path("photos"), target, [5], [0], "cpu", 2)
+    plan.add(["layers"])
+    register_all_modules(init_default_scope=False)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        pretrained = MODELS.build(plan.jobs["pretrain_DAP"].config.model)
+    given = {key: torch.full_like(value, 0.5) for key, value in pretrained.state_dict().items()}
+    Path("work_dirs/pretrain_DAP").mkdir(parents=True)
+    torch.save({"state_dict": given}, "work_dirs/pretrain_DAP/iter_1200.pth")
+    moved = {"backbone": [], "to-FPN": ["neck"], "to-RPN": ["neck", "rpn_head"]}
+    for name, parts in moved.items():
+        job = plan.jobs[f"finetune_zoo/DAP-{name}_5shot_seed0"]
+        assert job.inputs[0] == "work_dirs/pretrain_DAP/iter_1200.pth"
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            model = MODELS.build(job.config.model)
+            model.init_weights()
+        found = {
+            key.split(".")[0]
+            for key, value in model.named_parameters()
+            if value.numel() > 1 and bool((value == 0.5).all())
+        }
+        assert found == {"backbone", *parts}
+        for part in found:
+            assert all(bool((v == 0.5).all()) for v in getattr(model, part).parameters())
 
 
 def test_targets_share_what_is_pretrained(project, work_dir):

@@ -18,6 +18,7 @@ CONFIGS = ConfigTree(HERE / "configs")
 LITE0, CLASSES = "work_dirs/lite0.pth", "work_dirs/lite0_classes.txt"  # made together
 BOXES = "work_dirs/boxes/manifest.json"
 FROZEN = {"model.backbone.frozen": ("timm_model",)}
+MOVED = ("backbone", "neck", "rpn_head")  # before the box head
 SPECIFIC = {"model.roi_head.bbox_head.reg_class_agnostic": False}
 
 
@@ -31,6 +32,8 @@ class Arm(NamedTuple):
         length: Of the pre-training, in shares of the usual one.
         finetuning: Length of the fine-tuning, in shares of the usual one.
         pretrained: Name of the arm whose pre-trained detector it takes; None for its own.
+        moved: Parts of that detector to start from, the others being fresh; empty for all but the
+            layers that depend on the categories.
         pretraining: Options of the pre-training.
         model: Options of the model in both steps.
     """
@@ -41,6 +44,7 @@ class Arm(NamedTuple):
     length: float = 1.0
     finetuning: float = 1.0
     pretrained: str | None = None
+    moved: tuple[str, ...] = ()
     pretraining: Mapping[str, object] = {}
     model: Mapping[str, object] = {}
 
@@ -54,6 +58,10 @@ PARTS: dict[str, tuple[Arm, ...]] = {
     "schedule": (
         Arm("CLS-long", boxes=None, finetuning=3.0),
         Arm("DAP-long", finetuning=3.0, pretrained="DAP"),
+    ),
+    "layers": tuple(
+        Arm(f"DAP-{name}", pretrained="DAP", moved=MOVED[: i + 1])
+        for i, name in enumerate(("backbone", "to-FPN", "to-RPN"))
     ),
     "frozen": (Arm("DAP-frozen", pretraining=FROZEN),),
     "largest": (Arm("DAP-largest", boxes="largest"),),
@@ -259,7 +267,13 @@ class Benchmark:
             **(GPU_FINETUNING if self.scale == "gpu" else {}),
         }
         kind = "cls"
-        if checkpoint:
+        for part in arm.moved:
+            options |= {
+                f"model.{part}.init_cfg.type": "Pretrained",
+                f"model.{part}.init_cfg.checkpoint": checkpoint,
+                f"model.{part}.init_cfg.prefix": f"{part}.",
+            }
+        if checkpoint and not arm.moved:
             kind, options["model.init_cfg.checkpoint"] = "dap", checkpoint
         shots = "all" if k is None else f"{k}shot"
         name = f"{self.target.folder}/{arm.name}_{shots}_seed{seed}"
