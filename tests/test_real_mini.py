@@ -307,6 +307,55 @@ def test_proposal_table(project, work_dir):
     assert text.splitlines() == ["| RPN | AR@100 |", "| --- | --- |", "| DAP after | 30.0 ± 7.1 |"]
 
 
+# Arm → (k, seed) → AP at iterations 40 and 80.
+ON_THE_WAY = {
+    "CLS": {(5, 0): (10, 20), (10, 0): (10, 30), (10, 1): (20, 30)},
+    "DAP": {(5, 0): (16, 26), (10, 0): (12, 34), (10, 1): (24, 32)},
+    "centre": {(10, 0): (11, 30), (10, 1): (22,)},
+    "CLS-long": {(10, 0): (15, 15)},
+    "DAP-long": {(10, 0): (15, 18)},
+}
+
+
+@pytest.fixture
+def on_the_way():
+    return {
+        name: {
+            key: {("AP", 40 * (i + 1)): float(value) for i, value in enumerate(values)}
+            for key, values in runs.items()
+        }
+        for name, runs in ON_THE_WAY.items()
+    }
+
+
+def test_way_table(project, on_the_way):
+    assert project["report"].way_table(on_the_way).splitlines() == [
+        "| arm | images | AP at 40 | AP at 80 |",
+        "| --- | --- | --- | --- |",
+        "| CLS | 5 | 10.0 | 20.0 |",
+        "| CLS | 10 | 15.0 ± 7.1 | 30.0 ± 0.0 |",
+        "| DAP | 5 | 16.0 | 26.0 |",
+        "| DAP | 10 | 18.0 ± 8.5 | 33.0 ± 1.4 |",
+        "| centre | 10 | 16.5 ± 7.8 | 30.0 |",
+        "| CLS-long | 10 | 15.0 | 15.0 |",
+        "| DAP-long | 10 | 15.0 | 18.0 |",
+    ]
+
+
+def test_paired_table(project, on_the_way):
+    """6, 2, 4 have the mean 4 and the standard error 2/√3 = 1.15; each arm has its own twin."""
+    assert project["report"].paired_table(on_the_way, 10).splitlines() == [
+        "| pairs | AP at 40 | AP at 80 |",
+        "| --- | --- | --- |",
+        "| DAP - CLS, all k | +4.0 ± 1.2, 3 of 3 | +4.0 ± 1.2, 3 of 3 |",
+        "| DAP - CLS, 10 images | +3.0 ± 1.0, 2 of 2 | +3.0 ± 1.0, 2 of 2 |",
+        "| centre - CLS, 10 images | +1.5 ± 0.5, 2 of 2 | +0.0 |",
+        "| centre - DAP, 10 images | -1.5 ± 0.5, 0 of 2 | -4.0 |",
+        "| DAP-long - CLS-long, 10 images | +0.0 | +3.0 |",
+    ]
+    assert project["report"].paired_table({"CLS": on_the_way["CLS"]}, 10) == ""
+
+
 def test_no_result_is_said(project, work_dir):
     target = make_target(project, work_dir)
     plan = project["plan"].Benchmark(Path("photos"), target, [5], [0], "cpu", 2)
@@ -437,6 +486,7 @@ def test_benchmark_from_nothing_to_a_report(tmp_path):
         "CLS 1-shot",
         "DAP 2-shot",
         "| DAP |",
+        "| DAP - CLS, all k |",
         "centre",
         "whole",
         "DAP before",

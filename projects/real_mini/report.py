@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from dap.visualization.runs import read_run
 from dap.visualization.tables import markdown_line, mean_and_deviation
 
 METRICS = ("AP", "AP50", "AP75", "agnostic/mAP", "agnostic/mAP_50")
+ON_THE_WAY = {"AP": "coco/bbox_mAP", "AP50": "coco/bbox_mAP_50"}
+# Arm → (k, seed) → (metric, iteration) → percent.
+Measured = Mapping[str, Mapping[tuple[int | None, int], Mapping[tuple[str, int], float]]]
 
 
 def write_report(benchmark: Benchmark) -> str:
@@ -52,11 +56,102 @@ def write_report(benchmark: Benchmark) -> str:
         sections.append((f"All ways of pre-training, {k} images a class", _written(out / "arms")))
     if not sections:
         raise ValueError("no two ways of pre-training have a result yet; run them first")
+    found = measured(benchmark)
+    sections.append(("On the way", way_table(found)))
+    sections.append(("Differences, paired by k and seed", paired_table(found, k)))
     sections.append((f"Recall of the RPN, {k} images a class", proposal_table(benchmark.proposals)))
     sections.append(("How it was made", _circumstances(benchmark)))
     text = "\n\n".join(f"## {title}\n\n{body}" for title, body in sections if body) + "\n"
     (out / "index.md").write_text(text, encoding="utf-8")
     return text
+
+
+def measured(benchmark: Benchmark) -> Measured:
+    """Read the validations of all fine-tunings that have ended."""
+    return {
+        name: {
+            (k, seed): {
+                (label, int(row["iteration"])): 100 * row[key]
+                for row in read_run(Path(path).parent).validations
+                for label, key in ON_THE_WAY.items()
+                if key in row
+            }
+            for k, made in by_k.items()
+            for seed, path in zip(benchmark.seeds, made, strict=True)
+            if Path(path).exists()
+        }
+        for name, by_k in benchmark.arms.items()
+    }
+
+
+def way_table(found: Measured) -> str:
+    """AP and AP50 at each validation, mean ± standard deviation over seeds, as Markdown."""
+    columns = _columns(found)
+    lines = [["arm", "images", *(f"{label} at {i}" for label, i in columns)]]
+    for name, runs in found.items():
+        for k in dict.fromkeys(k for k, _ in runs):
+            own = [run for (other, _), run in runs.items() if other == k]
+            values = [[run[column] for run in own if column in run] for column in columns]
+            cells = [mean_and_deviation(value, 1) for value in values]
+            lines.append([name, "all" if k is None else str(k), *cells])
+    return _markdown(lines)
+
+
+def paired_table(found: Measured, one_k: int) -> str:
+    """Differences between two arms of the same k and seed, as Markdown.
+
+    Args:
+        found: See :func:`measured`.
+        one_k: Images per class at which all arms are compared.
+
+    Returns:
+        Mean ± standard error of the pairs and how many of them are above zero. DAP is compared
+        with CLS over all k as well; all others with DAP and with CLS, or with the CLS of their own.
+    """
+    rows = [(DAP.name, CLS.name, None)]
+    for name in found:
+        twin = name.replace(DAP.name, CLS.name)
+        if twin != name and twin in found:
+            rows.append((name, twin, one_k))
+        elif not name.startswith(CLS.name):
+            rows += [(name, other, one_k) for other in (CLS.name, DAP.name)]
+    columns = _columns(found)
+    lines = [["pairs", *(f"{label} at {i}" for label, i in columns)]]
+    for name, other, k in rows:
+        pairs = [
+            (run, found[other][key])
+            for key, run in found.get(name, {}).items()
+            if key in found.get(other, {}) and k in (None, key[0])
+        ]
+        if pairs:
+            cells = [
+                _difference([a[key] - b[key] for a, b in pairs if key in a and key in b])
+                for key in columns
+            ]
+            where = "all k" if k is None else f"{k} images"
+            lines.append([f"{name} - {other}, {where}", *cells])
+    return _markdown(lines) if len(lines) > 1 else ""
+
+
+def _columns(found: Measured) -> list[tuple[str, int]]:
+    """All metrics and iterations, by metric."""
+    keys = {key for runs in found.values() for run in runs.values() for key in run}
+    return sorted(keys, key=lambda key: (list(ON_THE_WAY).index(key[0]), key[1]))
+
+
+def _difference(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{statistics.fmean(values):+.1f}"
+    if len(values) == 1:
+        return mean
+    error = statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean} ± {error:.1f}, {sum(value > 0 for value in values)} of {len(values)}"
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    head, *body = lines
+    return "\n".join(map(markdown_line, [head, ["---"] * len(head), *body]))
 
 
 def proposal_table(proposals: Mapping[str, Sequence[str]]) -> str:
@@ -68,7 +163,7 @@ def proposal_table(proposals: Mapping[str, Sequence[str]]) -> str:
     Returns:
         A Markdown table, mean ± standard deviation; empty if there is no result.
     """
-    lines = []
+    lines = [["RPN", "AR@100"]]
     for row, folders in proposals.items():
         found = [
             read_run(Path(folder)).tested
@@ -77,9 +172,8 @@ def proposal_table(proposals: Mapping[str, Sequence[str]]) -> str:
         ]
         values = [100 * result["coco/AR@100"] for result in found]
         if values:
-            lines.append(markdown_line([row, mean_and_deviation(values, 1)]))
-    head = [markdown_line(["RPN", "AR@100"]), markdown_line(["---"] * 2)]
-    return "\n".join([*head, *lines]) if lines else ""
+            lines.append([row, mean_and_deviation(values, 1)])
+    return _markdown(lines) if len(lines) > 1 else ""
 
 
 def _folders_of(checkpoints: Sequence[str]) -> list[str]:
