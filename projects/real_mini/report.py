@@ -194,11 +194,15 @@ def _written(folder: Path) -> str:
 
 def _circumstances(benchmark: Benchmark) -> str:
     """Boxes, seeds, hardware and time."""
-    boxes = json.loads((Path(BOXES).parent / "summary.json").read_text())
-    merged, seconds = boxes["merged"], Path(f"{benchmark.target.name}_seconds.json")
+    summary = Path(BOXES).parent / "summary.json"
+    boxes = json.loads(summary.read_text())
+    merged, failed = boxes["merged"], boxes["failed"]
+    seconds = Path(f"{benchmark.target.name}_seconds.json")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     lines = [
-        f"- {boxes['images']} photographs, {merged['boxes_per_image']:.3f} boxes per image, mean "
+        f"- {boxes['images']} photographs"
+        + (f" ({len(failed)} more failed, named in {summary})" if failed else "")
+        + f", {merged['boxes_per_image']:.3f} boxes per image, mean "
         f"{merged['mean_width']:.0f} x {merged['mean_height']:.0f} px, top-1 {boxes['top1']:.3f}",
         f"- {benchmark.target.name}: drawn from {benchmark.target.train}, evaluated on "
         f"{benchmark.target.test}; seeds of draws and fine-tunings "
