@@ -356,6 +356,27 @@ def test_paired_table(project, on_the_way):
     assert project["report"].paired_table({"CLS": on_the_way["CLS"]}, 10) == ""
 
 
+def test_nothing_detected_is_an_ap_of_zero(project, work_dir):
+    """MMDetection leaves no figure then; a training that has not ended has none either."""
+    plan = project["plan"].Benchmark(Path("photos"), make_target(project, work_dir), [5], [0, 1],
+                                     "cpu", 2)  # fmt: skip
+    plan.arms["CLS"] = {5: ["run0/iter_80.pth", "run1/iter_80.pth"]}
+    log = work_dir / "run0" / "20260101_000000" / "vis_data" / "scalars.json"
+    log.parent.mkdir(parents=True)
+    rows = [
+        {"loss": 1.0, "iter": 40, "step": 40},
+        {"time": 0.1, "step": 40},
+        {"loss": 1.0, "iter": 80, "step": 80},
+        {"coco/bbox_mAP": 0.125, "coco/bbox_mAP_50": 0.5, "time": 0.1, "step": 80},
+    ]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert project["report"].measured(plan) == {"CLS": {}}
+    (work_dir / "run0" / "iter_80.pth").touch()
+    assert project["report"].measured(plan) == {
+        "CLS": {(5, 0): {("AP", 40): 0, ("AP", 80): 12.5, ("AP50", 40): 0, ("AP50", 80): 50}}
+    }
+
+
 def test_no_result_is_said(project, work_dir):
     target = make_target(project, work_dir)
     plan = project["plan"].Benchmark(Path("photos"), target, [5], [0], "cpu", 2)

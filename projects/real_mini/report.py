@@ -13,6 +13,7 @@ import torch
 from plan import BOXES, CLS, DAP, Benchmark
 
 from dap.visualization import compare
+from dap.visualization.curves import read_log
 from dap.visualization.runs import read_run
 from dap.visualization.tables import markdown_line, mean_and_deviation
 
@@ -35,8 +36,9 @@ def write_report(benchmark: Benchmark) -> str:
         ValueError: If no fine-tuning has a result.
     """
     out = Path("report") / benchmark.target.name
+    silent = [folder for folder in _ended(benchmark) if not read_log(folder).validations]
     arms = {
-        name: {k: found for k, made in by_k.items() if (found := _folders_of(made))}
+        name: {k: found for k, made in by_k.items() if (found := _folders_of(made, silent))}
         for name, by_k in benchmark.arms.items()
     }
     sections = []
@@ -60,27 +62,32 @@ def write_report(benchmark: Benchmark) -> str:
     sections.append(("On the way", way_table(found)))
     sections.append(("Differences, paired by k and seed", paired_table(found, k)))
     sections.append((f"Recall of the RPN, {k} images a class", proposal_table(benchmark.proposals)))
-    sections.append(("How it was made", _circumstances(benchmark)))
+    sections.append(("How it was made", _circumstances(benchmark, silent)))
     text = "\n\n".join(f"## {title}\n\n{body}" for title, body in sections if body) + "\n"
     (out / "index.md").write_text(text, encoding="utf-8")
     return text
 
 
 def measured(benchmark: Benchmark) -> Measured:
-    """Read the validations of all fine-tunings that have ended."""
+    """Read the validations of all fine-tunings that have ended; 0 where nothing was detected."""
     return {
         name: {
-            (k, seed): {
-                (label, int(row["iteration"])): 100 * row[key]
-                for row in read_run(Path(path).parent).validations
-                for label, key in ON_THE_WAY.items()
-                if key in row
-            }
+            (k, seed): _on_the_way(Path(path).parent)
             for k, made in by_k.items()
             for seed, path in zip(benchmark.seeds, made, strict=True)
             if Path(path).exists()
         }
         for name, by_k in benchmark.arms.items()
+    }
+
+
+def _on_the_way(folder: Path) -> dict[tuple[str, int], float]:
+    log = read_log(folder)
+    rows = [*log.validations, *({"iteration": i} for i in log.without_result)]
+    return {
+        (label, int(row["iteration"])): 100 * row.get(key, 0.0)
+        for label, key in ON_THE_WAY.items()
+        for row in rows
     }
 
 
@@ -176,9 +183,16 @@ def proposal_table(proposals: Mapping[str, Sequence[str]]) -> str:
     return _markdown(lines) if len(lines) > 1 else ""
 
 
-def _folders_of(checkpoints: Sequence[str]) -> list[str]:
-    """Folders of the trainings that have ended."""
-    return [str(Path(path).parent) for path in checkpoints if Path(path).exists()]
+def _ended(benchmark: Benchmark) -> list[str]:
+    """Folders of all fine-tunings that have ended."""
+    arms = benchmark.arms.values()
+    return [folder for by_k in arms for made in by_k.values() for folder in _folders_of(made)]
+
+
+def _folders_of(checkpoints: Sequence[str], without: Sequence[str] = ()) -> list[str]:
+    """Folders of the trainings that have ended, but some."""
+    folders = [str(Path(path).parent) for path in checkpoints if Path(path).exists()]
+    return [folder for folder in folders if folder not in without]
 
 
 def _written(folder: Path) -> str:
@@ -192,7 +206,7 @@ def _written(folder: Path) -> str:
     return "\n\n".join(part for part in (table, heads, *pictures) if part)
 
 
-def _circumstances(benchmark: Benchmark) -> str:
+def _circumstances(benchmark: Benchmark, silent: Sequence[str]) -> str:
     """Boxes, seeds, hardware and time."""
     summary = Path(BOXES).parent / "summary.json"
     boxes = json.loads(summary.read_text())
@@ -210,6 +224,11 @@ def _circumstances(benchmark: Benchmark) -> str:
         f"- {os.cpu_count()} CPU cores ({platform.machine()}), {device}, "
         f"torch {torch.__version__}, {benchmark.processes} trainings at a time",
     ]
+    if silent:
+        lines.append(
+            f"- nothing was detected at any checkpoint of {', '.join(silent)}: AP 0 on the way and "
+            "in the pairs, left out of the other tables"
+        )
     if seconds.exists():
         lines.append(f"- {json.loads(seconds.read_text()) / 60:.0f} minutes, all calls together")
     return "\n".join(lines)
