@@ -50,8 +50,10 @@ class Arm(NamedTuple):
 
 
 CLS, DAP = Arm("CLS", boxes=None), Arm("DAP")
+TO_RPN = Arm("DAP-to-RPN", pretrained="DAP", moved=MOVED)
+AT_ALL_K = {"shots": (CLS, DAP), "head": (CLS, DAP, TO_RPN)}  # all other arms at one k
 PARTS: dict[str, tuple[Arm, ...]] = {
-    "shots": (CLS, DAP),  # at all k and on the whole set; all others at one k
+    "shots": (CLS, DAP),
     "controls": tuple(Arm(kind, boxes=kind) for kind in ("centre", "whole")),
     "foreign": (Arm("foreign", boxes="foreign"),),
     "length": (Arm("DAP-third", length=1 / 3), Arm("DAP-double", length=2.0)),
@@ -59,9 +61,17 @@ PARTS: dict[str, tuple[Arm, ...]] = {
         Arm("CLS-long", boxes=None, finetuning=3.0),
         Arm("DAP-long", finetuning=3.0, pretrained="DAP"),
     ),
-    "layers": tuple(
-        Arm(f"DAP-{name}", pretrained="DAP", moved=MOVED[: i + 1])
-        for i, name in enumerate(("backbone", "to-FPN", "to-RPN"))
+    "layers": (
+        Arm("DAP-backbone", pretrained="DAP", moved=MOVED[:1]),
+        Arm("DAP-to-FPN", pretrained="DAP", moved=MOVED[:2]),
+        TO_RPN,
+    ),
+    "head": (
+        TO_RPN,
+        *(
+            Arm(f"{kind}-to-RPN", boxes=kind, pretrained=kind, moved=MOVED)
+            for kind in ("centre", "whole")
+        ),
     ),
     "frozen": (Arm("DAP-frozen", pretraining=FROZEN),),
     "largest": (Arm("DAP-largest", boxes="largest"),),
@@ -200,13 +210,14 @@ class Benchmark:
             part for part in PARTS
             if part in named or "all" in named or ("core" in named and part in CORE)
         ]  # fmt: skip
-        arms = [CLS, DAP, *(arm for part in chosen if part != "shots" for arm in PARTS[part])]
-        whole = (CLS, DAP) if "shots" in chosen else ()
+        named_arms = {arm.name: arm for part in ("shots", *chosen) for arm in PARTS[part]}
+        arms = list(named_arms.values())
+        whole = {arm.name for part in chosen for arm in AT_ALL_K.get(part, ())}
         checkpoints = {arm.name: self._pretrained(arm) for arm in arms if arm.boxes}
         for seed in self.seeds:  # so that whatever ends early has all arms
             for k in (*sorted(self.shots), None):
                 for arm in arms:
-                    if arm in whole or k == self.one_k:
+                    if arm.name in whole or k == self.one_k:
                         self._finetuned(arm, checkpoints.get(arm.name), k, seed)
         for arm in arms:
             if arm.detector == "faster-rcnn":

@@ -42,8 +42,12 @@ def write_report(benchmark: Benchmark) -> str:
         for name, by_k in benchmark.arms.items()
     }
     sections = []
-    shots = {name: arms.get(name, {}) for name in (CLS.name, DAP.name)}
-    if all(shots.values()):
+    shots = {
+        name: by_k
+        for name, by_k in arms.items()
+        if by_k and (name in (CLS.name, DAP.name) or len(by_k) > 1)
+    }
+    if len(shots) > 1:
         runs = [
             f"{name}={','.join(folder for folders in by_k.values() for folder in folders)}"
             for name, by_k in shots.items()
@@ -112,10 +116,15 @@ def paired_table(found: Measured, one_k: int) -> str:
         one_k: Images per class at which all arms are compared.
 
     Returns:
-        Mean ± standard error of the pairs and how many of them are above zero. DAP is compared
-        with CLS over all k as well; all others with DAP and with CLS, or with the CLS of their own.
+        Mean ± standard error of the pairs and how many of them are above zero. Arms at several k
+        are compared with CLS over all of them; at one k each arm is with CLS, or the CLS of its
+        own kind, and with DAP.
     """
-    rows = [(DAP.name, CLS.name, None)]
+    rows: list[tuple[str, str, int | None]] = [
+        (name, CLS.name, None)
+        for name, runs in found.items()
+        if name != CLS.name and len({k for k, _ in runs}) > 1
+    ]
     for name in found:
         twin = name.replace(DAP.name, CLS.name)
         if twin != name and twin in found:
