@@ -47,13 +47,13 @@ def write_report(benchmark: Benchmark) -> str:
         for name, by_k in arms.items()
         if by_k and (name in (CLS.name, DAP.name) or len(by_k) > 1)
     }
-    if len(shots) > 1:
+    if len(shots) > 1 and CLS.name in shots:
         runs = [
             f"{name}={','.join(folder for folders in by_k.values() for folder in folders)}"
             for name, by_k in shots.items()
         ]
         compare(runs, out / "shots", CLS.name, METRICS)
-        sections.append(("DAP and CLS", _written(out / "shots")))
+        sections.append(("By images a class", _written(out / "shots")))
     k = benchmark.one_k
     at_one_k = {name: by_k[k] for name, by_k in arms.items() if k in by_k}
     if len(at_one_k) > 2 and CLS.name in at_one_k:
