@@ -133,7 +133,7 @@ def test_every_job_reads_what_earlier_ones_make(project, work_dir, scale):
         made.add(job.makes)
     assert len(made) == len(plan.jobs)
     arms = [arm.name for part in project["plan"].PARTS.values() for arm in part]
-    assert list(plan.arms) == list(dict.fromkeys(arms))
+    assert set(plan.arms) == set(arms)
     assert {len(folders) for by_k in plan.arms.values() for folders in by_k.values()} == {2}
     assert list(plan.arms["CLS"]) == [5, 10, None]
     assert list(plan.arms["DAP-to-RPN"]) == [5, 10, None]
