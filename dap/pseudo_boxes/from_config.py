@@ -83,7 +83,10 @@ def settings_from_config(config: Config) -> PseudoBoxSettings:
 
 
 def build_classifier(config: Config, checkpoint: str) -> tuple[nn.Module, dict[str, Any]]:
-    """Build the classifier of a config with all its weights, on the CPU.
+    """Build the classifier of a config as MMEngine's Runner does, with all its weights, on the CPU.
+
+    A ``data_preprocessor`` beside ``model``, where mmpretrain's own configs have it, becomes the
+    model's unless the model has one.
 
     Returns:
         The model and the checkpoint's ``meta``.
@@ -94,6 +97,9 @@ def build_classifier(config: Config, checkpoint: str) -> tuple[nn.Module, dict[s
     if "model" not in config:
         raise ValueError(f"config {config.filename}: no `model` in it; expected a classifier's")
     model_config = copy.deepcopy(config.model)
+    preprocessor = config.get("data_preprocessor")
+    if preprocessor is not None:
+        model_config.setdefault("data_preprocessor", copy.deepcopy(preprocessor))
     _drop_init(model_config)
     model = MODELS.build(model_config)
     state, meta = load_weights(checkpoint)
