@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset, ClassBalancedDataset, RepeatDataset
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
@@ -18,10 +20,16 @@ from torch import nn
 from dap.checkpoint import load_weights
 
 from .categories import is_wordnet_id
-from .classifier import CamClassifier
+from .classifier import CamClassifier, probe_image
+from .devices import chosen_device
 from .engine import Watcher, generate_pseudo_boxes
 from .folders import ClassFolders, read_folder_names
 from .settings import Execution, PseudoBoxSettings
+
+_WRAPPERS = (
+    "RepeatDataset", "ClassBalancedDataset", "mmengine.RepeatDataset",
+    "mmengine.ClassBalancedDataset", RepeatDataset, ClassBalancedDataset,
+)  # fmt: skip
 
 
 def generate_from_config(
@@ -33,6 +41,7 @@ def generate_from_config(
     execution: Execution | None = None,
     device: str | None = None,
     watcher: Watcher | None = None,
+    normalized: bool = True,
 ) -> dict[str, Any]:
     """Generate pseudo boxes with the classifier and the training set of an mmpretrain config.
 
@@ -45,7 +54,8 @@ def generate_from_config(
         classes_file: Names of the class folders in label order, one a line, for ``images``.
         execution: How to carry it out.
         device: Where to compute. Defaults to CUDA if there is any, else the CPU.
-        watcher: Looks at images as they are done.
+        watcher: Is shown images as they are done.
+        normalized: Whether to refuse a classifier that does not normalise its images.
 
     Returns:
         The content of ``summary.json``.
@@ -55,14 +65,17 @@ def generate_from_config(
     """
     init_default_scope("mmpretrain")
     settings = settings_from_config(config)
+    place = chosen_device(device)
     model, meta = build_classifier(config, checkpoint)
+    if normalized:
+        require_normalization(model, f"config {config.filename}")
     if images is None:
         dataset = build_training_set(config)
     else:
         known = known_classes(config, meta)
         count = CamClassifier(model).num_classes
         dataset = build_class_folders(images, count, known, classes_file)
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(place)
     return generate_pseudo_boxes(model, dataset, out_dir, settings, checkpoint, execution, watcher)
 
 
@@ -109,8 +122,33 @@ def build_classifier(config: Config, checkpoint: str) -> tuple[nn.Module, dict[s
     return model, meta
 
 
+def require_normalization(model: nn.Module, source: str) -> None:
+    """Refuse a classifier whose data preprocessor leaves pixels as they are.
+
+    It is measured: on images of random pixels, normalised ones must differ from those that went
+    in, in either order of their channels.
+
+    Args:
+        model: An mmpretrain classifier.
+        source: Where it comes from, for the message.
+
+    Raises:
+        ValueError: If it does not normalise.
+    """
+    pixels = probe_image().to(next(model.parameters()).device)
+    normalized = CamClassifier(model).normalize(pixels)
+    if torch.equal(normalized, pixels.to(normalized)) or torch.equal(
+        normalized, pixels.flip(1).to(normalized)
+    ):
+        raise ValueError(
+            f"{source}: its images are not normalised, so the classifier would get pixels of 0 to "
+            "255. Add data_preprocessor=dict(mean=[…], std=[…], to_rgb=…), as in its training, "
+            "beside `model` or in it. If it was trained on such pixels, pass --no-normalization"
+        )
+
+
 def build_training_set(config: Config) -> Any:
-    """Build the dataset of ``config.train_dataloader``.
+    """Build the dataset of ``config.train_dataloader``; its images are listed when they are needed.
 
     Raises:
         ValueError: If the config has none.
@@ -121,7 +159,16 @@ def build_training_set(config: Config) -> Any:
             f"config {config.filename}: no train_dataloader.dataset in it. Pseudo boxes are made "
             "for the training set: add it, or name a folder of class folders (--images)"
         )
-    return DATASETS.build(loader["dataset"])
+    given = loader["dataset"]
+    while given.get("type") in _WRAPPERS:  # each image is needed once
+        given = given["dataset"]
+    kind = given.get("type")
+    cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(cls, type) and issubclass(cls, BaseDataset):
+        arguments = inspect.signature(cls).parameters.values()
+        if any(each.name == "lazy_init" or each.kind is each.VAR_KEYWORD for each in arguments):
+            given = {**given, "lazy_init": True}
+    return DATASETS.build(given)
 
 
 def known_classes(config: Config, meta: dict[str, Any]) -> list[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -19,7 +20,18 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .image_list import ImageList
+
 MAX_PIXELS = 2**27  # a picture of so many takes 800 MB while it is read: 134 million
+# Begins the reason of a failure that is not the image's: the image is tried again.
+TEMPORARY = "temporary: "
+_PASSING_ERRNOS = frozenset(
+    (
+        errno.EAGAIN, errno.EBUSY, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EIO,
+        errno.EMFILE, errno.ENETDOWN, errno.ENETUNREACH, errno.ENFILE, errno.ENOMEM, errno.ENOTCONN,
+        errno.ESTALE, errno.ETIMEDOUT,
+    )
+)  # fmt: skip
 # A marker of a JPEG file. In a scan, FF 00 is a byte of data and FF D0 to FF D7 are restarts.
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd8\xff]")
 
@@ -56,63 +68,50 @@ class LabelledImages(Dataset):
     """The images of an mmpretrain dataset as files with labels.
 
     The dataset's own ``LoadImageFromFile``, if it has one, says how files are opened (storage
-    backend, decoder); the rest of its pipeline, which may crop, plays no part. EXIF orientation
+    backend, decoder). The rest of its pipeline, which may crop, is not used. EXIF orientation
     is applied, as mmdet does when it trains on the same files.
 
     Args:
-        dataset: An mmpretrain dataset with ``img_path`` and ``gt_label``; repeated and
-            class-balanced wrappers are taken off, so that each image comes once.
+        dataset: An mmpretrain dataset with ``img_path`` and ``gt_label``, listed or not
+            (``lazy_init=True``). Repeated and class-balanced wrappers are taken off, so that each
+            image comes once.
+        image_list: The images, where another process has listed them: the dataset is then not
+            listed here.
 
     Raises:
         ValueError: If the dataset is empty, holds no files, or has no labels.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, image_list: ImageList | None = None) -> None:
         while isinstance(dataset, RepeatDataset | ClassBalancedDataset):
             dataset = dataset.dataset
         if not hasattr(dataset, "get_data_info") or not hasattr(dataset, "full_init"):
             raise ValueError(
                 f"dataset {type(dataset).__name__}: expected an mmpretrain dataset, found one "
-                "that hides what it holds. Give the dataset inside"
+                "that hides its images. Give the dataset inside"
             )
-        dataset.full_init()
         self.dataset = dataset
-        if len(dataset) == 0:
-            raise ValueError(f"dataset {type(dataset).__name__}: expected images, found none")
-        first = dataset.get_data_info(0)
-        if "img_path" not in first:
-            raise ValueError(
-                f"dataset {type(dataset).__name__}: expected image files (img_path), found "
-                f"{sorted(first)}. A detector trains on files: write the images to class folders "
-                "and pass that folder"
-            )
-        if "gt_label" not in first:
-            raise ValueError(
-                f"dataset {type(dataset).__name__}: {first['img_path']} has no label (gt_label). "
-                "Pseudo boxes need the class of each image: use the training split, with labels"
-            )
         self.loader = _image_loader(dataset)
+        self.list = ImageList.of(self._listed()) if image_list is None else image_list
+        if len(self.list) == 0:
+            raise ValueError(f"dataset {type(dataset).__name__}: expected images, found none")
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.list)
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entry(index)
         try:
             image = read_image(entry.path, self.loader)
         except (OSError, ValueError, MemoryError) as error:
-            return Sample(entry, None, f"{type(error).__name__}: {error}")
+            return Sample(entry, None, failure_reason(error))
         return Sample(entry, image, None)
 
     def entry(self, index: int) -> Entry:
-        """What the data set knows of an image without opening it."""
-        info = self.dataset.get_data_info(index)
-        path, root = str(info["img_path"]), self.root
-        name = path[len(root) :].lstrip("/\\") if root and path.startswith(root) else path
-        label = info["gt_label"]
-        several = not isinstance(label, int)  # np.unique alone takes longer than all the rest
-        labels = np.unique(np.atleast_1d(label).astype(int)) if several else np.array([label])
-        return Entry(path, name.replace(os.sep, "/"), labels)
+        """Path, name and labels of an image, without opening it."""
+        name = self.list.name(index)
+        path = name if _is_complete(name) or not self.root else os.path.join(self.root, name)
+        return Entry(path, name, self.list.labels_of(index))
 
     def entries(self) -> Iterator[Entry]:
         """All images in their order."""
@@ -123,6 +122,29 @@ class LabelledImages(Dataset):
         """The folder that file names are relative to: the dataset's image prefix, or ''."""
         prefix = getattr(self.dataset, "data_prefix", None) or {}
         return str(prefix.get("img_path") or getattr(self.dataset, "data_root", "") or "")
+
+    def _listed(self) -> Iterator[tuple[str, int | np.ndarray]]:
+        """Name and labels of all images; nothing is held per image where the dataset allows it."""
+        if hasattr(self.dataset, "samples") and hasattr(self.dataset, "folder_to_idx"):
+            yield from self.dataset.samples()
+            return
+        self.dataset.full_init()
+        root = self.root
+        for index in range(len(self.dataset)):
+            info = self.dataset.get_data_info(index)
+            if index == 0:
+                _require_files_and_labels(info, type(self.dataset).__name__)
+            label = info["gt_label"]
+            if not isinstance(label, int):  # np.unique alone takes longer than all the rest
+                label = np.unique(np.atleast_1d(label).astype(np.int64))
+            yield _relative_name(str(info["img_path"]), root), label
+
+
+def failure_reason(error: Exception) -> str:
+    """Why an image could not be read; marked where it may be possible at another time."""
+    passing = isinstance(error, MemoryError) or getattr(error, "errno", None) in _PASSING_ERRNOS
+    mark = TEMPORARY if passing else ""
+    return f"{mark}{type(error).__name__}: {error}"
 
 
 def read_image(path: str, loader: LoadImageFromFile | None = None) -> Tensor:
@@ -244,6 +266,39 @@ def _as_tensor(image: np.ndarray) -> Tensor:
             f"decoded to {image.dtype} of shape {image.shape}; expected uint8 of shape (H, W, 3)"
         )
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def _is_complete(name: str) -> bool:
+    """Whether a name needs no root: an absolute path or an address."""
+    return os.path.isabs(name) or "://" in name
+
+
+def _relative_name(path: str, root: str) -> str:
+    """Path of an image relative to the root, with forward slashes.
+
+    A path outside of the root becomes absolute, so that the two can be told apart.
+    """
+    if root and path.startswith(root):
+        name = path[len(root) :].lstrip("/\\")
+    elif root and not _is_complete(path):
+        name = os.path.abspath(path)
+    else:
+        name = path
+    return name.replace(os.sep, "/")
+
+
+def _require_files_and_labels(info: dict[str, Any], dataset: str) -> None:
+    """Refuse a dataset without files or without labels, by its first image."""
+    if "img_path" not in info:
+        raise ValueError(
+            f"dataset {dataset}: expected image files (img_path), found {sorted(info)}. A detector "
+            "trains on files: write the images to class folders and pass that folder"
+        )
+    if "gt_label" not in info:
+        raise ValueError(
+            f"dataset {dataset}: {info['img_path']} has no label (gt_label). Pseudo boxes need the "
+            "class of each image: use the training split, with labels"
+        )
 
 
 def _image_loader(dataset: Any) -> LoadImageFromFile:
