@@ -19,7 +19,7 @@ from .records import Record, window_records
 from .settings import Execution, PseudoBoxSettings, default_workers
 from .window import BatchLimit, ImageMaps, WindowMaps, windows
 
-WINDOW_CPU, WINDOW_GPU = 32, 1024  # images that are batched by shape
+WINDOW_CPU, WINDOW_GPU = 32, 2048  # images that are batched by shape
 WINDOW_BYTES = 1 << 30  # of decoded images in a window
 AHEAD = 4  # windows whose boxes are being computed
 T = TypeVar("T")
