@@ -66,9 +66,7 @@ def test_shuffled_classes_stop_the_run_before_a_shard_is_written(root, tmp_path)
 
 def test_keep_going_goes_on(root, tmp_path):
     execution = Execution(0, keep_going=True)
-    summary, _ = generate(
-        root, tmp_path / "out", model=classifier([1, 2, 0]), execution=execution
-    )
+    summary, _ = generate(root, tmp_path / "out", model=classifier([1, 2, 0]), execution=execution)
     assert summary["images"] == 210
     assert summary["top1"] == 0.0
 
@@ -190,5 +188,3 @@ class TestNormalization:
         config.model.data_preprocessor = config.pop("data_preprocessor")
         self.run(config, root, tmp_path)
         assert tree(tmp_path / "out") == top
-
-

@@ -181,5 +181,3 @@ def test_devices_that_step_2_does_not_work_on_are_refused(root, tmp_path, device
     config = zoo_config(root)
     with pytest.raises(ValueError, match=f"device '{device}': .*{message}"):
         generate_from_config(config, "weights.pth", tmp_path / "out", device=device)
-
-
