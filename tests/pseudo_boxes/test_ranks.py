@@ -3,7 +3,6 @@
 import time
 
 import pytest
-
 from mmpretrain.datasets import CustomDataset
 from planted import planted_classifier, planted_state
 from rank_processes import in_ranks
