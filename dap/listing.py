@@ -11,17 +11,19 @@ from collections.abc import Collection, Iterator, Sequence
 from mmengine.logging import print_log
 
 # Suffixes of images that are not read: such files are counted and not left out in silence.
-OTHER_IMAGE_SUFFIXES = frozenset(
-    ".ai .apng .arw .avifs .cr2 .cr3 .cur .dds .dib .dng .eps .exr .hdr .heic .heics .heif .hif "
-    ".icns .ico .j2c .j2k .jfi .jif .jng .jpc .jpf .jph .jpm .jpx .jxl .jxr .mng .nef .orf .pam "
-    ".pbm .pcx .pfm .pic .pjp .pjpeg .pnm .psb .psd .raf .ras .raw .rw2 .sgi .sr .sr2 .srw .svg "
-    ".svgz .tga .wdp .xbm .xcf .xpm".split()
-)
+OTHER_IMAGE_SUFFIXES = frozenset((
+    ".ai", ".apng", ".arw", ".avifs", ".cr2", ".cr3", ".cur", ".dds", ".dib", ".dng", ".eps",
+    ".exr", ".hdr", ".heic", ".heics", ".heif", ".hif", ".icns", ".ico", ".j2c", ".j2k", ".jfi",
+    ".jif", ".jng", ".jpc", ".jpf", ".jph", ".jpm", ".jpx", ".jxl", ".jxr", ".mng", ".nef", ".orf",
+    ".pam", ".pbm", ".pcx", ".pfm", ".pic", ".pjp", ".pjpeg", ".pnm", ".psb", ".psd", ".raf",
+    ".ras", ".raw", ".rw2", ".sgi", ".sr", ".sr2", ".srw", ".svg", ".svgz", ".tga", ".wdp", ".xbm",
+    ".xcf", ".xpm",
+))  # fmt: skip
 # What systems leave among other files, in lower case. Names that begin with "." are not needed.
-LEFTOVERS = frozenset(
-    ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "#recycle", "@eadir")
-    + ("lost+found", "system volume information")
-)
+LEFTOVERS = frozenset((
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "#recycle", "@eadir",
+    "lost+found", "system volume information",
+))  # fmt: skip
 MAX_LOOKED_INTO = 4000  # files whose first bytes are read to see whether they are images
 MAX_LOOKED_INTO_PER_SUFFIX = 1000
 MAX_KEYS = 100  # suffixes that a tally counts one by one
