@@ -56,17 +56,9 @@ def read_folder_names(path: str | os.PathLike[str], folders: Collection[str] = (
     numbers_by_name = _line_numbers(lines, present)
     for name, numbers in numbers_by_name.items():
         if len(numbers) > 1:
-            kind = "the folder" if name in present else "the name"
-            cure = (
-                f". If whole lines are names, let the folder {lines[numbers[-1]]!r} be there, if "
-                "need be empty"
-                if lines[numbers[-1]] != name
-                else ""
-            )
             raise ValueError(
-                f"{path}: lines {', '.join(map(str, numbers))} all stand for {kind} {name!r}; "
-                "expected a different name per class: the name of its folder, or that and behind a "
-                f"blank a readable one{cure}"
+                f"{path}: lines {' and '.join(map(str, numbers))} give the same folder name "
+                f"{name!r}. {_cure_of_repeat(name, [lines[number] for number in numbers])}"
             )
     names = {numbers[0]: name for name, numbers in numbers_by_name.items()}
     return [names[number] for number in sorted(names)]
@@ -164,6 +156,16 @@ def _line_numbers(lines: dict[int, str], present: set[str]) -> dict[str, list[in
             is_name = len(numbers) == 1 or word in present
             names[word if is_name else lines[number]].append(number)
     return names
+
+
+def _cure_of_repeat(name: str, lines: list[str]) -> str:
+    other = next((line for line in lines if line != name), None)
+    if other is None:
+        return "Give each class a folder name of its own"
+    return (
+        "Give each class a folder name of its own. If the names have blanks, as in "
+        f"{other!r}, there must be a folder of such a name, which may be empty"
+    )
 
 
 def _in_sorted_order(
