@@ -200,9 +200,9 @@ class FileListing:
                 for entry in entries:
                     name = entry.name
                     path = prefix + name
-                    if _is_skipped(name) and name not in kept:
+                    if is_skipped(name) and name not in kept:
                         self.skipped.add("hidden" if name[0] == "." else name, path)
-                    elif not entry.is_symlink() and entry.is_dir(follow_symlinks=False):
+                    elif entry.is_dir(follow_symlinks=False):
                         folders.append(path)
                     elif entry.is_symlink() and self._leads_to_folder(path):
                         links.append(path)
@@ -245,7 +245,7 @@ class FileListing:
         if not _holds(self._real_root, real):
             return False
         parts = os.path.relpath(real, self._real_root).split(os.sep)
-        return parts == [os.curdir] or not any(map(_is_skipped, parts))
+        return parts == [os.curdir] or not any(map(is_skipped, parts))
 
 
 def starts_like_image(path: str) -> bool:
@@ -265,7 +265,8 @@ def starts_like_image(path: str) -> bool:
     )
 
 
-def _is_skipped(name: str) -> bool:
+def is_skipped(name: str) -> bool:
+    """Whether a name is hidden or among the ``LEFTOVERS``."""
     return name[0] == "." or name.lower() in LEFTOVERS
 
 

@@ -12,13 +12,14 @@ from collections.abc import Collection, Sequence
 from mmengine.logging import print_log
 
 from dap.files import read_bytes, text_lines
+from dap.listing import FileListing
 
 CURE = (
     "Name the folders of all classes of the classifier in label order, one a line, with "
     "--classes FILE"
 )
 _SPLIT = re.compile(
-    r"(train(ing|val)?|val(id(ation)?)?|test(ing)?|dev|eval(uation)?|unlabell?ed)"
+    r"(train(ing|[ _-]?val)?|val(id(ation)?)?|test(ing)?|dev|eval(uation)?|unlabell?ed)"
     r"([ _-]?(set|split|data|images|\d+))?"
 )
 
@@ -173,9 +174,13 @@ def _in_sorted_order(
 ) -> dict[str, int]:
     """Number the folders as they are sorted, unless that is a mere guess."""
     if len(folders) != num_classes:
+        listing = FileListing(root, ())
+        listing.top()
+        dangling = listing.dangling
+        links = f" Others may be behind dangling links {dangling}." if dangling.total else ""
         raise ValueError(
             f"images: {root} holds {len(folders)} class folders, the classifier has "
-            f"{num_classes} classes, and nothing tells which is which. {CURE}"
+            f"{num_classes} classes, and nothing tells which is which.{links} {CURE}"
         )
     by_number = sorted(folders, key=lambda name: re.sub("[0-9]+", _padded, name))
     if by_number != folders:

@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
 from dap.files import IMAGE_SUFFIXES
-from dap.listing import FileListing
+from dap.listing import FileListing, is_skipped
 
 from .folder_labels import match_labels, read_folder_names
 
@@ -141,8 +141,9 @@ def warn_of_files_not_taken(dataset: Any) -> None:
     """Warn of images in class folders that an mmpretrain dataset of a config leaves out.
 
     mmpretrain's ``CustomDataset`` lists the files with its ``extensions``, which lack ``.webp``
-    and others, and no dangling links; it says nothing of the rest. Datasets of other kinds, with
-    an annotation file, or not on the local disk are not looked at.
+    and others, and no dangling links; it says nothing of the rest. It takes hidden folders for
+    classes. Datasets of other kinds, with an annotation file, or not on the local disk are not
+    looked at.
 
     Args:
         dataset: An mmpretrain dataset; repeated and class-balanced wrappers are taken off.
@@ -170,6 +171,14 @@ def warn_of_files_not_taken(dataset: Any) -> None:
         print_log(
             f"{root}: {name} of the config leaves out {listing.dangling.total} dangling links "
             f"{listing.dangling}. Mount or fetch what they lead to",
+            "current",
+            logging.WARNING,
+        )
+    hidden = sorted(filter(is_skipped, getattr(dataset, "folder_to_idx", ())))
+    if hidden:
+        print_log(
+            f"{root}: {name} of the config takes {hidden[0]!r} for a class, so that the labels of "
+            "folders behind it are shifted. Remove it, or give the folder with --images",
             "current",
             logging.WARNING,
         )

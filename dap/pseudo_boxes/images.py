@@ -139,14 +139,15 @@ def read_image(path: str, loader: LoadImageFromFile | None = None) -> Tensor:
         The image, BGR, uint8, shape (3, H, W).
 
     Raises:
-        OSError: If the file cannot be opened.
-        ValueError: If it is a dangling link, empty, cut off, no image, or of more than
-            ``MAX_PIXELS`` pixels.
+        OSError: If the file cannot be opened, or is a dangling link.
+        ValueError: If it is empty, cut off, no image, or of more than ``MAX_PIXELS`` pixels.
         MemoryError: If there is too little memory for it.
     """
     loader = loader or LoadImageFromFile()
     if os.path.islink(path) and not os.path.exists(path):
-        raise ValueError(f"a dangling link to {os.readlink(path)}; mount or fetch what it leads to")
+        raise FileNotFoundError(
+            f"a dangling link to {os.readlink(path)}; mount or fetch what it leads to"
+        )
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise ValueError("no regular file; a pipe or a device may never end")
     data = fileio.get(path, backend_args=loader.backend_args)

@@ -138,7 +138,9 @@ class TestSamples:
 
 def test_dangling_link_is_named_by_the_reader(tmp_path):
     (tmp_path / "1.jpg").symlink_to("../annex/1.jpg")
-    with pytest.raises(ValueError, match=r"^a dangling link to \.\./annex/1\.jpg; mount or fetch"):
+    with pytest.raises(
+        FileNotFoundError, match=r"^a dangling link to \.\./annex/1\.jpg; mount or fetch"
+    ):
         read_image(str(tmp_path / "1.jpg"))
 
 
@@ -232,6 +234,12 @@ class TestKnownClasses:
 
 
 class TestUnknownClasses:
+    def test_dangling_link_that_may_be_a_class_folder_is_named(self, tmp_path):
+        root = folders(tmp_path, "cat", "dog")
+        (root / "frog").symlink_to("/nowhere/frog")
+        with pytest.raises(ValueError, match=r"2 class folders.* 3 classes.* such as 'frog'"):
+            ClassFolders(root, 3)
+
     def test_sorted_order_is_logged_as_assumed(self, tmp_path, capsys):
         root = folders(tmp_path, "f", "e", "d", "c", "b", "a")
         assert labels(ClassFolders(root, 6))["f"] == 5
@@ -364,6 +372,11 @@ class TestWarningOfAConfigsDataset:
         assert "(.webp 2, .gif 1), such as 'cat/2.webp'" in files
         assert "`extensions=` in the config, or give the folder with --images" in files
         assert "leaves out 1 dangling links (.jpg 1), such as 'dog/6.jpg'" in links
+
+    def test_hidden_folders_that_mmpretrain_takes_for_classes_are_named(self, tmp_path, capsys):
+        touch(tmp_path, ".ipynb_checkpoints/1.jpg", "cat/1.jpg")
+        warn_of_files_not_taken(CustomDataset(data_root=str(tmp_path)))
+        assert "takes '.ipynb_checkpoints' for a class" in capsys.readouterr().out
 
     def test_nothing_is_said_where_nothing_is_left_out(self, tmp_path, capsys):
         touch(tmp_path, "cat/1.jpg", "cat/2.webp", "dog/3.jpg")
