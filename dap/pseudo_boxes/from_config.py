@@ -5,25 +5,27 @@ from __future__ import annotations
 import copy
 import inspect
 import os
+from functools import partial
 from typing import Any
 
 import torch
+from mmengine import fileio
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, RepeatDataset
-from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
-from mmpretrain.datasets.custom import find_folders
 from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
 from dap.checkpoint import load_weights
+from dap.files import split_lines
 
-from .categories import is_wordnet_id
+from .categories import are_imagenet_names, imagenet_wordnet_ids, is_wordnet_id
 from .classifier import CamClassifier, probe_image
 from .devices import chosen_device
 from .engine import Watcher, generate_pseudo_boxes
-from .folders import ClassFolders, read_folder_names
+from .folder_labels import CURE, composed, read_folder_names, refuse_splits
+from .folders import ClassFolders, find_class_folders
 from .settings import Execution, PseudoBoxSettings
 
 _WRAPPERS = (
@@ -184,7 +186,7 @@ def known_classes(config: Config, meta: dict[str, Any]) -> list[str] | None:
         cls = DATASETS.get(kind) if isinstance(kind, str) else kind
         classes = getattr(cls, "METAINFO", {}).get("classes")
     if isinstance(classes, str):  # the name of a file, as mmpretrain takes it
-        classes = list_from_file(classes)
+        classes = split_lines(fileio.get(os.path.expanduser(classes)), classes)
     return None if classes is None else [str(name) for name in classes]
 
 
@@ -198,27 +200,29 @@ def build_class_folders(
         num_classes: Number of classes of the classifier.
         known: Its class names, if any are known: folder names or readable ones.
         classes_file: File with the names of the folders in label order.
+
+    Raises:
+        ValueError: If the folders do not match the classes, or only by a guess.
     """
-    found = set(find_folders(root)[0]) if os.path.isdir(root) else set()
+    folders = find_class_folders(root)
+    build = partial(ClassFolders, root, num_classes, lazy_init=True)
     readable = known if known is not None and len(known) == num_classes else None
     if classes_file is not None:
-        return ClassFolders(root, num_classes, read_folder_names(classes_file), readable)
-    if known is not None and found & set(known):
-        return ClassFolders(root, num_classes, known)
-    if readable is not None and len(found) == num_classes:
-        if not all(is_wordnet_id(name) for name in found):
-            raise ValueError(
-                f"images: {root} holds {len(found)} class folders, as many as the classifier has "
-                f"classes, but none is named like one: {min(found)!r}, … there, {readable[0]!r}, … "
-                "here. Name the folders of all classes in label order, one a line, with --classes "
-                "FILE"
-            )
-        print_log(
-            f"{root}: class folders get labels in sorted order; the classifier's classes are "
-            f"{readable[0]!r}, {readable[1 % num_classes]!r}, …",
-            logger="current",
+        return build(read_folder_names(classes_file, folders), readable)
+    refuse_splits(root, folders, known or ())
+    if known is not None and not {*map(composed, folders)}.isdisjoint(map(composed, known)):
+        return build(known)
+    if readable is None:
+        return build()
+    if are_imagenet_names(readable) and set(folders).issubset(imagenet_wordnet_ids()):
+        return build(imagenet_wordnet_ids(), readable)
+    if len(folders) == num_classes and not all(map(is_wordnet_id, folders)):
+        raise ValueError(
+            f"images: {root} holds {len(folders)} class folders, as many as the classifier has "
+            f"classes, but none is named like one: {folders[0]!r}, … there, {readable[0]!r}, … "
+            f"here. {CURE}"
         )
-    return ClassFolders(root, num_classes, readable_names=readable)
+    return build(readable_names=readable)
 
 
 def _drop_init(config: Any) -> None:

@@ -27,7 +27,8 @@ from typing import Any, BinaryIO, NamedTuple
 import cv2
 import torch
 
-from .images import TEMPORARY, Entry, LabelledImages, Sample
+from .image_files import TEMPORARY
+from .images import Entry, LabelledImages, Sample
 
 CHUNK = 8  # images that a worker hands over at once
 PREFETCH = 2  # chunks per worker that are asked for ahead

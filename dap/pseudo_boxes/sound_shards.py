@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mmengine.logging import print_log
 
-from .images import TEMPORARY
+from .image_files import TEMPORARY
 from .shards import Shard
 from .store import ShardFile, digests, shard_files
 

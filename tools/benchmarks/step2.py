@@ -159,7 +159,7 @@ def view_batches(
 ) -> list[torch.Tensor]:
     """The views of a rank's images as Step 2 batches them, random numbers of the same shapes."""
     from dap.cam import padded_size
-    from dap.pseudo_boxes.images import read_image
+    from dap.pseudo_boxes.image_files import read_image
 
     sizes = [tuple(read_image(data.get_data_info(i)["img_path"]).shape[1:])
              for i in range(rank, len(data), world_size)]  # fmt: skip
