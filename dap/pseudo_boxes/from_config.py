@@ -145,7 +145,8 @@ def require_normalization(model: nn.Module, source: str) -> None:
         raise ValueError(
             f"{source}: its images are not normalised, so the classifier would get pixels of 0 to "
             "255. Add data_preprocessor=dict(mean=[…], std=[…], to_rgb=…), as in its training, "
-            "beside `model` or in it. If it was trained on such pixels, pass --no-normalization"
+            "beside `model` or in it. If it was trained on such pixels, pass --no-normalization "
+            "(PseudoBoxHook: normalized=False)"
         )
 
 

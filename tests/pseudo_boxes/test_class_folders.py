@@ -59,7 +59,7 @@ def generate(tmp_path, root, *lines):
     torch.save({"state_dict": planted_state(), "meta": {}}, tmp_path / "planted.pth")
     summary = generate_from_config(
         planted_config(), str(tmp_path / "planted.pth"), tmp_path / "out", str(root),
-        names_file(tmp_path, *lines) if lines else None,
+        names_file(tmp_path, *lines) if lines else None, normalized=False,
     )  # fmt: skip
     return summary, json.loads((tmp_path / "out" / "annotations.json").read_text())
 
