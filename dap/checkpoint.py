@@ -59,8 +59,8 @@ def require_finite(weights: Mapping[str, Tensor], checkpoint: str | os.PathLike[
     bad = [name for name, value in weights.items() if not _is_finite(value)]
     if bad:
         raise ValueError(
-            f"{os.fspath(checkpoint)}: {bad[0]} holds values that are not finite (NaN or "
-            f"inf); {len(bad)} of {len(weights)} tensors have such. The training has diverged: pass an "
+            f"{os.fspath(checkpoint)}: {bad[0]} holds values that are not finite (NaN or inf), one "
+            f"of {len(bad)} such tensors among {len(weights)}. The training has diverged: pass an "
             "earlier checkpoint."
         )
 

@@ -37,15 +37,17 @@ _OUTER_WRAPPERS = ("module.", "ema_model.", "_forward_module.")
 class _Group(NamedTuple):
     """The tensors that stand beside each other in a checkpoint."""
 
-    path: tuple[str, ...]
+    path: tuple[str | int, ...]
     weights: dict[str, Tensor]
 
     @property
-    def rank(self) -> tuple[bool, tuple[int, ...]]:
-        """Order of choice, the smallest first: weights before scalars, then by known keys."""
+    def rank(self) -> tuple[bool, tuple[int, ...], int]:
+        """Order of choice, the smallest first: not only vectors, then known keys, less deep."""
         only_vectors = all(value.ndim < 2 for value in self.weights.values())
-        known = [_CONTAINERS.index(key.lower()) for key in self.path if key.lower() in _CONTAINERS]
-        return only_vectors, (*known, *[len(_CONTAINERS)] * (_DEEPEST + 1 - len(known)))
+        keys = [key.lower() for key in self.path if isinstance(key, str)]
+        known = [_CONTAINERS.index(key) for key in keys if key in _CONTAINERS]
+        depth = len(self.path) if known else 0
+        return only_vectors, (*known, *[len(_CONTAINERS)] * (_DEEPEST + 1 - len(known))), depth
 
     @property
     def name(self) -> str:
@@ -81,8 +83,7 @@ def find_weights(content: object, checkpoint: str) -> dict[str, Tensor]:
         if other.rank == chosen.rank and 2 * len(common) >= len(chosen.weights):
             raise ValueError(
                 f"{checkpoint} holds weights in {chosen.name} and in {other.name}, and nothing "
-                "tells which are meant. Save one of them: torch.save(torch.load(FILE)"
-                f"{''.join(f'[{key!r}]' for key in chosen.path)}, 'weights.pth')."
+                "tells which are meant. Save one of them as a state dict of its own and pass that."
             )
     if others:
         names = ", ".join(f"{g.name} ({len(g.weights)})" for g in others[:4])
@@ -96,21 +97,33 @@ def find_weights(content: object, checkpoint: str) -> dict[str, Tensor]:
     return without_wrappers(chosen.weights)
 
 
-def _groups(content: object, path: tuple[str, ...] = ()) -> Iterator[_Group]:
+def _groups(content: object, path: tuple[str | int, ...] = ()) -> Iterator[_Group]:
     """Go through all mappings of a checkpoint that may hold weights."""
-    if isinstance(content, nn.Module):  # a class that the user allowed
+    if isinstance(content, nn.Module):  # of a class that the user allowed
         content = content.state_dict()
-    if not isinstance(content, Mapping) or "param_groups" in content:  # an optimizer's
-        return
-    tensors = ((key, _as_tensor(value)) for key, value in content.items() if isinstance(key, str))
-    weights = OrderedDict((key, value) for key, value in tensors if value is not None)
-    if hasattr(content, "_metadata"):  # versions of modules, by which torch converts old names
-        weights._metadata = content._metadata  # type: ignore[attr-defined]
-    if weights:
-        yield _Group(path, weights)
-    for key, value in content.items():
-        if isinstance(key, str) and len(path) < _DEEPEST and not _TRAINING_STATE.search(key):
+    if isinstance(content, Mapping) and "param_groups" not in content:
+        tensors = ((key, _as_tensor(v)) for key, v in content.items() if isinstance(key, str))
+        weights = OrderedDict((key, value) for key, value in tensors if value is not None)
+        if hasattr(content, "_metadata"):  # versions of modules, by which torch converts old names
+            weights._metadata = content._metadata  # type: ignore[attr-defined]
+        if weights:
+            yield _Group(path, weights)
+    if len(path) < _DEEPEST:
+        for key, value in _entries(content):
             yield from _groups(value, (*path, key))
+
+
+def _entries(content: object) -> Iterator[tuple[str | int, object]]:
+    """Give what is nested in a mapping or a list, but for the state of the training."""
+    entries: Iterable[tuple[object, object]] = ()
+    if isinstance(content, list | tuple):
+        entries = enumerate(content)
+    elif isinstance(content, Mapping) and "param_groups" not in content:  # as an optimizer has
+        entries = content.items()
+    for key, value in entries:
+        is_nested = isinstance(value, Mapping | list | tuple | nn.Module)
+        if is_nested and isinstance(key, str | int) and not _TRAINING_STATE.search(str(key)):
+            yield key, value
 
 
 def _as_tensor(value: object) -> Tensor | None:
@@ -123,19 +136,29 @@ def _as_tensor(value: object) -> Tensor | None:
 
 def _nothing_found(content: object, checkpoint: str) -> str:
     """Say what a checkpoint without named tensors holds."""
-    if isinstance(content, Mapping):
-        for key, value in content.items():
-            if isinstance(value, list | tuple) and any(isinstance(x, Tensor) for x in value):
-                return (
-                    f"{checkpoint} holds no weights with names: {key!r} is a list of {len(value)} "
-                    f"tensors. Expected {EXPECTED}. Copy the averaged weights into the model "
-                    "(ema.copy_to(…)) and Save its state_dict()."
-                )
+    for path, tensors in _lists(content):
+        names = "".join(f"[{key!r}]" for key in path)
+        return (
+            f"{checkpoint} holds no weights with names: {names or 'it'} is a list of "
+            f"{len(tensors)} tensors. Expected {EXPECTED}. Copy them into the model that they are "
+            "of and pass a file of its state_dict()."
+        )
     keys = sorted(map(str, content))[:8] if isinstance(content, Mapping) else "none"
     return (
         f"{checkpoint} holds no weights: found a {type(content).__name__} with keys {keys}, "
         f"expected {EXPECTED}. Pass a file that has tensors."
     )
+
+
+def _lists(
+    content: object, path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], list[Tensor]]]:
+    """Go through the lists of tensors, in which averages without names are saved."""
+    if isinstance(content, list | tuple) and (t := [x for x in content if isinstance(x, Tensor)]):
+        yield path, t
+    if len(path) < _DEEPEST:
+        for key, value in _entries(content):
+            yield from _lists(value, (*path, key))
 
 
 def _refuse_compressed(weights: Mapping[str, Tensor], checkpoint: str) -> None:

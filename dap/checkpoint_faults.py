@@ -27,9 +27,8 @@ def obstacle(path: Path, start: bytes) -> str:
         What was found, what was expected and the cure; ``''`` if torch may read the file.
     """
     kind = "" if start.startswith((b"PK", b"\x80")) else _kind_by_start(start)
-    if start.startswith(b"PK") and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = [name.split("/", 1)[-1] for name in archive.namelist()]
+    names = _names_in_zip(path) if start.startswith(b"PK") else None
+    if names is not None:
         if "constants.pkl" in names:
             return (
                 f"is a TorchScript archive of torch.jit.save. Expected {EXPECTED}. Save the "
@@ -54,6 +53,15 @@ def obstacle(path: Path, start: bytes) -> str:
     )
 
 
+def _names_in_zip(path: Path) -> list[str] | None:
+    """List the files of a zip archive, without their common folder; None if it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.split("/", 1)[-1] for name in archive.namelist()]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError):
+        return None
+
+
 def _kind_by_start(start: bytes) -> str:
     """Say in words what a file is from its first bytes."""
     kinds = {
@@ -75,7 +83,7 @@ def _kind_by_start(start: bytes) -> str:
 
 
 def is_cut(path: Path) -> bool:
-    """Say whether the end of a file of torch.save is missing; its pickles are not run.
+    """Say whether a file of torch.save is visibly incomplete; its pickles are not run.
 
     Args:
         path: A file that torch.load refused: a zip archive, or pickles in a row as before 1.6.
@@ -85,7 +93,7 @@ def is_cut(path: Path) -> bool:
     """
     with path.open("rb") as file:
         if file.read(2) == b"PK":
-            return not zipfile.is_zipfile(path)
+            return _names_in_zip(path) is None
         file.seek(0)
         try:
             for _ in range(5):  # magic, version, system, the object, the keys of its storages
@@ -102,7 +110,7 @@ def unreadable(name: str, error: Exception, is_cut: bool = False) -> str:
     Args:
         name: File or URL.
         error: What the loader raised.
-        is_cut: Whether the end of the file is missing. The name of a class may be cut, too.
+        is_cut: Whether the file is visibly incomplete. The name of a class may be cut, too.
 
     Returns:
         What was found, what was expected and the cure.
@@ -120,12 +128,10 @@ def unreadable(name: str, error: Exception, is_cut: bool = False) -> str:
             f"{name} has a pickle protocol that the safe loader does not read. Expected {EXPECTED}."
             " Save it again with torch.save and its own pickle_protocol, 2."
         )
-    fault = (
-        "its end is missing" if is_cut else f"it is truncated, damaged or no checkpoint: {cause}"
-    )
+    detail = "" if is_cut else f" ({cause})"
     return (
-        f"{name} cannot be read as a checkpoint: {fault}. Expected {EXPECTED}. Save or download it "
-        "again."
+        f"{name} cannot be read as a checkpoint{detail}: it is truncated or damaged. Expected "
+        f"{EXPECTED}. Save or download it again."
     )
 
 
@@ -142,4 +148,5 @@ def reason(error: Exception) -> str:
     _, _, detail = text.rpartition("WeightsUnpickler error: ")
     lines = detail.strip().splitlines() or ["end of file"]
     is_named = isinstance(error, RuntimeError | pickle.UnpicklingError | OSError | EOFError)
-    return lines[0] if is_named else f"{type(error).__name__}: {lines[0]}"
+    first = lines[0].rstrip(". ")
+    return first if is_named else f"{type(error).__name__}: {first}"

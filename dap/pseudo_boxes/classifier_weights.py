@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from dap.checkpoint import load_weights, renamed, require_finite, select
+from dap.checkpoint import load_weights, renamed, require_finite
 
 # Of networks that are saved together, the one that is meant for use: the averaged teacher of DINO,
 # the trained encoder of MoCo, the online network of BYOL.
@@ -45,17 +44,12 @@ def load_classifier_weights(model: nn.Module, checkpoint: str, config_name: str)
     weights, meta = load_weights(checkpoint)
     expected = model.state_dict()
     weights = _without_inner_wrappers(weights, expected)
-    fitting = _choose(expected, weights, checkpoint, config_name)
-    _check(expected, fitting, checkpoint, config_name)
-    model.load_state_dict(select(fitting, expected.__contains__), strict=False)
-    unused = len(weights) - len(expected.keys() & fitting.keys())
-    if unused:
-        used = {id(fitting[name]) for name in expected.keys() & fitting.keys()}
-        example = next((name for name, value in weights.items() if id(value) not in used), "")
-        print_log(
-            f"checkpoint {checkpoint}: {unused} weights are not used, such as {example}",
-            logger="current",
-        )
+    sources = _find_sources(expected, weights, checkpoint, config_name)
+    fitting = {name: weights[source] for name, source in sources.items()}
+    _check_kinds(expected, fitting, checkpoint, config_name)
+    require_finite({source: weights[source] for source in sources.values()}, checkpoint)
+    _check_unused(sources, weights, checkpoint, config_name)
+    model.load_state_dict(fitting, strict=False)
     return meta
 
 
@@ -69,36 +63,31 @@ def _without_inner_wrappers(
     return renamed(weights, lambda name: _WRAPPER.sub("", name))
 
 
-def _choose(
-    expected: Mapping[str, Tensor], weights: dict[str, Tensor], checkpoint: str, config_name: str
-) -> dict[str, Tensor]:
-    """Find the classifier in a checkpoint: its weights under the names that the model has."""
+def _find_sources(
+    expected: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    checkpoint: str,
+    config_name: str,
+) -> dict[str, str]:
+    """Find the names in the checkpoint of all that the model expects."""
     needed = {name for name in expected if not name.endswith(_COUNTER)}
     prefixes = _prefixes(weights)
-    candidates = {
-        prefix: _below(prefix, weights)
+    candidates = [
+        {name: f"{prefix}{name}" for name in expected if f"{prefix}{name}" in weights}
         for prefix in prefixes
-        if any(f"{prefix}{name}" in weights for name in needed)
-    }
-    if not any(needed <= found.keys() for found in candidates.values()):
-        candidates |= dict(_plain_candidates(expected, needed, weights, prefixes))
-    complete = {prefix: found for prefix, found in candidates.items() if needed <= found.keys()}
+    ]
+    if not any(needed <= sources.keys() for sources in candidates):
+        candidates += _plain_candidates(expected, needed, weights, prefixes)
+    complete = [sources for sources in candidates if needed <= sources.keys()]
     if not complete:
-        nearest = max(candidates.values(), key=lambda found: len(needed & found.keys()), default={})
+        nearest = max(candidates, key=lambda sources: len(needed & sources.keys()))
         missing = sorted(needed - nearest.keys())
         raise ValueError(
             f"checkpoint {checkpoint} is not of the classifier in {config_name}: {len(missing)} of "
             f"{len(needed)} weights are missing, such as {missing[0]}; it holds {len(weights)}, "
             f"such as {next(iter(weights))}. Give the checkpoint that belongs to this config"
         )
-    prefix = _only_one(complete, needed, checkpoint, config_name)
-    if prefix:
-        print_log(f"checkpoint {checkpoint}: the classifier lies below {prefix!r}", "current")
-    return complete[prefix]
-
-
-def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return select(weights, lambda name: name.startswith(prefix), cut=prefix)
+    return _only_one(complete, weights, checkpoint, config_name)
 
 
 def _prefixes(names: Collection[str]) -> list[str]:
@@ -113,7 +102,7 @@ def _plain_candidates(
     needed: Collection[str],
     weights: Mapping[str, Tensor],
     prefixes: Collection[str],
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
+) -> Iterator[dict[str, str]]:
     """Find backbones with the names of torchvision or timm, each with the linear layer beside it.
 
     These libraries keep the backbone's modules and the linear layer side by side; mmpretrain puts
@@ -123,15 +112,16 @@ def _plain_candidates(
     head = _common_prefix([name for name in needed if name.startswith("head.")])
     inside = [name.removeprefix(backbone) for name in expected if name.startswith(backbone)]
     for prefix in prefixes:
-        found = {f"{backbone}{n}": f"{prefix}{n}" for n in inside if f"{prefix}{n}" in weights}
-        if 2 * len(found) < len(inside):
+        sources = {f"{backbone}{n}": f"{prefix}{n}" for n in inside if f"{prefix}{n}" in weights}
+        if 2 * len(sources) < len(inside):
             continue
-        free = [p for p in prefixes if p and not any(n.startswith(p) for n in found.values())]
-        layer = _linear_layer(expected, head, weights, free, prefix)
+        taken = set(_prefixes(sources.values()))
+        others = [other for other in prefixes if other not in taken]
+        layer = _linear_layer(expected, head, weights, others, prefix)
         if layer is not None:
             layer_names = (name for name in needed if name.startswith(head))
-            found |= {name: f"{layer}{name.removeprefix(head)}" for name in layer_names}
-        yield prefix, OrderedDict((name, weights[source]) for name, source in found.items())
+            sources |= {name: f"{layer}{name.removeprefix(head)}" for name in layer_names}
+        yield sources
 
 
 def _common_prefix(names: Collection[str]) -> str:
@@ -167,39 +157,51 @@ def _linear_layer(
 
 
 def _only_one(
-    complete: Mapping[str, Mapping[str, Tensor]],
-    needed: Collection[str],
-    checkpoint: str,
-    config_name: str,
-) -> str:
-    """Choose among several places where the whole classifier lies."""
-    for meant in _MEANT_FOR_USE:
-        if preferred := [prefix for prefix in complete if meant in prefix.split(".")]:
-            complete = {prefix: complete[prefix] for prefix in preferred}
-            break
-    first, *others = complete
-    for other in others:
-        if not all(torch.equal(complete[first][n], complete[other][n]) for n in needed):
-            raise ValueError(
-                f"checkpoint {checkpoint} holds the classifier in {config_name} below {first!r} "
-                f"and, with other weights, below {other!r}. Save the one that is meant as a state "
-                "dict of its own"
-            )
-    return first
-
-
-def _check(
-    expected: Mapping[str, Tensor],
+    complete: Sequence[dict[str, str]],
     weights: Mapping[str, Tensor],
     checkpoint: str,
     config_name: str,
-) -> None:
-    """Refuse weights of another shape, of whole numbers where there should be none, or not finite.
+) -> dict[str, str]:
+    """Choose among several places where the whole classifier lies, and log a place of its own."""
+    for meant in _MEANT_FOR_USE:
+        if preferred := [s for s in complete if meant in _place(s).split(".")]:
+            complete = preferred
+            break
+    first, *others = complete
+    for other in others:
+        both = first.keys() & other.keys()
+        if not all(_is_same(weights[first[name]], weights[other[name]]) for name in both):
+            raise ValueError(
+                f"checkpoint {checkpoint} holds the classifier in {config_name} below "
+                f"{_place(first)!r} and, with other weights, below {_place(other)!r}. Save the one "
+                "that is meant as a state dict of its own"
+            )
+    if first.keys() != set(first.values()):
+        print_log(
+            f"checkpoint {checkpoint}: the classifier's {next(iter(first))} is "
+            f"{next(iter(first.values()))}, and so on",
+            logger="current",
+        )
+    return first
 
-    Counters are left to torch.
-    """
-    used = {name: weights[name] for name in expected if name in weights}
-    for name, value in used.items():
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _place(sources: Mapping[str, str], part: str = "backbone.") -> str:
+    """The prefix in the checkpoint below which a part of the classifier lies."""
+    return _common_prefix([source for name, source in sources.items() if name.startswith(part)])
+
+
+def _check_kinds(
+    expected: Mapping[str, Tensor],
+    fitting: Mapping[str, Tensor],
+    checkpoint: str,
+    config_name: str,
+) -> None:
+    """Refuse weights of another shape, and whole numbers where there should be none."""
+    for name, value in fitting.items():
         if value.shape != expected[name].shape:
             raise ValueError(
                 f"checkpoint {checkpoint}: {name} has shape {tuple(value.shape)}, the classifier "
@@ -211,4 +213,34 @@ def _check(
                 f"checkpoint {checkpoint}: {name} is of {value.dtype}, expected floating point. "
                 "Give the checkpoint from before the conversion"
             )
-    require_finite(used, checkpoint)
+
+
+def _check_unused(
+    sources: Mapping[str, str], weights: Mapping[str, Tensor], checkpoint: str, config_name: str
+) -> None:
+    """Refuse a larger network of the same names, such as ResNet-34 for ResNet-18; log the rest.
+
+    It has weights that are not used inside modules that are.
+    """
+    used = set(sources.values())
+    backbone = _place(sources)
+    whole = _common_prefix([backbone, _place(sources, "head.")])
+    modules = {_module(name, backbone) or _module(name, whole) for name in used}
+    unused = [name for name in weights if name not in used]
+    inside = [n for n in unused if (_module(n, backbone) or _module(n, whole)) in modules]
+    if inside:
+        raise ValueError(
+            f"checkpoint {checkpoint} is of a larger network than the classifier in {config_name}: "
+            f"{len(inside)} of its weights have no place, such as {inside[0]}. Give the checkpoint "
+            "that belongs to this config"
+        )
+    if unused:
+        print_log(
+            f"checkpoint {checkpoint}: {len(unused)} weights are not used, such as {unused[0]}",
+            logger="current",
+        )
+
+
+def _module(name: str, place: str) -> str:
+    """The module directly below a prefix that a weight lies in; '' if it lies elsewhere."""
+    return place + name.removeprefix(place).split(".")[0] if name.startswith(place) else ""
