@@ -1,6 +1,5 @@
 """What lies in a checkpoint: which of its entries are the weights, under which names."""
 
-import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -91,7 +90,6 @@ def find_weights(content: object, checkpoint: str) -> dict[str, Tensor]:
             f"{checkpoint}: weights are taken from {chosen.name} ({len(chosen.weights)} tensors), "
             f"not from {names}",
             logger="current",
-            level=logging.INFO,
         )
     _refuse_compressed(chosen.weights, checkpoint)
     return without_wrappers(chosen.weights)

@@ -44,11 +44,11 @@ def obstacle(path: Path, start: bytes) -> str:
             "weights.items()}, 'weights.pth')."
         )
     elif start[257:262] == b"ustar":
-        kind = "a tar archive; if the checkpoint is a file in it, unpack it"
+        kind = "a tar archive (if the checkpoint is a file in it, unpack it)"
     if not kind:
         return ""
     return (
-        f"is no checkpoint: found {kind}. Expected {EXPECTED}. Check the path, or download the "
+        f"is no checkpoint: found {kind}, expected {EXPECTED}. Check the path, or download the "
         "file again."
     )
 

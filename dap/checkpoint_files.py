@@ -99,6 +99,11 @@ def _read_url(url: str) -> Any:
             "by other means and pass the file."
         ) from error
     except _DAMAGED as error:
+        if isinstance(error, KeyError | ImportError) and not url.startswith("http"):
+            raise ValueError(
+                f"{url} is not known to MMEngine ({reason(error)}), expected the name of a model "
+                "in its zoo. Check the name, or download the file by other means and pass that."
+            ) from error
         raise ValueError(unreadable(url, error)) from error
 
 

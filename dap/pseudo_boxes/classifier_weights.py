@@ -119,7 +119,7 @@ def _plain_candidates(
         others = [other for other in prefixes if other not in taken]
         layer = _linear_layer(expected, head, weights, others, prefix)
         if layer is not None:
-            layer_names = (name for name in needed if name.startswith(head))
+            layer_names = (name for name in expected if name.startswith(head))
             sources |= {name: f"{layer}{name.removeprefix(head)}" for name in layer_names}
         yield sources
 

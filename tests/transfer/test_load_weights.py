@@ -368,6 +368,12 @@ def test_weights_that_are_not_finite_are_named_and_counted():
     require_finite({name: weights[name] for name in ("a", "steps", "eight_bits")}, "x.pth")
 
 
+@pytest.mark.parametrize("url", ["torchvision://resnet999", "open-mmlab://resnet999"])
+def test_name_that_no_model_zoo_has(url):
+    with pytest.raises(ValueError, match=f"{url} is not known to MMEngine .* Check the name"):
+        load_weights(url)
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*no/epoch_1.pth. Check the"):
         load_weights(tmp_path / "no/epoch_1.pth")
