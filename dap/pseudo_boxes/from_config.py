@@ -12,16 +12,15 @@ import torch
 from mmengine import fileio
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, RepeatDataset
-from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
-from dap.checkpoint import load_weights
 from dap.files import split_lines
 
 from .categories import are_imagenet_names, imagenet_wordnet_ids, is_wordnet_id
 from .classifier import CamClassifier, probe_image
+from .classifier_weights import load_classifier_weights
 from .devices import chosen_device
 from .engine import Watcher, generate_pseudo_boxes
 from .folder_labels import CURE, composed, read_folder_names, refuse_splits
@@ -117,11 +116,7 @@ def build_classifier(config: Config, checkpoint: str) -> tuple[nn.Module, dict[s
         model_config.setdefault("data_preprocessor", copy.deepcopy(preprocessor))
     _drop_init(model_config)
     model = MODELS.build(model_config)
-    state, meta = load_weights(checkpoint)
-    state = _with_parts(state, model)
-    _check_complete(model, state, checkpoint, str(config.filename))
-    model.load_state_dict(state, strict=False)
-    return model, meta
+    return model, load_classifier_weights(model, checkpoint, str(config.filename))
 
 
 def require_normalization(model: nn.Module, source: str) -> None:
@@ -237,38 +232,3 @@ def _drop_init(config: Any) -> None:
     elif isinstance(config, list | tuple):
         for value in config:
             _drop_init(value)
-
-
-def _with_parts(state: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Put torchvision's names (``conv1.weight``, ``fc.weight``) under the parts of mmpretrain."""
-    own = model.state_dict().keys()
-    renamed = {
-        f"head.{name}" if name.startswith("fc.") else f"backbone.{name}": value
-        for name, value in state.items()
-    }
-    return renamed if renamed.keys() & own and not state.keys() & own else state
-
-
-def _check_complete(model: nn.Module, state: dict[str, Any], checkpoint: str, config: str) -> None:
-    own = model.state_dict()
-    missing = sorted(own.keys() - state.keys())
-    if missing:
-        raise ValueError(
-            f"checkpoint {checkpoint} is not of the classifier in {config}: {len(missing)} of "
-            f"{len(own)} weights are missing, such as {missing[0]}; it holds {len(state)}, such as "
-            f"{next(iter(state), 'none')}. Give the checkpoint that belongs to this config"
-        )
-    for name, value in own.items():
-        if state[name].shape != value.shape:
-            raise ValueError(
-                f"checkpoint {checkpoint}: {name} has shape {tuple(state[name].shape)}, the "
-                f"classifier in {config} {tuple(value.shape)}. Give the checkpoint that belongs to "
-                "this config"
-            )
-    unexpected = state.keys() - own.keys()
-    if unexpected:
-        print_log(
-            f"checkpoint {checkpoint}: {len(unexpected)} weights are not used, such as "
-            f"{min(unexpected)}",
-            logger="current",
-        )

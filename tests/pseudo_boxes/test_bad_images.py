@@ -15,8 +15,7 @@ from mmpretrain.datasets import CustomDataset
 from PIL import Image
 from planted import planted_classifier
 
-from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes
-from dap.pseudo_boxes import image_files
+from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes, image_files
 from dap.pseudo_boxes.images import LabelledImages, read_image
 from dap.pseudo_boxes.reading import read_in_order
 from dap.testing import draw_image, make_class_folders, write_image
