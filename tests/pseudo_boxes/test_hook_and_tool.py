@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from planted import planted_state
+from zoo import zoo_config
 
 import dap.hooks
 from dap.testing import make_class_folders, tiny_classifier_config
@@ -256,6 +257,58 @@ def test_hook_leaves_what_the_tool_would(tmp_path, run_tool):
     run_tool(tmp_path / "config.py", tmp_path / "work" / "epoch_1.pth", "--out", tmp_path / "tool")
     by_tool = (tmp_path / "tool" / "annotations.json").read_bytes()
     assert (hooked / "annotations.json").read_bytes() == by_tool
+
+
+def zoo_runner_config(root, work_dir):
+    """A config of mmpretrain's zoo with its preprocessor beside the model, trained for an epoch."""
+    config = zoo_config(root)
+    config.merge_from_dict(
+        {
+            "train_cfg": {"max_epochs": 1},
+            "train_dataloader": {"batch_size": 3, "num_workers": 0, "persistent_workers": False},
+            "train_dataloader.dataset.pipeline.1.scale": 64,
+            "custom_hooks": [{"type": "dap.PseudoBoxHook", "num_workers": 0}],
+            "work_dir": str(work_dir),
+            "randomness": {"seed": 1},
+        }
+    )
+    for name in ("val", "test"):
+        for part in ("cfg", "dataloader", "evaluator"):
+            config[f"{name}_{part}"] = None
+    assert "data_preprocessor" not in config.model
+    return config
+
+
+def test_hook_and_tool_agree_on_a_config_of_the_zoo(tmp_path):
+    root = make_class_folders(tmp_path / "images", 2)
+    config = zoo_runner_config(root, tmp_path / "work")
+    Runner.from_cfg(config).train()
+    config.dump(str(tmp_path / "config.py"))
+    arguments = (tmp_path / "config.py", tmp_path / "work" / "epoch_1.pth", "--workers", "0")
+    done = start_tool(*arguments, "--out", tmp_path / "tool", options=())
+    assert done.returncode == 0, done.stderr
+    hooked = tmp_path / "work" / "pseudo_boxes"
+    names = [path.relative_to(hooked) for path in hooked.rglob("*") if path.is_file()]
+    assert len(names) == 4
+    for name in names:
+        ours, theirs = ((folder / name).read_bytes() for folder in (hooked, tmp_path / "tool"))
+        if name.suffix == ".arrow" or name.name == "annotations.json":
+            assert ours == theirs, name
+        else:  # they say where the weights came from
+            ours, theirs = json.loads(ours), json.loads(theirs)
+            assert ours.pop("checkpoint") != theirs.pop("checkpoint")
+            assert ours == theirs, name
+
+
+def test_hook_refuses_a_classifier_that_does_not_normalise_before_training(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    config = runner_config(root, tmp_path / "work")
+    config.model.data_preprocessor = {"to_rgb": True}
+    with pytest.raises(ValueError, match=r"PseudoBoxHook: its images are not normalised"):
+        Runner.from_cfg(config).train()
+    config.custom_hooks[0]["normalized"] = False
+    Runner.from_cfg(config).train()
+    assert (tmp_path / "work" / "pseudo_boxes" / "summary.json").exists()
 
 
 def test_hook_after_a_test_run(tmp_path):
