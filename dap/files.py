@@ -12,9 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from dap.locks import open_locked
+from .listing import FileListing
+from .locks import open_locked
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Of images that OpenCV, mmcv's and mmdet's default decoder, reads. The one list of the project.
+IMAGE_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+)
 PARTIAL = ".partial"  # ends the names of files that are being written
 
 # What file systems answer that cannot flush, as some network and FUSE ones.
@@ -24,9 +29,10 @@ _NO_FSYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSU
 def files_below(folder: Path, suffixes: Sequence[str]) -> list[str]:
     """Find files by the end of their names, in whatever case, in all folders below one.
 
+    What is left out, such as hidden names and images of other kinds, is logged.
+
     Args:
-        folder: Where to look. Symbolic links to folders outside of it are followed, but no folder
-            is looked at twice.
+        folder: Where to look; see :class:`dap.listing.FileListing` about links and hidden names.
         suffixes: Ends of names in lower case, with the dot.
 
     Returns:
@@ -34,27 +40,15 @@ def files_below(folder: Path, suffixes: Sequence[str]) -> list[str]:
 
     Raises:
         NotADirectoryError: If there is no such folder.
+        OSError: If a folder cannot be listed.
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder; expected one that holds {suffixes[0]} …")
-    root = folder.resolve()
-    found: list[str] = []
-    seen: set[Path] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        real = Path(place).resolve()
-        inner_link = real != root and os.path.islink(place) and real.is_relative_to(root)
-        if inner_link or real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        relative = Path(place).relative_to(folder)
-        found += [
-            (relative / name).as_posix()
-            for name in names
-            if os.path.splitext(name)[1].lower() in suffixes
-        ]
-    return sorted(found)
+    is_of_images = not set(suffixes).isdisjoint(IMAGE_SUFFIXES)
+    listing = FileListing(str(folder), suffixes, IMAGE_SUFFIXES if is_of_images else ())
+    names = listing.files()
+    listing.log()
+    return names
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -65,17 +59,31 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise type(error)(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
-def split_lines(content: bytes, path: str | os.PathLike[str]) -> list[str]:
-    """Split the content of a text file into lines, blanks, empty lines and a BOM left out.
+def text_lines(content: bytes, path: str | os.PathLike[str]) -> list[str]:
+    """Split the content of a text file into all its lines, blanks around them and a BOM left out.
 
     Raises:
         ValueError: If it is no text in UTF-8; ``path`` is its name.
     """
+    if b"\0" in content:
+        raise ValueError(
+            f"{path} is no text in UTF-8: it holds zero bytes, as a file in UTF-16 does (Windows "
+            "Notepad's 'Unicode'). Save it as UTF-8"
+        )
     try:
-        lines = content.decode("utf-8-sig").splitlines()
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text: {error}. Expected one name a line") from error
-    return [line.strip() for line in lines if line.strip()]
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path} is no text in UTF-8: line {line} holds the byte 0x{content[error.start]:02x}, "
+            "as files in Latin-1 and other encodings do. Save it as UTF-8"
+        ) from error
+    return [line.strip() for line in text.splitlines()]
+
+
+def split_lines(content: bytes, path: str | os.PathLike[str]) -> list[str]:
+    """Like `text_lines`, empty lines left out."""
+    return [line for line in text_lines(content, path) if line]
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:

@@ -26,9 +26,14 @@ def _managers(manager: type) -> Iterator[type]:
 @pytest.fixture(autouse=True)
 def fresh_mmengine() -> Iterator[None]:
     """Forget the scopes, loggers, message hubs and visualizers that a test has made."""
+    _forget()  # imports of test files make some, too
+    yield
+    _forget()
+
+
+def _forget() -> None:
     from mmengine.utils import ManagerMixin
 
-    yield
     for manager in _managers(ManagerMixin):
         for instance in manager._instance_dict.values():
             if isinstance(instance, logging.Logger):

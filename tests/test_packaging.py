@@ -58,9 +58,10 @@ def test_wheel_holds_the_package_and_what_mim_looks_for(wheel):
     held = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*") if path.is_file()}
     for folder, target in (("dap", "dap"), ("tools", "dap/.mim/tools")):
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".sh"):
+            if path.suffix in (".py", ".sh", ".txt"):
                 assert f"{target}/{path.relative_to(ROOT / folder).as_posix()}" in held
     assert "dap/.mim/model-index.yml" in held
+    assert "dap/pseudo_boxes/imagenet_1k_wordnet_ids.txt" in held
     assert any(path.startswith("dap/.mim/configs/") and path.endswith(".py") for path in held)
 
 

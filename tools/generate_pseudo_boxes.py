@@ -12,9 +12,13 @@ import argparse
 import os
 import sys
 
-# Large pages for feature maps on a CPU, a tenth sooner; torch looks once, at its first allocation.
+# torch reads these once, at its first allocation. On a CPU large pages for feature maps are a tenth
+# faster; on a GPU segments that can grow keep batches of many sizes from fragmenting the memory.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+if "PYTORCH_ALLOC_CONF" not in os.environ:
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
@@ -39,18 +43,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--rule", choices=RULES, help="the paper's rule or the official release's")
     parser.add_argument("--autocast", choices=tuple(AUTOCAST), help="half precision, on a GPU")
     defaults = Execution()
-    for flag, kind, of, text in (
-        ("--workers", int, defaults.num_workers, "processes that read, per rank"),
-        ("--batch-size", int, None, "images at a time; default: 32 on a GPU, 1 on a CPU"),
+    for flag, kind, default, text in (
+        ("--workers", int, None, "processes that read, per rank; default: by the cores"),
+        ("--batch-size", int, None, "images of 4:3 at a time; default: 32 on a GPU, 1 on a CPU"),
         ("--max-bad-fraction", float, defaults.max_bad_fraction, "share of images that may fail"),
         ("--read-timeout", float, defaults.read_timeout, "seconds until reading counts as hung"),
         ("--shard-size", int, None, "images per shard; default: by their number"),
     ):
-        parser.add_argument(flag, type=kind, default=of, help=text)
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="try images again that failed before"
-    )
-    parser.add_argument("--device", help="cuda, cpu, …; default: cuda if there is any")
+        parser.add_argument(flag, type=kind, default=default, help=text)
+    for flag, text in (
+        ("--retry-failed", "try images again that failed before"),
+        ("--keep-going", "go on even if the first boxes are worthless"),
+        ("--no-normalization", "the classifier was trained on pixels of 0 to 255"),
+        ("--no-coco", "leave annotations.json to tools/convert_annotations.py"),
+        ("--no-tf32", "compute float32 on a GPU without TF32"),
+    ):
+        parser.add_argument(flag, action="store_true", help=text)
+    parser.add_argument("--device", help="cpu, cuda, cuda:N; default: cuda if there is any")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0)
@@ -71,19 +80,31 @@ def main() -> None:
             init_processes(args.launcher)
         MMLogger.get_instance("dap", logger_name="dap")
         execution = Execution(
-            args.workers,
-            args.batch_size,
-            args.max_bad_fraction,
-            args.retry_failed,
-            args.read_timeout,
-            args.shard_size,
+            num_workers=args.workers,
+            batch_size=args.batch_size,
+            max_bad_fraction=args.max_bad_fraction,
+            retry_failed=args.retry_failed,
+            read_timeout=args.read_timeout,
+            shard_size=args.shard_size,
+            keep_going=args.keep_going,
+            coco=not args.no_coco,
+            tf32=not args.no_tf32,
         )
         generate_from_config(
-            config, args.checkpoint, args.out, args.images, args.classes, execution, args.device,
+            config,
+            args.checkpoint,
+            args.out,
+            args.images,
+            args.classes,
+            execution,
+            args.device,
             BoxPictures.from_config(config, args.out),
-        )  # fmt: skip
+            normalized=not args.no_normalization,
+        )
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

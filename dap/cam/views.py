@@ -191,18 +191,43 @@ def batch_maps(
     batch = torch.cat([padded.flip(-1) if flip else padded for flip in flips])
     found = features(batch).float()
     pooled = found.mean(dim=(2, 3)).unflatten(0, (len(flips), len(images))).sum(dim=0)
-    rows = torch.repeat_interleave(
-        torch.arange(len(images)), torch.tensor([len(own) for own in labels])
-    )
     by_flip = found.unflatten(0, (len(flips), len(images)))
-    if not torch.equal(rows, torch.arange(len(images))):
-        by_flip = by_flip[:, rows.to(found.device)]
-    classes = torch.cat(list(labels)).repeat(len(flips))
-    maps = class_activation_map(by_flip.flatten(0, 1), weight.float(), classes)
-    maps = maps.unflatten(0, (len(flips), len(rows)))
+    if all(len(image_labels) == 1 for image_labels in labels):
+        classes = torch.cat(list(labels)).repeat(len(flips))
+        maps = class_activation_map(found, weight.float(), classes)
+        maps = maps.unflatten(0, (len(flips), len(images)))
+    else:
+        maps = _maps_of_several_labels(by_flip, weight.float(), labels)
     maps = torch.stack([m.flip(-1) if flip else m for m, flip in zip(maps, flips, strict=True)])
     stride = (padded.shape[-2] / maps.shape[-2], padded.shape[-1] / maps.shape[-1])
     return BatchMaps(maps, pooled, stride)
+
+
+def _maps_of_several_labels(features: Tensor, weight: Tensor, labels: Sequence[Tensor]) -> Tensor:
+    """Compute one product per image, so that no features are copied for each label.
+
+    Args:
+        features: Shape (F, N, D, h, w).
+        weight: Shape (K, D).
+        labels: Classes of each image, each of shape (L,).
+
+    Returns:
+        Maps of all labels of the first image, then of the second …, shape (F, R, h, w).
+
+    Raises:
+        ValueError: If a label is out of range.
+    """
+    all_labels = torch.cat(list(labels))
+    if all_labels.numel() and not 0 <= int(all_labels.min()) <= int(all_labels.max()) < len(weight):
+        raise ValueError(
+            f"labels: expected classes in [0, {len(weight)}) as the linear layer has "
+            f"{len(weight)} rows, found {int(all_labels.min())} to {int(all_labels.max())}"
+        )
+    maps = [
+        weight[image_labels.to(weight.device, torch.long)] @ features[:, i].flatten(2)
+        for i, image_labels in enumerate(labels)
+    ]
+    return torch.cat(maps, dim=1).unflatten(2, features.shape[-2:])
 
 
 def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], rule: Rule = "paper"

@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from dap.pseudo_boxes.classifier import evaluating
-from dap.pseudo_boxes.images import read_image
+from dap.pseudo_boxes.image_files import read_image
 from dap.registry import HOOKS
 
 

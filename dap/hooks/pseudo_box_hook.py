@@ -20,8 +20,9 @@ from dap.pseudo_boxes import (
 )
 from dap.pseudo_boxes.categories import coco_categories
 from dap.pseudo_boxes.engine import Watcher
-from dap.pseudo_boxes.from_config import build_training_set
+from dap.pseudo_boxes.from_config import build_training_set, require_normalization
 from dap.pseudo_boxes.images import LabelledImages
+from dap.pseudo_boxes.ranks import all_ranks
 from dap.pseudo_boxes.store import MANIFEST
 from dap.pseudo_boxes.writing import ANNOTATIONS, SUMMARY
 from dap.registry import HOOKS
@@ -38,7 +39,10 @@ class PseudoBoxHook(Hook):
 
     Args:
         out_dir: Folder to write. Defaults to ``pseudo_boxes`` in the work directory.
-        num_workers: Processes that read images, per rank.
+        num_workers: Processes that read images, per rank. Defaults to what the cores allow.
+        coco: Whether to write ``annotations.json``; Step 3 does not need it.
+        keep_going: Whether to go on when the first boxes are worthless.
+        normalized: Whether to refuse a classifier that does not normalise its images.
         **settings: Fields of :class:`dap.pseudo_boxes.PseudoBoxSettings`. Those not given are
             taken from the config's ``pseudo_boxes``, and else the paper's.
 
@@ -48,15 +52,25 @@ class PseudoBoxHook(Hook):
 
     priority = "VERY_LOW"
 
-    def __init__(self, out_dir: str | None = None, num_workers: int = 2, **settings: Any) -> None:
+    def __init__(
+        self,
+        out_dir: str | None = None,
+        num_workers: int | None = None,
+        coco: bool = True,
+        keep_going: bool = False,
+        normalized: bool = True,
+        **settings: Any,
+    ) -> None:
         unknown = settings.keys() - PseudoBoxSettings.__dataclass_fields__.keys()
         if unknown:
             raise ValueError(
                 f"PseudoBoxHook: unknown settings {sorted(unknown)}; expected out_dir, "
-                f"num_workers or {sorted(PseudoBoxSettings.__dataclass_fields__)}"
+                "num_workers, coco, keep_going, normalized or "
+                f"{sorted(PseudoBoxSettings.__dataclass_fields__)}"
             )
         PseudoBoxSettings(**settings)
-        self.out_dir, self.num_workers, self.settings = out_dir, num_workers, settings
+        self.out_dir, self.normalized, self.settings = out_dir, normalized, settings
+        self.execution = Execution(num_workers, keep_going=keep_going, coco=coco)
 
     def before_train(self, runner: Runner) -> None:
         """Refuse now what would fail after days of training.
@@ -92,8 +106,12 @@ class PseudoBoxHook(Hook):
 
     def _check(self, runner: Runner) -> None:
         _watcher(runner, settings_from_config(runner.cfg))
-        classifier = CamClassifier(_trained_model(runner))
-        coco_categories(LabelledImages(build_training_set(runner.cfg)), classifier.num_classes)
+        model = _trained_model(runner)
+        if self.normalized:
+            require_normalization(model, "PseudoBoxHook")
+        count = CamClassifier(model).num_classes
+        with all_ranks() as ranks:  # one process lists the images
+            ranks.first(lambda: _check_categories(runner, count))
 
     def _generate(self, runner: Runner) -> None:
         model = _trained_model(runner)
@@ -108,12 +126,16 @@ class PseudoBoxHook(Hook):
             out_dir,
             settings,
             checkpoint=f"{runner.work_dir} after {runner.iter} iterations",
-            execution=Execution(self.num_workers),
+            execution=self.execution,
             watcher=_watcher(runner, settings),
         )
 
     def _folder(self, runner: Runner) -> str:
         return self.out_dir or os.path.join(runner.work_dir, "pseudo_boxes")
+
+
+def _check_categories(runner: Runner, num_classes: int) -> None:
+    coco_categories(LabelledImages(build_training_set(runner.cfg)), num_classes)
 
 
 def _watcher(runner: Runner, settings: PseudoBoxSettings) -> Watcher | None:

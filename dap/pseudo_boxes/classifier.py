@@ -82,7 +82,7 @@ class CamClassifier:
 
     def speed_up(self) -> None:
         """From now on compute features by a faster copy of the backbone, its norms folded."""
-        probe = self.normalize(_probe().to(self.device))
+        probe = self.normalize(probe_image().to(self.device))
         fast: Any = fold_batch_norm(self.model.backbone, probe)
         self._backbone = fast.to(memory_format=torch.channels_last)
 
@@ -133,7 +133,7 @@ class CamClassifier:
     def _verify(self) -> str:
         """Compare the mean of the maps with the logits; describe what decides and is no weight."""
         try:
-            normalized = self.normalize(_probe().to(self.device))
+            normalized = self.normalize(probe_image().to(self.device))
             features = self.features(normalized)
             logits = self.model.head(self.model.extract_feat(normalized, stage="neck"))
             shape = tuple(features.shape)
@@ -170,7 +170,8 @@ class CamClassifier:
         return f"{type(self.model).__name__} with {type(head).__name__}"
 
 
-def _probe() -> Tensor:
+def probe_image() -> Tensor:
+    """An image of random pixels in [0, 255], float32, shape (1, 3, 224, 224)."""
     generator = torch.Generator().manual_seed(0)
     return torch.rand(1, 3, PROBE_SIDE, PROBE_SIDE, generator=generator) * 255
 

@@ -22,11 +22,12 @@ from dap.files import locked, output_file
 
 from .coco import export_coco
 from .coco_reader import CocoReader
+from .image_list import NamesDigest
 from .progress import Progress
 from .shards import NO_THRESHOLD
 from .statistics import UNITS, summary_line
 from .store import MANIFEST, PseudoBoxStore, digests
-from .writing import NamesDigest, StoreWriter, default_shard_size
+from .writing import StoreWriter, default_shard_size
 
 NO_BOX = "the COCO file has none"
 LARGEST = 131072  # pixels, up to which a store keeps hundredths of them

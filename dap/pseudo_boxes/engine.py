@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-import cv2
-import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import print_log
 from torch import nn
@@ -21,44 +17,41 @@ from dap._malloc import tune_malloc
 from dap.files import locked
 
 from .classifier import CamClassifier, evaluating
+from .devices import computing_on
+from .early_verdict import EarlyRecords, early_verdict
 from .health import Health, refuse_too_many, too_many
 from .images import Entry, LabelledImages
+from .pipeline import Pipeline, Record
 from .progress import Progress
 from .ranks import Ranks, all_ranks
-from .reading import read_in_order
-from .run import describe_run
+from .run import describe_process, describe_run
 from .settings import Execution, PseudoBoxSettings
+from .shared_images import shared_images
 from .statistics import summary_line
 from .store import PseudoBoxStore
-from .verdict import log_verdict
-from .window import WindowMaps, window_records, windows
+from .survey import survey
+from .verdict import log_verdict, verdict
 from .writing import StoreWriter
-
-WINDOW_CPU, WINDOW_GPU = 32, 256  # images in a row that are batched by shape, within a shard
-WINDOW_BYTES = 1 << 29  # of decoded images
-AHEAD = 4  # windows whose boxes are in the making
-T = TypeVar("T")
-Record = Mapping[str, Any]
 
 
 class Watcher(Protocol):
-    """Looks at images of a run while it goes on."""
+    """Is shown the images of a run while it goes on."""
 
     def start(self, images: int, there: int, loader: LoadImageFromFile) -> None:
-        """Hear what will come.
+        """Called once before the first image.
 
         Args:
-            images: How many images this process will do.
-            there: How many all processes had done before.
+            images: Number of images that this process will do.
+            there: Number of images that all processes had done before.
             loader: How images are opened and decoded.
         """
 
     def look(self, entry: Entry, record: Record, classifier: CamClassifier) -> None:
-        """Look at an image that is done.
+        """Called for each image that is done.
 
         Args:
-            entry: Which one.
-            record: What has become of it, as :class:`StoreWriter` writes it.
+            entry: The image.
+            record: Its boxes, as :class:`StoreWriter` writes them.
             classifier: In evaluation mode.
         """
 
@@ -77,13 +70,19 @@ def generate_pseudo_boxes(
     Writes a :class:`PseudoBoxStore` and what is derived from it: ``annotations.json`` (COCO:
     categories named by WordNet id where the data set has them, boxes with the threshold they were
     found at) and ``summary.json`` (counts, mean sizes, images that could not be read and why, all
-    settings). When ``torch.distributed`` is initialised, all processes share the images. The same
-    run gives the same bytes with any number of processes, however often it is killed and started
-    again: it goes on with the shards that are missing.
+    settings). When ``torch.distributed`` is initialised, all processes share the images; the
+    first lists them for all, and the others return as soon as the store is complete, before these
+    two files are written. On one kind of device, the same run gives the same bytes with any number
+    of processes, however often it is killed and started again: it goes on with the shards that
+    are missing.
 
     An image that cannot be read, or whose map is not finite, is left out, counted and named; it
     stops nothing, unless there are too many of them or the maps of 50 in a row cannot be computed.
-    An image with several classes gets boxes for each class, merged class by class.
+    An image that failed for a temporary reason, such as a disk that did not answer, is tried again
+    at the end and by the next start. An image with several classes gets boxes for each class,
+    merged class by class.
+
+    Before the first shard, 200 images evenly spread over the data set are judged.
 
     Args:
         model: A built mmpretrain classifier with its weights, on the device to work on.
@@ -93,53 +92,193 @@ def generate_pseudo_boxes(
         settings: Views, thresholds, NMS and rule. Defaults to the paper's.
         checkpoint: Where the weights came from, for the record.
         execution: How to carry it out.
-        watcher: Looks at the images of the first process as they are done.
+        watcher: Is shown the images of the first process as they are done.
 
     Returns:
         The content of ``summary.json``.
 
     Raises:
         ValueError: If no map can be had from the classifier, the data set has no labels or other
-            classes, or the folder holds another run.
-        RuntimeError: If too many images cannot be used, the device fails or is out of memory, the
-            computation failed for 50 images in a row, or another process writes the folder.
+            classes, the folder holds another run, or the processes differ.
+        RuntimeError: If too many images cannot be used, the first boxes are worthless, the device
+            fails or is out of memory, the computation failed for 50 images in a row, or another
+            process writes the folder.
         OSError: If the folder cannot be written, or is full; what is finished stays.
     """
     settings, execution = settings or PseudoBoxSettings(), execution or Execution()
     classifier = CamClassifier(model)
-    images = LabelledImages(dataset)
-    described = describe_run(classifier, images, settings, checkpoint, execution.shard_size)
-    writer = StoreWriter(Path(out_dir), described)
-    with all_ranks() as ranks, _alone(ranks, writer.folder):
-        missing = ranks.first(lambda: _begin(writer, execution))
-        if missing:
-            classifier.speed_up()
-            if classifier.device.type == "cpu":
-                tune_malloc()
-            own = missing[ranks.rank :: ranks.size]
-            progress = Progress(writer.images_of(own), writer.images_of(missing), ranks.size)
-            watching = watcher if ranks.rank == 0 else None
-            if watching is not None:
-                there = writer.count - progress.total
-                watching.start(progress.share, there, images.loader)
+    with all_ranks() as ranks, computing_on(classifier.device, execution.tf32):
+        run = _Run(ranks, classifier, settings, execution)
+        run.describe(dataset, checkpoint, Path(out_dir))
+        with _locked(ranks, run.writer.folder):
+            run.compute(dataset, watcher)
+            return run.finish()
 
-            def done(entry: Entry, record: Record) -> None:
-                progress.step()
-                if watching is not None:
-                    watching.look(entry, record, classifier)
 
-            _compute_shards(own, done, classifier, images, settings, execution, writer)
-            progress.close()
-            ranks.wait()
-        summary = ranks.first(lambda: _finish(writer, execution.max_bad_fraction))
-        print_log(f"{writer.folder}: {summary_line(summary)}", logger="current")
-        if ranks.rank == 0:
-            log_verdict(PseudoBoxStore(writer.folder, verify=False), summary)
-    return summary
+class _Run:
+    """One call of :func:`generate_pseudo_boxes` in one process."""
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        classifier: CamClassifier,
+        settings: PseudoBoxSettings,
+        execution: Execution,
+    ) -> None:
+        self.ranks, self.classifier = ranks, classifier
+        self.settings, self.execution = settings, execution
+        self.images: LabelledImages | None = None  # in the first process, before it shares them
+
+    def describe(self, dataset: Any, checkpoint: str | None, folder: Path) -> None:
+        """List the images in the first process; compare what all processes are about to do."""
+        process = describe_process(self.classifier, self.settings, self.execution)
+
+        def described() -> dict[str, Any]:
+            self.images = LabelledImages(dataset)
+            return describe_run(process, self.images, checkpoint, self.execution.shard_size)
+
+        self.described = self.ranks.first(described)
+        self.ranks.require_same(process, "Give all of them the same command, files and versions")
+        self.writer = StoreWriter(folder, self.described)
+
+    def compute(self, dataset: Any, watcher: Watcher | None) -> None:
+        """Compute and write what is missing; try again what failed for a while only."""
+        missing, failed = self.ranks.first(self._work)
+        if not missing and not failed:
+            return
+        self.classifier.speed_up()
+        if self.classifier.device.type == "cpu":
+            tune_malloc()
+        with (
+            shared_images(self.ranks, self.images, dataset, self.writer.folder) as images,
+            evaluating(self.classifier.model),
+        ):
+            pipeline = Pipeline(images, self.classifier, self.settings, self.execution)
+            early = early_verdict(self.ranks, self.writer, pipeline, missing, self.execution)
+            self._compute_missing(missing, early, pipeline, watcher)
+            self._compute_failed(failed, pipeline)
+            self.ranks.wait()
+            # Disks that did not answer may do so now.
+            self._compute_failed(
+                self.ranks.first(lambda: self._temporarily_failed(failed)), pipeline
+            )
+            self.ranks.wait()
+        if self.ranks.rank == 0 and not pipeline.one_by_one:
+            print_log(f"maps were computed with {pipeline.mean_batch()}", logger="current")
+
+    def finish(self) -> dict[str, Any]:
+        """Complete the store, for all processes; write what is derived from it, in the first."""
+        summary, finished = self.ranks.first(self._concluded)
+        print_log(f"{self.writer.folder}: {summary_line(summary)}", logger="current")
+        if self.ranks.rank == 0:
+            if not finished:
+                self.writer.write_derived(summary, self.execution.coco)
+            store = PseudoBoxStore(self.writer.folder, verify=False)
+            log_verdict(verdict(survey(store), summary))
+        result: dict[str, Any] = summary
+        return result
+
+    def _work(self) -> tuple[list[int], dict[int, list[int]]]:
+        """Missing shards, and the rows of images that failed and are tried again, by shard."""
+        missing = self.writer.begin()
+        again = self.execution.retry_failed
+        if not missing and not again and not self.writer.is_finished(self.execution.coco):
+            # A run that ended because of its failures tries those again.
+            failed, _ = self.writer.failures()
+            again = too_many(failed, self.writer.count, self.execution.max_bad_fraction)
+        return missing, self.writer.failed_images(temporary_only=not again)
+
+    def _temporarily_failed(self, tried: dict[int, list[int]]) -> dict[int, list[int]]:
+        """Images that failed for a temporary reason and have been tried only once."""
+        failed = self.writer.failed_images(temporary_only=True)
+        left = {shard: sorted({*rows} - {*tried.get(shard, ())}) for shard, rows in failed.items()}
+        return {shard: rows for shard, rows in left.items() if rows}
+
+    def _compute_missing(
+        self,
+        missing: list[int],
+        early: EarlyRecords,
+        pipeline: Pipeline,
+        watcher: Watcher | None,
+    ) -> None:
+        """Compute and write this rank's share of the missing shards, in their order."""
+        writer = self.writer
+        groups = _groups(missing, writer, pipeline)[self.ranks.rank :: self.ranks.size]
+        wanted = {*missing}
+        share = [shard for group in groups for shard in group if shard in wanted]
+        progress = Progress(writer.images_of(share), writer.images_of(missing), self.ranks.size)
+        done = _report_to(progress, watcher if self.ranks.rank == 0 else None, self, pipeline)
+        health = Health(self.execution.max_bad_fraction, writer.folder)
+        stream = pipeline.records(
+            [[i for shard in group for i in writer.indices(shard) if i not in early]
+             for group in groups]
+        )  # fmt: skip
+        for shard in (shard for group in groups for shard in group):
+            computed = [early[i] if i in early else next(stream) for i in writer.indices(shard)]
+            if shard not in wanted:
+                continue
+            for image, record in computed:
+                health.add(image.entry.path, image.readable, record)
+                done(image.entry, record)
+            health.hold(partial(writer.write, shard, [record for _, record in computed]))
+            health.release()
+        health.release(at_end=True)
+        health.report()
+        progress.close()
+
+    def _compute_failed(self, failed: dict[int, list[int]], pipeline: Pipeline) -> None:
+        """Try images again that failed; write the shards of this rank's share anew."""
+        share = list(failed.items())[self.ranks.rank :: self.ranks.size]
+        if share:
+            count = sum(len(rows) for _, rows in share)
+            print_log(f"{count} images that failed are tried again", logger="current")
+        starts = [self.writer.indices(shard).start for shard, _ in share]
+        stream = pipeline.records(
+            [[start + row for row in rows] for start, (_, rows) in zip(starts, share, strict=True)]
+        )
+        for shard, rows in share:
+            self.writer.replace(shard, {row: next(stream)[1] for row in rows})
+
+    def _concluded(self) -> tuple[dict[str, Any], bool]:
+        """The summary, and whether all files of the run are written."""
+        summary = self.writer.finished_summary(self.execution.coco)
+        if summary is not None:
+            return summary, True
+        failed, first = self.writer.failures()
+        limit = self.execution.max_bad_fraction
+        refuse_too_many(failed, self.writer.count, limit, first, self.writer.folder)
+        return self.writer.conclude(), False
+
+
+def _groups(missing: list[int], writer: StoreWriter, pipeline: Pipeline) -> list[list[int]]:
+    """Shards that are computed together, so that batches are full.
+
+    Where the bits of an image depend on the batch it is in, a group is computed as a whole even
+    if some of its shards exist: batches must not depend on when a run was killed.
+    """
+    size = 1 if pipeline.one_by_one else max(1, pipeline.window // writer.shard_size)
+    firsts = sorted({shard // size * size for shard in missing})
+    return [list(range(first, min(first + size, writer.shards))) for first in firsts]
+
+
+def _report_to(
+    progress: Progress, watcher: Watcher | None, run: _Run, pipeline: Pipeline
+) -> Callable[[Entry, Record], None]:
+    """The function to call for each image that is done."""
+    if watcher is not None:
+        done_before = run.writer.count - progress.total
+        watcher.start(progress.share, done_before, pipeline.images.loader)
+
+    def done(entry: Entry, record: Record) -> None:
+        progress.step()
+        if watcher is not None:
+            watcher.look(entry, record, run.classifier)
+
+    return done
 
 
 @contextmanager
-def _alone(ranks: Ranks, folder: Path) -> Iterator[None]:
+def _locked(ranks: Ranks, folder: Path) -> Iterator[None]:
     """Keep other runs out of the folder; the first process holds the lock for all."""
     lock = locked(folder / ".lock")
     ranks.first(lock.__enter__)
@@ -148,107 +287,3 @@ def _alone(ranks: Ranks, folder: Path) -> Iterator[None]:
     finally:
         if ranks.rank == 0:
             lock.__exit__(None, None, None)
-
-
-def _begin(writer: StoreWriter, execution: Execution) -> list[int]:
-    missing = writer.begin(execution.retry_failed)
-    if not missing and not writer.is_finished():
-        # A run that ended because of its failures tries those again.
-        failed, _ = writer.failures()
-        if too_many(failed, writer.count, execution.max_bad_fraction):
-            missing = writer.begin(retry_failed=True)
-    return missing
-
-
-def _finish(writer: StoreWriter, max_bad_fraction: float) -> dict[str, Any]:
-    summary = writer.finished_summary()
-    if summary is not None:
-        return summary
-    failed, first = writer.failures()
-    refuse_too_many(failed, writer.count, max_bad_fraction, first, writer.folder)
-    return writer.finish()
-
-
-def _compute_shards(
-    shards: list[int],
-    done: Callable[[Entry, Record], None],
-    classifier: CamClassifier,
-    images: LabelledImages,
-    settings: PseudoBoxSettings,
-    execution: Execution,
-    writer: StoreWriter,
-) -> None:
-    """Compute and write this rank's shards, in their order."""
-    sizes = [len(writer.indices(shard)) for shard in shards]
-    health = Health(execution.max_bad_fraction, writer.folder)
-    numbers = iter(shards)
-    records: list[dict[str, Any]] = []
-    with evaluating(classifier.model):
-        for found, last in _records(shards, sizes, classifier, images, settings, execution, writer):
-            for image, record in found:
-                health.add(image.entry.path, image.readable, record)
-                records.append(record)
-                done(image.entry, record)
-            if last:
-                health.hold(next(numbers), records)
-                records = []
-            for shard, held in health.release():
-                writer.write(shard, held)
-    for shard, held in health.release(at_end=True):
-        writer.write(shard, held)
-    health.report()
-
-
-def _records(
-    shards: list[int],
-    sizes: list[int],
-    classifier: CamClassifier,
-    images: LabelledImages,
-    settings: PseudoBoxSettings,
-    execution: Execution,
-    writer: StoreWriter,
-) -> Iterator[tuple[list[Any], bool]]:
-    """Boxes of all images of these shards, window by window, with whether a shard ends.
-
-    On a GPU three things go on at a time: it computes the maps of one window, those of the one
-    before are copied, and other processes make boxes of the ones before that.
-    """
-    on_gpu = classifier.device.type != "cpu"
-    batch_size = execution.batch_size or (32 if on_gpu else 1)
-    indices = list(chain.from_iterable(writer.indices(shard) for shard in shards))
-    samples = read_in_order(
-        images, indices, execution.num_workers, execution.read_timeout, pin_memory=on_gpu
-    )
-    cut = windows(samples, sizes, WINDOW_GPU if on_gpu else WINDOW_CPU, WINDOW_BYTES)
-    if not on_gpu:
-        # One image a thread is faster than two threads an image, and the bits do not depend on it.
-        threads = torch.get_num_threads()
-        with ThreadPoolExecutor(threads, initializer=_single_threaded) as pool:
-            for window, last in cut:
-                maps = WindowMaps(window, classifier, settings, batch_size, pool)
-                yield window_records(maps.fetch(), settings), last
-        return
-    started = ((WindowMaps(window, classifier, settings, batch_size), last) for window, last in cut)
-    fetched = ((maps.fetch(), last) for maps, last in _behind(started, 1))
-    workers = max(1, execution.num_workers // 4)
-    with ProcessPoolExecutor(workers, initializer=_single_threaded) as makers:
-        futures = (
-            (makers.submit(window_records, window, settings), last) for window, last in fetched
-        )
-        for future, last in _behind(futures, AHEAD):
-            yield future.result(), last
-
-
-def _behind(items: Iterable[T], count: int) -> Iterator[T]:
-    """Pass items on when so many more have been made."""
-    waiting: deque[T] = deque()
-    for item in items:
-        waiting.append(item)
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def _single_threaded() -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

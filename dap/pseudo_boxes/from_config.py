@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
+from functools import partial
 from typing import Any
 
 import torch
+from mmengine import fileio
 from mmengine.config import Config, ConfigDict
-from mmengine.fileio import list_from_file
-from mmengine.logging import print_log
+from mmengine.dataset import BaseDataset, ClassBalancedDataset, RepeatDataset
 from mmengine.registry import init_default_scope
-from mmpretrain.datasets.custom import find_folders
 from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
-from dap.checkpoint import load_weights
+from dap.files import split_lines
 
-from .categories import is_wordnet_id
-from .classifier import CamClassifier
+from .categories import are_imagenet_names, imagenet_wordnet_ids, is_wordnet_id
+from .classifier import CamClassifier, probe_image
+from .classifier_weights import load_classifier_weights
+from .devices import chosen_device
 from .engine import Watcher, generate_pseudo_boxes
-from .folders import ClassFolders, read_folder_names
+from .folder_labels import CURE, composed, read_folder_names, refuse_splits
+from .folders import ClassFolders, find_class_folders
 from .settings import Execution, PseudoBoxSettings
+
+_WRAPPERS = (
+    "RepeatDataset", "ClassBalancedDataset", "mmengine.RepeatDataset",
+    "mmengine.ClassBalancedDataset", RepeatDataset, ClassBalancedDataset,
+)  # fmt: skip
 
 
 def generate_from_config(
@@ -33,6 +42,7 @@ def generate_from_config(
     execution: Execution | None = None,
     device: str | None = None,
     watcher: Watcher | None = None,
+    normalized: bool = True,
 ) -> dict[str, Any]:
     """Generate pseudo boxes with the classifier and the training set of an mmpretrain config.
 
@@ -45,7 +55,8 @@ def generate_from_config(
         classes_file: Names of the class folders in label order, one a line, for ``images``.
         execution: How to carry it out.
         device: Where to compute. Defaults to CUDA if there is any, else the CPU.
-        watcher: Looks at images as they are done.
+        watcher: Is shown images as they are done.
+        normalized: Whether to refuse a classifier that does not normalise its images.
 
     Returns:
         The content of ``summary.json``.
@@ -55,14 +66,17 @@ def generate_from_config(
     """
     init_default_scope("mmpretrain")
     settings = settings_from_config(config)
+    place = chosen_device(device)
     model, meta = build_classifier(config, checkpoint)
+    if normalized:
+        require_normalization(model, f"config {config.filename}")
     if images is None:
         dataset = build_training_set(config)
     else:
         known = known_classes(config, meta)
         count = CamClassifier(model).num_classes
         dataset = build_class_folders(images, count, known, classes_file)
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(place)
     return generate_pseudo_boxes(model, dataset, out_dir, settings, checkpoint, execution, watcher)
 
 
@@ -102,15 +116,37 @@ def build_classifier(config: Config, checkpoint: str) -> tuple[nn.Module, dict[s
         model_config.setdefault("data_preprocessor", copy.deepcopy(preprocessor))
     _drop_init(model_config)
     model = MODELS.build(model_config)
-    state, meta = load_weights(checkpoint)
-    state = _with_parts(state, model)
-    _check_complete(model, state, checkpoint, str(config.filename))
-    model.load_state_dict(state, strict=False)
-    return model, meta
+    return model, load_classifier_weights(model, checkpoint, str(config.filename))
+
+
+def require_normalization(model: nn.Module, source: str) -> None:
+    """Refuse a classifier whose data preprocessor leaves pixels as they are.
+
+    It is measured: on images of random pixels, normalised ones must differ from those that went
+    in, in either order of their channels.
+
+    Args:
+        model: An mmpretrain classifier.
+        source: Where it comes from, for the message.
+
+    Raises:
+        ValueError: If it does not normalise.
+    """
+    pixels = probe_image().to(next(model.parameters()).device)
+    normalized = CamClassifier(model).normalize(pixels)
+    if torch.equal(normalized, pixels.to(normalized)) or torch.equal(
+        normalized, pixels.flip(1).to(normalized)
+    ):
+        raise ValueError(
+            f"{source}: its images are not normalised, so the classifier would get pixels of 0 to "
+            "255. Add data_preprocessor=dict(mean=[…], std=[…], to_rgb=…), as in its training, "
+            "beside `model` or in it. If it was trained on such pixels, pass --no-normalization "
+            "(PseudoBoxHook: normalized=False)"
+        )
 
 
 def build_training_set(config: Config) -> Any:
-    """Build the dataset of ``config.train_dataloader``.
+    """Build the dataset of ``config.train_dataloader``; its images are listed when they are needed.
 
     Raises:
         ValueError: If the config has none.
@@ -121,7 +157,16 @@ def build_training_set(config: Config) -> Any:
             f"config {config.filename}: no train_dataloader.dataset in it. Pseudo boxes are made "
             "for the training set: add it, or name a folder of class folders (--images)"
         )
-    return DATASETS.build(loader["dataset"])
+    given = loader["dataset"]
+    while given.get("type") in _WRAPPERS:  # each image is needed once
+        given = given["dataset"]
+    kind = given.get("type")
+    cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(cls, type) and issubclass(cls, BaseDataset):
+        arguments = inspect.signature(cls).parameters.values()
+        if any(each.name == "lazy_init" or each.kind is each.VAR_KEYWORD for each in arguments):
+            given = {**given, "lazy_init": True}
+    return DATASETS.build(given)
 
 
 def known_classes(config: Config, meta: dict[str, Any]) -> list[str] | None:
@@ -137,7 +182,7 @@ def known_classes(config: Config, meta: dict[str, Any]) -> list[str] | None:
         cls = DATASETS.get(kind) if isinstance(kind, str) else kind
         classes = getattr(cls, "METAINFO", {}).get("classes")
     if isinstance(classes, str):  # the name of a file, as mmpretrain takes it
-        classes = list_from_file(classes)
+        classes = split_lines(fileio.get(os.path.expanduser(classes)), classes)
     return None if classes is None else [str(name) for name in classes]
 
 
@@ -151,27 +196,29 @@ def build_class_folders(
         num_classes: Number of classes of the classifier.
         known: Its class names, if any are known: folder names or readable ones.
         classes_file: File with the names of the folders in label order.
+
+    Raises:
+        ValueError: If the folders do not match the classes, or only by a guess.
     """
-    found = set(find_folders(root)[0]) if os.path.isdir(root) else set()
+    folders = find_class_folders(root)
+    build = partial(ClassFolders, root, num_classes, lazy_init=True)
     readable = known if known is not None and len(known) == num_classes else None
     if classes_file is not None:
-        return ClassFolders(root, num_classes, read_folder_names(classes_file), readable)
-    if known is not None and found & set(known):
-        return ClassFolders(root, num_classes, known)
-    if readable is not None and len(found) == num_classes:
-        if not all(is_wordnet_id(name) for name in found):
-            raise ValueError(
-                f"images: {root} holds {len(found)} class folders, as many as the classifier has "
-                f"classes, but none is named like one: {min(found)!r}, … there, {readable[0]!r}, … "
-                "here. Name the folders of all classes in label order, one a line, with --classes "
-                "FILE"
-            )
-        print_log(
-            f"{root}: class folders get labels in sorted order; the classifier's classes are "
-            f"{readable[0]!r}, {readable[1 % num_classes]!r}, …",
-            logger="current",
+        return build(read_folder_names(classes_file, folders), readable)
+    refuse_splits(root, folders, known or ())
+    if known is not None and not {*map(composed, folders)}.isdisjoint(map(composed, known)):
+        return build(known)
+    if readable is None:
+        return build()
+    if are_imagenet_names(readable) and set(folders).issubset(imagenet_wordnet_ids()):
+        return build(imagenet_wordnet_ids(), readable)
+    if len(folders) == num_classes and not all(map(is_wordnet_id, folders)):
+        raise ValueError(
+            f"images: {root} holds {len(folders)} class folders, as many as the classifier has "
+            f"classes, but none is named like one: {folders[0]!r}, … there, {readable[0]!r}, … "
+            f"here. {CURE}"
         )
-    return ClassFolders(root, num_classes, readable_names=readable)
+    return build(readable_names=readable)
 
 
 def _drop_init(config: Any) -> None:
@@ -185,38 +232,3 @@ def _drop_init(config: Any) -> None:
     elif isinstance(config, list | tuple):
         for value in config:
             _drop_init(value)
-
-
-def _with_parts(state: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Put torchvision's names (``conv1.weight``, ``fc.weight``) under the parts of mmpretrain."""
-    own = model.state_dict().keys()
-    renamed = {
-        f"head.{name}" if name.startswith("fc.") else f"backbone.{name}": value
-        for name, value in state.items()
-    }
-    return renamed if renamed.keys() & own and not state.keys() & own else state
-
-
-def _check_complete(model: nn.Module, state: dict[str, Any], checkpoint: str, config: str) -> None:
-    own = model.state_dict()
-    missing = sorted(own.keys() - state.keys())
-    if missing:
-        raise ValueError(
-            f"checkpoint {checkpoint} is not of the classifier in {config}: {len(missing)} of "
-            f"{len(own)} weights are missing, such as {missing[0]}; it holds {len(state)}, such as "
-            f"{next(iter(state), 'none')}. Give the checkpoint that belongs to this config"
-        )
-    for name, value in own.items():
-        if state[name].shape != value.shape:
-            raise ValueError(
-                f"checkpoint {checkpoint}: {name} has shape {tuple(state[name].shape)}, the "
-                f"classifier in {config} {tuple(value.shape)}. Give the checkpoint that belongs to "
-                "this config"
-            )
-    unexpected = state.keys() - own.keys()
-    if unexpected:
-        print_log(
-            f"checkpoint {checkpoint}: {len(unexpected)} weights are not used, such as "
-            f"{min(unexpected)}",
-            logger="current",
-        )

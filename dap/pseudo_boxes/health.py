@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,9 @@ class Health:
         self._sound = True
         self._failed: list[str] = []
         self._count = 0
-        self._held: list[tuple[int, list[dict[str, Any]]]] = []
+        self._held: deque[Callable[[], None]] = deque()
 
-    def add(self, path: str, readable: bool, record: dict[str, Any]) -> None:
+    def add(self, path: str, readable: bool, record: Mapping[str, Any]) -> None:
         """Count an image.
 
         Args:
@@ -64,14 +64,14 @@ class Health:
         if bad:
             refuse_too_many(bad, RECENT, self._limit, f"{path}: {record['reason']}", self._folder)
 
-    def hold(self, shard: int, records: list[dict[str, Any]]) -> None:
-        """Take a shard that is complete."""
-        self._held.append((shard, records))
+    def hold(self, write: Callable[[], None]) -> None:
+        """Take the writing of a shard that is complete."""
+        self._held.append(write)
 
-    def release(self, at_end: bool = False) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """Give the shards that may be written."""
+    def release(self, at_end: bool = False) -> None:
+        """Write the shards that may be written."""
         while self._held and (self._sound or at_end):
-            yield self._held.pop(0)
+            self._held.popleft()()
 
     def report(self) -> None:
         """Name the first of the images that failed."""

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
-import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import mmcv
 import numpy as np
-import torch
 from mmcv.transforms import LoadImageFromFile
-from mmengine import fileio
 from mmengine.dataset import ClassBalancedDataset, RepeatDataset
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-MAX_PIXELS = 2**27  # a picture of so many takes 800 MB while it is read: 134 million
-# A marker of a JPEG file. In a scan, FF 00 is a byte of data and FF D0 to FF D7 are restarts.
-JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd8\xff]")
+from .folders import warn_of_files_not_taken
+from .image_files import failure_reason, read_image
+from .image_list import ImageList
 
 
 class Entry(NamedTuple):
@@ -56,63 +49,50 @@ class LabelledImages(Dataset):
     """The images of an mmpretrain dataset as files with labels.
 
     The dataset's own ``LoadImageFromFile``, if it has one, says how files are opened (storage
-    backend, decoder); the rest of its pipeline, which may crop, plays no part. EXIF orientation
+    backend, decoder). The rest of its pipeline, which may crop, is not used. EXIF orientation
     is applied, as mmdet does when it trains on the same files.
 
     Args:
-        dataset: An mmpretrain dataset with ``img_path`` and ``gt_label``; repeated and
-            class-balanced wrappers are taken off, so that each image comes once.
+        dataset: An mmpretrain dataset with ``img_path`` and ``gt_label``, listed or not
+            (``lazy_init=True``). Repeated and class-balanced wrappers are taken off, so that each
+            image comes once.
+        image_list: The images, where another process has listed them: the dataset is then not
+            listed here.
 
     Raises:
         ValueError: If the dataset is empty, holds no files, or has no labels.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, image_list: ImageList | None = None) -> None:
         while isinstance(dataset, RepeatDataset | ClassBalancedDataset):
             dataset = dataset.dataset
         if not hasattr(dataset, "get_data_info") or not hasattr(dataset, "full_init"):
             raise ValueError(
                 f"dataset {type(dataset).__name__}: expected an mmpretrain dataset, found one "
-                "that hides what it holds. Give the dataset inside"
+                "that hides its images. Give the dataset inside"
             )
-        dataset.full_init()
         self.dataset = dataset
-        if len(dataset) == 0:
-            raise ValueError(f"dataset {type(dataset).__name__}: expected images, found none")
-        first = dataset.get_data_info(0)
-        if "img_path" not in first:
-            raise ValueError(
-                f"dataset {type(dataset).__name__}: expected image files (img_path), found "
-                f"{sorted(first)}. A detector trains on files: write the images to class folders "
-                "and pass that folder"
-            )
-        if "gt_label" not in first:
-            raise ValueError(
-                f"dataset {type(dataset).__name__}: {first['img_path']} has no label (gt_label). "
-                "Pseudo boxes need the class of each image: use the training split, with labels"
-            )
         self.loader = _image_loader(dataset)
+        self.list = ImageList.of(self._listed()) if image_list is None else image_list
+        if len(self.list) == 0:
+            raise ValueError(f"dataset {type(dataset).__name__}: expected images, found none")
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.list)
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entry(index)
         try:
             image = read_image(entry.path, self.loader)
         except (OSError, ValueError, MemoryError) as error:
-            return Sample(entry, None, f"{type(error).__name__}: {error}")
+            return Sample(entry, None, failure_reason(error))
         return Sample(entry, image, None)
 
     def entry(self, index: int) -> Entry:
-        """What the data set knows of an image without opening it."""
-        info = self.dataset.get_data_info(index)
-        path, root = str(info["img_path"]), self.root
-        name = path[len(root) :].lstrip("/\\") if root and path.startswith(root) else path
-        label = info["gt_label"]
-        several = not isinstance(label, int)  # np.unique alone takes longer than all the rest
-        labels = np.unique(np.atleast_1d(label).astype(int)) if several else np.array([label])
-        return Entry(path, name.replace(os.sep, "/"), labels)
+        """Path, name and labels of an image, without opening it."""
+        name = self.list.name(index)
+        path = name if _is_complete(name) or not self.root else os.path.join(self.root, name)
+        return Entry(path, name, self.list.labels_of(index))
 
     def entries(self) -> Iterator[Entry]:
         """All images in their order."""
@@ -124,126 +104,55 @@ class LabelledImages(Dataset):
         prefix = getattr(self.dataset, "data_prefix", None) or {}
         return str(prefix.get("img_path") or getattr(self.dataset, "data_root", "") or "")
 
+    def _listed(self) -> Iterator[tuple[str, int | np.ndarray]]:
+        """Name and labels of all images; nothing is held per image where the dataset allows it."""
+        if hasattr(self.dataset, "samples") and hasattr(self.dataset, "folder_to_idx"):
+            yield from self.dataset.samples()
+            return
+        self.dataset.full_init()
+        warn_of_files_not_taken(self.dataset)
+        root = self.root
+        for index in range(len(self.dataset)):
+            info = self.dataset.get_data_info(index)
+            if index == 0:
+                _require_files_and_labels(info, type(self.dataset).__name__)
+            label = info["gt_label"]
+            if not isinstance(label, int):  # np.unique alone takes longer than all the rest
+                label = np.unique(np.atleast_1d(label).astype(np.int64))
+            yield _relative_name(str(info["img_path"]), root), label
 
-def read_image(path: str, loader: LoadImageFromFile | None = None) -> Tensor:
-    """Read an image file of any kind as colour.
 
-    Grey, palette and CMYK files become BGR, 16-bit ones 8-bit, EXIF-rotated ones upright; of
-    several frames, the first is read.
+def _is_complete(name: str) -> bool:
+    """Whether a name needs no root: an absolute path or an address."""
+    return os.path.isabs(name) or "://" in name
 
-    Args:
-        path: The file, local or of any storage that MMEngine knows.
-        loader: How to open and decode it. Defaults to OpenCV from the local disk.
 
-    Returns:
-        The image, BGR, uint8, shape (3, H, W).
+def _relative_name(path: str, root: str) -> str:
+    """Path of an image relative to the root, with forward slashes.
 
-    Raises:
-        OSError: If the file cannot be opened.
-        ValueError: If it is empty, cut off, no image, or of more than ``MAX_PIXELS`` pixels.
-        MemoryError: If there is too little memory for it.
+    A path outside of the root becomes absolute, so that the two can be told apart.
     """
-    loader = loader or LoadImageFromFile()
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise ValueError("no regular file; a pipe or a device may never end")
-    data = fileio.get(path, backend_args=loader.backend_args)
-    if not data:
-        raise ValueError("the file is empty; expected an image")
-    _check_complete(data)
-    with _without_limit_of_pil():
-        _check_size(data)
-        return _as_tensor(_decode(data, loader))
-
-
-def check_size(image: Tensor, size_hw: tuple[int, int]) -> None:
-    """Refuse an image of another size than the one whose boxes are known.
-
-    Args:
-        image: Shape (C, H, W).
-        size_hw: Height and width in pixels that it should have; zeros for any.
-
-    Raises:
-        ValueError: If it has another.
-    """
-    found = (image.shape[1], image.shape[2])
-    if all(size_hw) and found != tuple(size_hw):
-        raise ValueError(
-            f"it has {found[1]} x {found[0]} pixels, the boxes are of an image of {size_hw[1]} x "
-            f"{size_hw[0]}. Give the folder of the images that the boxes were made of"
-        )
-
-
-def _check_complete(data: bytes) -> None:
-    """Refuse a JPEG or PNG file whose end is missing: decoders fill the rest with grey."""
-    if data.startswith(b"\xff\xd8"):
-        complete = _jpeg_ends(data)
-    elif data.startswith(b"\x89PNG"):
-        complete = b"IEND" in data
+    if root and path.startswith(root):
+        name = path[len(root) :].lstrip("/\\")
+    elif root and not _is_complete(path):
+        name = os.path.abspath(path)
     else:
-        complete = True
-    if not complete:
-        raise ValueError(f"the file is cut off after {len(data)} bytes; its end is missing")
+        name = path
+    return name.replace(os.sep, "/")
 
 
-def _jpeg_ends(data: bytes) -> bool:
-    """Walk the segments of a JPEG file to its end marker; what follows that is not looked at."""
-    at = 2
-    while found := JPEG_MARKER.search(data, at):
-        at = found.end()
-        if data[at - 1] == 0xD9:
-            return True
-        at += int.from_bytes(data[at : at + 2], "big")
-    return False
-
-
-def _check_size(data: bytes) -> None:
-    """Refuse an image that would take too much memory, by its header."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-    except Exception:  # noqa: BLE001 - as in `_decode`, which has the last word
-        return
-    if width * height > MAX_PIXELS:
+def _require_files_and_labels(info: dict[str, Any], dataset: str) -> None:
+    """Refuse a dataset without files or without labels, by its first image."""
+    if "img_path" not in info:
         raise ValueError(
-            f"{width} x {height} pixels, more than {MAX_PIXELS}: it is left out so that memory "
-            "lasts. Make it smaller"
+            f"dataset {dataset}: expected image files (img_path), found {sorted(info)}. A detector "
+            "trains on files: write the images to class folders and pass that folder"
         )
-
-
-def _decode(data: bytes, loader: LoadImageFromFile) -> np.ndarray:
-    backend = loader.imdecode_backend
-    try:
-        image = mmcv.imfrombytes(data, flag=loader.color_type, backend=backend)
-    # Damaged files make a decoder raise anything: PIL raises TypeError and AttributeError of EXIF.
-    except Exception as error:
-        raise ValueError(f"{backend} cannot decode it: {type(error).__name__}: {error}") from error
-    if image is None:
-        start = repr(data[:16])[1:]
-        raise ValueError(f"not an image that {backend} can decode; it starts with {start}")
-    return image
-
-
-@contextmanager
-def _without_limit_of_pil() -> Iterator[None]:
-    """Keep PIL from warning of or refusing many pixels: ``MAX_PIXELS`` is the limit here."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
-def _as_tensor(image: np.ndarray) -> Tensor:
-    """Turn what a decoder returns, shape (H, W) or (H, W, C), into shape (3, H, W)."""
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.shape[2:] == (1,):
-        image = image.repeat(3, axis=2)
-    if image.dtype != np.uint8 or image.shape[2:] != (3,):
+    if "gt_label" not in info:
         raise ValueError(
-            f"decoded to {image.dtype} of shape {image.shape}; expected uint8 of shape (H, W, 3)"
+            f"dataset {dataset}: {info['img_path']} has no label (gt_label). Pseudo boxes need the "
+            "class of each image: use the training split, with labels"
         )
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def _image_loader(dataset: Any) -> LoadImageFromFile:

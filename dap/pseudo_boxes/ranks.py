@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -48,6 +48,34 @@ class Ranks:
         result: T = outcome[0]
         return result
 
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, in all processes."""
+        values: list[Any] = [value]
+        if self.size > 1:
+            values = [None] * self.size
+            dist.all_gather_object(values, value, group=self._group)
+        return values
+
+    def require_same(self, fields: Mapping[str, Any], cure: str) -> None:
+        """Compare what each process is about to do.
+
+        Args:
+            fields: Names and values, which may be dicts of fields in turn.
+            cure: What to do about a difference.
+
+        Raises:
+            ValueError: In all processes, if a field differs; it names field, rank and values.
+        """
+        every = self.gather(_flat(fields))
+        for rank, values in enumerate(every):
+            for name in sorted(every[0].keys() | values.keys()):
+                first, other = every[0].get(name), values.get(name)
+                if first != other:
+                    raise ValueError(
+                        f"the processes of this run differ: {name} is {other!r} in rank {rank} and "
+                        f"{first!r} in rank 0. {cure}"
+                    )
+
     def wait(self) -> None:
         """Wait for all others."""
         if self.size > 1:
@@ -57,6 +85,16 @@ class Ranks:
         """End the group."""
         if self._group is not None:
             dist.destroy_process_group(self._group)
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 import cv2
 import torch
 
+from .image_files import TEMPORARY
 from .images import Entry, LabelledImages, Sample
 
 CHUNK = 8  # images that a worker hands over at once
@@ -232,7 +233,7 @@ class _Worker:
         if not self.process.is_alive():
             raise _WorkerLostError(self._death())
         if self.tasks and time.monotonic() - self.beat.value > timeout:
-            raise _WorkerLostError(f"the reading did not finish within {timeout:g} s")
+            raise _WorkerLostError(f"{TEMPORARY}the reading did not finish within {timeout:g} s")
         return None
 
     def close(self) -> None:
@@ -256,7 +257,9 @@ class _Worker:
     def _death(self) -> str:
         code = self.process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return f"the process that read it died ({how})"
+        # SIGKILL is how the system ends processes when memory runs out, maybe that of another one.
+        mark = TEMPORARY if code == -signal.SIGKILL else ""
+        return f"{mark}the process that read it died ({how})"
 
 
 def _cut(message: list[_Read], file: BinaryIO, pin_memory: bool) -> list[Sample]:
@@ -274,9 +277,7 @@ def _cut(message: list[_Read], file: BinaryIO, pin_memory: bool) -> list[Sample]
 
 def _serve(images: LabelledImages, connection: Any, beat: ctypes.c_double) -> None:
     """Read what is asked for, until the main process ends this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it too
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     files = [os.fdopen(recv_handle(connection), "r+b") for _ in range(PREFETCH)]
@@ -315,8 +316,14 @@ def _memory_file() -> BinaryIO:
     return tempfile.TemporaryFile()
 
 
-def _end_with_parent(parent: int) -> None:
-    """End this process after the main one, which may be killed before it can do it itself."""
+def end_with_parent() -> None:
+    """Have this process end soon after its parent, even if the parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(POLL)
     os._exit(1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -19,29 +18,24 @@ import dap
 from .categories import coco_categories
 from .classifier import CamClassifier
 from .images import LabelledImages
-from .settings import PseudoBoxSettings
-from .writing import NamesDigest, default_shard_size
+from .settings import Execution, PseudoBoxSettings
+from .writing import default_shard_size
+
+# Raised whenever the same classifier and images give other boxes than before.
+ALGORITHM = 2
 
 
-def describe_run(
-    classifier: CamClassifier,
-    images: LabelledImages,
-    settings: PseudoBoxSettings,
-    checkpoint: str | None,
-    shard_size: int | None = None,
+def describe_process(
+    classifier: CamClassifier, settings: PseudoBoxSettings, execution: Execution
 ) -> dict[str, Any]:
-    """Collect what a run is made of, as :class:`dap.pseudo_boxes.writing.StoreWriter` takes it.
+    """Collect what must be the same in all processes of a run, apart from the images.
 
     Args:
         classifier: Where the maps come from.
-        images: The data set.
         settings: Settings of Step 2.
-        checkpoint: Where the weights came from; no part of the identity.
-        shard_size: Images per shard. Defaults to what suits their number.
-
-    Raises:
-        ValueError: If labels or class names do not fit the classifier.
+        execution: Whether TF32 is allowed.
     """
+    device = classifier.device.type
     return {
         "settings": settings.as_json(),
         "classifier": {
@@ -49,32 +43,50 @@ def describe_run(
             "num_classes": classifier.num_classes,
             "weights_sha256": classifier.weights_sha256(),
         },
-        "image_list": {
-            "count": len(images),
-            "root": images.root,
-            **_list_digests(images, classifier.num_classes),
+        "computation": {
+            "algorithm": ALGORITHM,
+            "device": device,
+            "tf32": device == "cuda" and execution.tf32,
         },
-        "checkpoint": checkpoint,
         "versions": {
             module.__name__: module.__version__
             for module in (dap, torch, np, cv2, mmcv, mmengine, mmpretrain, pa)
         },
-        "shard_size": shard_size or default_shard_size(len(images)),
-        "categories": coco_categories(images, classifier.num_classes),
     }
 
 
-def _list_digests(images: LabelledImages, num_classes: int) -> dict[str, str]:
-    """Hash names with labels, and names alone, by which the finished store is checked."""
-    both, names = hashlib.sha256(), NamesDigest()
-    for entry in images.entries():
-        labels = entry.labels.tolist()
-        if labels and not 0 <= labels[0] <= labels[-1] < num_classes:
-            raise ValueError(
-                f"{entry.path} has label {labels}; the classifier has {num_classes} classes, 0 to "
-                f"{num_classes - 1}. The data set does not belong to this classifier"
-            )
-        name = os.fsencode(entry.file_name)
-        names.update(name, [len(name)])
-        both.update(name + f"\t{labels}\n".encode())
-    return {"list_sha256": both.hexdigest(), "names_sha256": names.hexdigest()}
+def describe_run(
+    process: Mapping[str, Any],
+    images: LabelledImages,
+    checkpoint: str | None,
+    shard_size: int | None = None,
+) -> dict[str, Any]:
+    """Collect what a run is made of, as :class:`dap.pseudo_boxes.writing.StoreWriter` takes it.
+
+    Args:
+        process: What :func:`describe_process` returns.
+        images: The data set.
+        checkpoint: Where the weights came from; no part of the identity.
+        shard_size: Images per shard. Defaults to what suits their number.
+
+    Raises:
+        ValueError: If labels or class names do not fit the classifier.
+    """
+    num_classes = process["classifier"]["num_classes"]
+    outside = images.list.first_outside(num_classes)
+    if outside is not None:
+        entry = images.entry(outside)
+        raise ValueError(
+            f"{entry.path} has label {entry.labels.tolist()}; the classifier has {num_classes} "
+            f"classes, 0 to {num_classes - 1}. The data set does not belong to this classifier"
+        )
+    return {
+        "settings": process["settings"],
+        "classifier": process["classifier"],
+        "computation": process["computation"],
+        "image_list": {"count": len(images), "root": images.root, **images.list.digests()},
+        "checkpoint": checkpoint,
+        "versions": process["versions"],
+        "shard_size": shard_size or default_shard_size(len(images)),
+        "categories": coco_categories(images, num_classes),
+    }

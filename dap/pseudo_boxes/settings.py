@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from numbers import Real
@@ -16,43 +17,70 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is carried out; none of it decides a box.
+    """How a run is carried out.
+
+    None of it changes the boxes, but for ``tf32`` and ``batch_size``, which change the rounding.
 
     Attributes:
-        num_workers: Processes that read images, per rank; 0 reads them in the rank itself, where
-            a decoder that crashes or hangs cannot be survived.
-        batch_size: Images at a time on the device, each with its mirror image. Defaults to 32 on
-            a GPU and 1 on a CPU, which gains nothing by more.
+        num_workers: Processes that read images, per rank. 0 reads them in the rank itself, which
+            a decoder that crashes or hangs then ends. Defaults to :func:`default_workers`.
+        batch_size: Images of 4:3 at the largest scale that are computed at a time on the device,
+            each with its mirror image; of smaller images more, of larger ones fewer. 1: one image
+            at a time, whatever its size. Defaults to 32 on a GPU and 1 on a CPU, which gains
+            nothing by more.
         max_bad_fraction: Share of images that cannot be used, of the last 1000 or of all of them,
             above which a run stops: then it is not the images.
         retry_failed: Whether images that an earlier start could not use are tried again.
         read_timeout: Seconds after which reading an image counts as hung.
         shard_size: Images per shard; by default by the number of images. It stays with a store.
+        keep_going: Whether a run goes on when its first boxes are those of a wrong normalisation
+            or of mixed-up classes.
+        coco: Whether to write ``annotations.json``. Without it, tools/convert_annotations.py
+            writes it later.
+        tf32: Whether a GPU may compute float32 in TF32.
 
     Raises:
         ValueError: If a value is out of range.
     """
 
-    num_workers: int = 2
+    num_workers: int | None = None
     batch_size: int | None = None
     max_bad_fraction: float = 0.5
     retry_failed: bool = False
     read_timeout: float = 120.0
     shard_size: int | None = None
+    keep_going: bool = False
+    coco: bool = True
+    tf32: bool = True
 
     def __post_init__(self) -> None:
-        if self.num_workers < 0:
-            raise ValueError(f"num_workers: expected 0 or more, found {self.num_workers}")
-        for name in ("batch_size", "shard_size"):
+        for name, least in (("num_workers", 0), ("batch_size", 1), ("shard_size", 1)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected at least 1, found {value}")
+            if value is not None and value < least:
+                raise ValueError(f"{name}: expected at least {least}, found {value}")
         if not 0 <= self.max_bad_fraction <= 1:
             raise ValueError(
                 f"max_bad_fraction: expected a value in [0, 1], found {self.max_bad_fraction}"
             )
         if not self.read_timeout > 0:
             raise ValueError(f"read_timeout: expected seconds, found {self.read_timeout}")
+
+
+def default_workers(on_gpu: bool, local_ranks: int) -> int:
+    """Number of processes that read images, per rank.
+
+    Args:
+        on_gpu: Whether the rank computes on a GPU. On a CPU, where a forward takes a hundred
+            times as long as reading an image, two are enough.
+        local_ranks: Number of ranks on this machine, which share its cores.
+
+    Returns:
+        At least 1, at most 16.
+    """
+    if not on_gpu:
+        return 2
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(16, max(1, (cores or 1) // max(1, local_ranks) - 1))
 
 
 @dataclass(frozen=True)

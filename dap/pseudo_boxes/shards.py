@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ SCHEMA = pa.schema(
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # os.fsencode's
 
 
-def encode_shard(records: Sequence[dict[str, Any]], metadata: dict[str, Any]) -> bytes:
+def encode_shard(records: Sequence[Mapping[str, Any]], metadata: dict[str, Any]) -> bytes:
     """Write the records of a shard as an Arrow file; the same records give the same bytes.
 
     Args:
@@ -84,6 +84,7 @@ class Shard:
 
     Args:
         path: The Arrow file.
+        content: Its content where there is no file yet; ``path`` is then a name for messages.
 
     Attributes:
         metadata: JSON that was written beside the images.
@@ -99,10 +100,10 @@ class Shard:
         ValueError: If the file is not a shard.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], content: bytes | None = None) -> None:
         self.path = os.fspath(path)
         try:
-            batch = _only_batch(self.path)
+            batch = _only_batch(_mapped(self.path) if content is None else pa.py_buffer(content))
         except (pa.ArrowInvalid, pa.ArrowKeyError, RuntimeError) as error:
             raise ValueError(f"{self.path} is not a shard of pseudo boxes: {error}") from error
         self.metadata: dict[str, Any] = json.loads(batch.schema.metadata[b"dap"])
@@ -152,6 +153,20 @@ class Shard:
         own = slice(self.starts[row], self.starts[row + 1])
         return exact(self.bboxes[own]), self.labels[own], self.thresholds[own]
 
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The images as :func:`encode_shard` takes them."""
+        reasons = dict(self.reasons())
+        heights, widths = (side.tolist() for side in self.sizes_hw)
+        for row, (height, width) in enumerate(zip(heights, widths, strict=True)):
+            record: dict[str, Any] = {"id": int(self.ids[row]), "file_name": self.file_name(row)}
+            if height:
+                columns = (values.tolist() for values in self.boxes_of(row))
+                boxes = [[*box, label, tau] for box, label, tau in zip(*columns, strict=True)]
+                record |= {"height": height, "width": width, "boxes": boxes}
+            if row in reasons:
+                record["reason"] = reasons[row]
+            yield record
+
 
 def exact(coordinates: np.ndarray) -> np.ndarray:
     """The hundredths of a pixel that were stored in float32, as float64.
@@ -161,10 +176,14 @@ def exact(coordinates: np.ndarray) -> np.ndarray:
     return np.round(coordinates.astype(np.float64), DECIMALS)
 
 
-def _only_batch(path: str) -> pa.RecordBatch:
+def _mapped(path: str) -> pa.Buffer:
     """Map a file; unlike Arrow's own mapping, torch's keeps no file open."""
     mapped = torch.from_file(path, shared=False, size=os.path.getsize(path), dtype=torch.uint8)
-    reader = pa.ipc.open_file(pa.py_buffer(mapped.numpy()))
+    return pa.py_buffer(mapped.numpy())
+
+
+def _only_batch(content: pa.Buffer) -> pa.RecordBatch:
+    reader = pa.ipc.open_file(content)
     if not reader.schema.equals(SCHEMA) or reader.num_record_batches != 1:
         raise pa.ArrowInvalid(f"it has other columns: {reader.schema.names}")
     if b"dap" not in (reader.schema.metadata or {}):

@@ -147,7 +147,7 @@ def identity(described: Mapping[str, Any]) -> dict[str, Any]:
     """
     flat = {
         f"{part}.{key}": value
-        for part in ("settings", "classifier", "image_list")
+        for part in ("settings", "classifier", "computation", "image_list")
         for key, value in described.get(part, {}).items()
     }
     flat.pop("image_list.root", None)
@@ -158,6 +158,32 @@ def identity_hash(described: Mapping[str, Any]) -> str:
     """Hash of :func:`identity` and of the categories."""
     content = [identity(described), described["categories"]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_another_run(folder: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with the run of another manifest.
+
+    Args:
+        folder: Folder of the run.
+        there: The manifest in the folder.
+        now: What the run is made of now, with its hash as ``identity``.
+
+    Raises:
+        ValueError: If they are not of one run; it names the differences.
+    """
+    earlier, later = identity(there), identity(now)
+    differences = [
+        f"{key}: {earlier.get(key)!r} there, {later.get(key)!r} now"
+        for key in sorted(earlier.keys() | later.keys())
+        if earlier.get(key) != later.get(key)
+    ]
+    if not differences and there["identity"] != now["identity"]:
+        differences = ["the names of the categories"]
+    if differences:
+        raise ValueError(
+            f"{folder} holds another run, which is left as it is ({'; '.join(differences)}). "
+            "Choose another output folder, or remove this one"
+        )
 
 
 class ShardFile(NamedTuple):

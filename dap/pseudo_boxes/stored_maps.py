@@ -14,7 +14,7 @@ from dap.cam import MergedCam
 
 from .classifier import CamClassifier, evaluating
 from .from_config import build_classifier
-from .images import read_image
+from .image_files import read_image
 from .store import PseudoBoxStore
 
 

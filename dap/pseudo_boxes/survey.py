@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -74,11 +75,15 @@ class Survey(NamedTuple):
 
 
 def survey(store: PseudoBoxStore) -> Survey:
-    """Look at all boxes of a store, shard by shard; 17 bytes an image are held."""
-    classes = len(store.categories)
+    """Count all boxes of a store, shard by shard; 17 bytes per image are held."""
+    return survey_shards(store.shards, len(store.categories))
+
+
+def survey_shards(shards: Iterable[Shard], classes: int) -> Survey:
+    """As :func:`survey`, of at least one shard of a store with so many classes."""
     totals = [np.zeros(n, np.int64) for n in (classes, classes, *BINS)]
     parts = []
-    for shard in store.shards:
+    for shard in shards:
         images, boxes = _of_shard(shard, classes)
         parts.append(images)
         for total, own in zip(totals, boxes, strict=True):

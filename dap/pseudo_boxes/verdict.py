@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmengine.logging import print_log
 
-from .store import PseudoBoxStore
-from .survey import NEARLY_ALL, TINY, Survey, survey
+from .merging import NO_LABEL
+from .shards import Shard, encode_shard
+from .statistics import RunStatistics
+from .survey import NEARLY_ALL, TINY, Survey, survey_shards
 
 # Measured on 63 photographs with EfficientNet-lite0: right weights and normalisation give a top-1
 # of .89 and no box on nearly all of an image; ImageNet's usual mean and std .79, BGR for RGB .68.
@@ -18,6 +20,7 @@ from .survey import NEARLY_ALL, TINY, Survey, survey
 LOW_TOP1 = 0.2
 MUCH_NEARLY_ALL, MUCH_TINY, MUCH_EMPTY = 0.1, 0.2, 0.05
 MANY_BOXES = 2.0  # per image and threshold
+HOPELESS = 0.15  # of the way from chance to certainty; such a top-1 is that of a mistake
 
 
 class Verdict(NamedTuple):
@@ -26,18 +29,41 @@ class Verdict(NamedTuple):
     Attributes:
         text: One sentence of numbers.
         warnings: Where they are unlike those of any useful run, and what to look at.
+        hopeless: Why the boxes are worthless, with the likely causes; None if they are not.
     """
 
     text: str
     warnings: list[str]
+    hopeless: str | None
 
 
-def log_verdict(store: PseudoBoxStore, summary: Mapping[str, Any]) -> None:
-    """Log the verdict on a finished run."""
-    judged = verdict(survey(store), summary)
-    print_log(f"verdict: {judged.text}", logger="current")
+def log_verdict(judged: Verdict, on: str = "") -> None:
+    """Log a verdict with its warnings.
+
+    Args:
+        judged: The verdict.
+        on: What it is on, if not on a whole run.
+    """
+    print_log(f"verdict{on}: {judged.text}", logger="current")
     for warning in judged.warnings:
         print_log(warning, "current", logging.WARNING)
+
+
+def verdict_on_records(
+    records: Sequence[Mapping[str, Any]], thresholds: Sequence[float], classes: int
+) -> Verdict:
+    """Judge some images of a run that is not finished.
+
+    Args:
+        records: Their records, as :meth:`dap.pseudo_boxes.writing.StoreWriter.write` takes them.
+        thresholds: Values of τ of the run.
+        classes: Number of classes.
+    """
+    rows = [{"id": number, **record} for number, record in enumerate(records, 1)]
+    statistics = RunStatistics(thresholds)
+    statistics.add(rows)
+    seen = survey_shards([Shard("records in memory", encode_shard(rows, {}))], classes)
+    return verdict(seen, {**statistics.summary(), "settings": {"thresholds": thresholds}})
 
 
 def verdict(seen: Survey, summary: Mapping[str, Any]) -> Verdict:
@@ -55,7 +81,25 @@ def verdict(seen: Survey, summary: Mapping[str, Any]) -> Verdict:
     )
     if top1 is not None:
         text += f"; the classifier's first guess is right on {top1:.1%}"
-    return Verdict(text, list(_warnings(seen, summary)))
+    return Verdict(text, list(_warnings(seen, summary)), _reason_to_stop(seen, summary))
+
+
+def _reason_to_stop(seen: Survey, summary: Mapping[str, Any]) -> str | None:
+    """Why boxes are worthless: the first guess of the classifier is hardly better than chance."""
+    labelled = seen.images - summary.get("without_boxes", {}).get(NO_LABEL, 0)
+    if summary["top1"] is None or labelled <= 0:
+        return None
+    top1, chance = summary["top1"] * seen.images / labelled, 1 / max(1, len(seen.class_boxes))
+    if top1 >= chance + HOPELESS * (1 - chance):
+        return None
+    return (
+        f"the classifier's first guess is right on {top1:.1%} of {labelled} images, where chance "
+        f"alone gives {chance:.1%}: the boxes would be worthless. Likely causes: the "
+        "normalisation (data_preprocessor: mean, std, to_rgb) is not the one the classifier was "
+        "trained with; the labels of the images are in another order than the classifier's "
+        "classes (name the folders in label order with --classes); the checkpoint is of another "
+        "model or not trained"
+    )
 
 
 def _warnings(seen: Survey, summary: Mapping[str, Any]) -> Iterator[str]:

@@ -1,34 +1,33 @@
-"""The maps of a window of images, batched by shape; and the boxes of each image from them."""
+"""The maps of a window of images, batched by shape."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from dap.cam import (
     BatchMaps,
-    ScaleMaps,
     batch_maps,
-    box_candidates,
     flips_by_side,
-    merge_scales,
     padded_size,
     resized_size,
 )
-from dap.cam.boxes import is_constant
 
 from .classifier import CamClassifier
 from .images import Entry, Sample
-from .merging import FLAT, NO_LABEL, NOTHING_ABOVE, merged_boxes, rounded
 from .settings import PseudoBoxSettings
 
-# A dying device has an error of its own since torch 2.8.
-FATAL = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
+# Errors of the device itself; torch has a class for them since 2.8.
+DEVICE_ERRORS = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
+_OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
 
 
 class ImageMaps(NamedTuple):
@@ -63,18 +62,48 @@ class Batch(NamedTuple):
     scale: int
 
 
+class BatchLimit:
+    """How many images are computed at a time: a number of pixels, halved where memory runs out.
+
+    Args:
+        images: Images of 4:3 at the largest scale; 1 for one image at a time, whatever its size.
+        short_side: Short side of the largest scale in pixels.
+
+    Attributes:
+        images: As given.
+    """
+
+    def __init__(self, images: int, short_side: int) -> None:
+        self.images = images
+        height, width = padded_size((3, 4), short_side)
+        self._pixels = float(images * height * width)
+
+    def of(self, size_hw: tuple[int, int]) -> int:
+        """Number of images whose padded size is ``size_hw``, at least 1."""
+        return 1 if self.images == 1 else max(1, int(self._pixels / (size_hw[0] * size_hw[1])))
+
+    def lower(self, images: int, size_hw: tuple[int, int]) -> None:
+        """Allow half of so many images, which were too many, from now on."""
+        self._pixels = min(self._pixels, images * size_hw[0] * size_hw[1] / 2)
+
+
 class WindowMaps:
     """The maps of some images, computed on the device and fetched later.
 
     Images whose views have one padded size go through the network together. Which they are
-    follows from the images of the window alone, so that no number of processes changes a bit.
+    follows from the images of the window alone, so that it is the same for any number of
+    processes.
 
     Args:
         samples: The images.
         classifier: In evaluation mode.
         settings: Views and rule.
-        batch_size: Images at a time; each is there with all its flips.
+        limit: Images at a time.
         pool: Threads that compute one batch each; None for this thread alone.
+
+    Attributes:
+        batches: Number of batches that went through the network.
+        batched_images: Number of images in them; an image counts once per scale.
     """
 
     def __init__(
@@ -82,58 +111,91 @@ class WindowMaps:
         samples: Sequence[Sample],
         classifier: CamClassifier,
         settings: PseudoBoxSettings,
-        batch_size: int,
+        limit: BatchLimit,
         pool: Executor | None = None,
     ) -> None:
         self.samples = samples
         self.errors = [sample.error for sample in samples]
-        self._classifier, self._settings = classifier, settings
+        self._classifier, self._settings, self._limit = classifier, settings, limit
         self._scales = flips_by_side(settings.views)
-        self._images = [
-            None if sample.image is None else sample.image.to(classifier.device, non_blocking=True)
-            for sample in samples
-        ]
-        parts = (map if pool is None else pool.map)(self._computed, self._batches(batch_size))
-        self._parts: list[tuple[Batch, BatchMaps]] = [part for own in parts for part in own]
-        del self._images
+        parts = (map if pool is None else pool.map)(self._computed, self._batches())
+        self._parts: list[tuple[Batch, BatchMaps]] = list(chain.from_iterable(parts))
+        self.batches = len(self._parts)
+        self.batched_images = sum(len(batch.images) for batch, _ in self._parts)
         self._send()
 
-    def _batches(self, batch_size: int) -> list[Batch]:
-        batches = []
+    def _batches(self) -> Iterator[Batch]:
+        """Cut the images into batches by padded size; the limit may fall meanwhile."""
         for scale, (side, _) in enumerate(self._scales):
             by_size: dict[tuple[int, int], list[int]] = {}
-            for i, image in enumerate(self._images):
-                if image is not None:
-                    size = padded_size((image.shape[1], image.shape[2]), side)
-                    by_size.setdefault(size, []).append(i)
-            for group in by_size.values():
-                cuts = range(0, len(group), batch_size)
-                batches += [Batch(group[start : start + batch_size], scale) for start in cuts]
-        return batches
+            for i, sample in enumerate(self.samples):
+                if sample.image is not None:
+                    by_size.setdefault(padded_size(self._size(i), side), []).append(i)
+            for size_hw, group in by_size.items():
+                start = 0
+                while start < len(group):
+                    end = start + self._limit.of(size_hw)
+                    yield Batch(group[start:end], scale)
+                    start = end
 
     @torch.inference_mode()
     def _computed(self, batch: Batch) -> list[tuple[Batch, BatchMaps]]:
-        """Compute a batch; when it fails, each of its images alone, to find the one at fault."""
-        side, flips = self._scales[batch.scale]
+        """Compute a batch, in parts where it is too large, or to find the image at fault."""
         try:
-            found = batch_maps(
-                [cast(Tensor, self._images[i]) for i in batch.images],
-                side,
-                flips,
-                self._classifier.features_with(self._settings.autocast),
-                self._classifier.weight,
-                [torch.as_tensor(self.samples[i].entry.labels) for i in batch.images],
-                self._classifier.normalize,
-            )
-        except FATAL:
-            raise
+            return [(batch, self._maps_of(batch))]
         except (RuntimeError, AssertionError) as error:
-            if len(batch.images) > 1:
-                alone = [self._computed(Batch([i], batch.scale)) for i in batch.images]
-                return [part for own in alone for part in own]
-            self.errors[batch.images[0]] = f"{type(error).__name__}: {error}"
-            return []
-        return [(batch, found)]
+            if isinstance(error, DEVICE_ERRORS):
+                raise
+            too_large = _is_out_of_memory(error)
+            if len(batch.images) == 1:
+                if too_large:
+                    raise self._out_of_memory(batch.images[0], error) from error
+                self.errors[batch.images[0]] = f"{type(error).__name__}: {error}"
+                return []
+        # Here the exception, which keeps the tensors of the attempt alive, is gone.
+        if too_large:
+            self._lower_limit(batch)
+            parts = [batch.images[: len(batch.images) // 2], batch.images[len(batch.images) // 2 :]]
+        else:
+            parts = [[i] for i in batch.images]
+        if self._classifier.device.type == "cuda":
+            torch.cuda.empty_cache()  # the parts need blocks of other sizes
+        return [item for part in parts for item in self._computed(Batch(part, batch.scale))]
+
+    def _maps_of(self, batch: Batch) -> BatchMaps:
+        side, flips = self._scales[batch.scale]
+        device = self._classifier.device
+        images = [cast(Tensor, self.samples[i].image) for i in batch.images]
+        return batch_maps(
+            [image.to(device, non_blocking=True) for image in images],
+            side,
+            flips,
+            self._classifier.features_with(self._settings.autocast),
+            self._classifier.weight,
+            [torch.as_tensor(self.samples[i].entry.labels) for i in batch.images],
+            self._classifier.normalize,
+        )
+
+    def _lower_limit(self, batch: Batch) -> None:
+        images = len(batch.images)
+        side = self._scales[batch.scale][0]
+        self._limit.lower(images, padded_size(self._size(batch.images[0]), side))
+        print_log(
+            f"the device has too little memory for {images} images of short side {side} at a "
+            f"time: from now on half as many are computed. Set a smaller --batch-size than "
+            f"{self._limit.images} to avoid the attempt",
+            "current",
+            logging.WARNING,
+        )
+
+    def _out_of_memory(self, i: int, error: Exception) -> Exception:
+        height, width = self._size(i)
+        return torch.OutOfMemoryError(
+            f"the device has too little memory even for one image ({width} x {height} px: "
+            f"{self.samples[i].entry.path}). A smaller --batch-size does not help: free the device "
+            "of other processes, use --autocast bf16, or set smaller pseudo_boxes.short_sides. "
+            f"{error}"
+        )
 
     @torch.inference_mode()
     def _send(self) -> None:
@@ -182,61 +244,23 @@ class WindowMaps:
         return (0, 0) if image is None else (image.shape[1], image.shape[2])
 
 
-def image_record(image: ImageMaps, settings: PseudoBoxSettings) -> dict[str, Any]:
-    """Find the boxes of one image; say why where there are none.
-
-    Returns:
-        What :meth:`dap.pseudo_boxes.writing.StoreWriter.write` takes, without ``id``.
-    """
-    name = {"file_name": image.entry.file_name}
-    if image.error is not None:
-        return {**name, "reason": image.error}
-    scales = [
-        ScaleMaps(torch.from_numpy(maps), stride, size_hw) for maps, stride, size_hw in image.scales
-    ]
-    merged = merge_scales(scales, image.size_hw, settings.rule)
-    maps = merged.maps.numpy()
-    if not np.isfinite(maps).all():
-        return {**name, "reason": "FloatingPointError: the activation map is NaN or infinite"}
-    labels = image.entry.labels.tolist()
-    grid = merged.cell_size, image.size_hw
-    found = [
-        (label, rounded(box_candidates(cam, settings.thresholds, settings.rule, *grid)))
-        for label, cam in zip(labels, maps, strict=True)
-    ]
-    record = {
-        **name,
-        "height": image.size_hw[0],
-        "width": image.size_hw[1],
-        **merged_boxes(found, settings),
-        "top1": image.top in labels,
-    }
-    if not record["boxes"]:
-        flat = all(is_constant(cam) for cam in maps)
-        record["reason"] = NO_LABEL if not labels else FLAT if flat else NOTHING_ABOVE
-    return record
-
-
-def window_records(
-    images: Sequence[ImageMaps], settings: PseudoBoxSettings
-) -> list[tuple[ImageMaps, dict[str, Any]]]:
-    """Records of the images of a window, each with its image, the maps left out."""
-    return [(image._replace(scales=[]), image_record(image, settings)) for image in images]
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; libraries below torch say so in the text alone."""
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        text in str(error) for text in _OUT_OF_MEMORY
+    )
 
 
 def windows(
     samples: Iterator[Sample], sizes: Sequence[int], count: int, max_bytes: int
-) -> Iterator[tuple[list[Sample], bool]]:
-    """Cut a stream of samples into windows that cross no end of a shard.
+) -> Iterator[list[Sample]]:
+    """Cut a stream of samples into windows that cross no end of a group.
 
     Args:
-        samples: The images of all shards, in order.
-        sizes: Number of images of each shard.
+        samples: The images of all groups, in order.
+        sizes: Number of images of each group.
         count: Images per window at most.
-        max_bytes: Bytes of decoded images per window; one that goes beyond ends it.
-
-    Yields:
-        The images, and whether they are the last of their shard.
+        max_bytes: Bytes of decoded images per window; the image that exceeds them ends it.
     """
     for size in sizes:
         left = size
@@ -248,7 +272,7 @@ def windows(
                 left -= 1
                 image = window[-1].image
                 held += 0 if image is None else image.numel()
-            yield window, left == 0
+            yield window
 
 
 def _pinned_copy(values: Tensor) -> Tensor:

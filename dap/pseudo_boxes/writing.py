@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.logging import print_log
 
 from dap.files import remove_partial_files, whole_file, write_bytes
 
 from .coco import export_coco, write_summary
+from .image_list import NamesDigest
 from .shards import Shard, encode_shard
+from .sound_shards import SoundShards, failed_rows, sound_shards
 from .statistics import RunStatistics
 from .store import (
     FORMAT,
     MANIFEST,
     SHARDS,
     PseudoBoxStore,
-    digests,
-    identity,
     identity_hash,
     read_manifest,
+    refuse_another_run,
     shard_files,
     shard_name,
 )
@@ -43,22 +41,6 @@ def default_shard_size(count: int) -> int:
     while size < LARGEST_SHARD and count > 2000 * size:
         size *= 2
     return size
-
-
-class NamesDigest:
-    """Running hash of file names in their order."""
-
-    def __init__(self) -> None:
-        self._names, self._lengths = hashlib.sha256(), hashlib.sha256()
-
-    def update(self, names: bytes | memoryview, lengths: Sequence[int] | np.ndarray) -> None:
-        """Add names, one behind the other, of so many bytes each."""
-        self._names.update(names)
-        self._lengths.update(np.asarray(lengths, np.int64).tobytes())
-
-    def hexdigest(self) -> str:
-        """The hash of all names so far."""
-        return hashlib.sha256(self._names.digest() + self._lengths.digest()).hexdigest()
 
 
 class StoreWriter:
@@ -93,11 +75,8 @@ class StoreWriter:
         """Number of images of some shards."""
         return sum(len(self.indices(shard)) for shard in shards)
 
-    def begin(self, retry_failed: bool = False) -> list[int]:
+    def begin(self) -> list[int]:
         """Prepare the folder, in one process; say which shards are missing.
-
-        Args:
-            retry_failed: Whether shards with images that could not be used count as missing.
 
         Returns:
             Their numbers; none if the store is finished, or lacks nothing but its end.
@@ -106,37 +85,55 @@ class StoreWriter:
             ValueError: If the folder holds another run, or files of unknown origin.
             OSError: If it cannot be written.
         """
-        found = read_manifest(self.folder)
-        if found is None:
-            self._refuse_foreign_files()
-        if found is None or not ("shards" in found or shard_files(self.folder)):
-            self._write_manifest(self.described)  # what was begun there has come to nothing
+        manifest = read_manifest(self.folder)
+        if manifest is None:
+            _refuse_foreign_files(self.folder)
+        if manifest is None or not ("shards" in manifest or shard_files(self.folder)):
+            # An earlier run wrote no shard, so its settings do not bind this one.
+            self._write_manifest(self.described)
         else:
-            self._refuse_another(found)
+            refuse_another_run(self.folder, manifest, self.described)
         (self.folder / SHARDS).mkdir(exist_ok=True)
         for folder in (self.folder, self.folder / SHARDS):
             remove_partial_files(folder)
-        there = self._sound_shards(retry_failed)
-        missing = sorted(set(range(self.shards)) - there.keys())
-        if missing and found is not None:
-            # What is derived from the shards is not there before all of them are.
+        sound = self._sound_shards().best
+        missing = sorted(set(range(self.shards)) - sound.keys())
+        if missing and manifest is not None:
+            # What is derived from the shards must not exist before all of them do.
             (self.folder / SUMMARY).unlink(missing_ok=True)
             print_log(
-                f"{self.folder}: {self.shards - len(missing)} of {self.shards} shards are there, "
-                f"{len(missing)} are missing",
+                f"{self.folder}: {len(sound)} of {self.shards} shards exist, {len(missing)} are "
+                "missing",
                 logger="current",
             )
         return missing
 
-    def is_finished(self) -> bool:
-        """Whether :meth:`finish` has nothing to write."""
-        files = (self.folder / name for name in (ANNOTATIONS, SUMMARY))
-        found = read_manifest(self.folder) or {}
-        return all(file.is_file() for file in files) and "shards" in found
+    def failed_images(self, temporary_only: bool = False) -> dict[int, list[int]]:
+        """Images in the shards that could not be used, in one process.
 
-    def finished_summary(self) -> dict[str, Any] | None:
-        """The summary of a finished run, which is said; None if there is something to write."""
-        if not self.is_finished():
+        Args:
+            temporary_only: Whether only failures count that are not the image's own.
+
+        Returns:
+            Shard → rows in it.
+        """
+        failed: dict[int, list[int]] = {}
+        for number, sound in sorted(self._sound_shards().best.items()):
+            if sound.failed:
+                rows = [row for row, _ in failed_rows(Shard(sound.path), temporary_only)]
+                if rows:
+                    failed[number] = rows
+        return failed
+
+    def is_finished(self, coco: bool = True) -> bool:
+        """Whether :meth:`finish` has nothing to write."""
+        names = (ANNOTATIONS, SUMMARY) if coco else (SUMMARY,)
+        manifest = read_manifest(self.folder) or {}
+        return all((self.folder / name).is_file() for name in names) and "shards" in manifest
+
+    def finished_summary(self, coco: bool = True) -> dict[str, Any] | None:
+        """The summary of a finished run; None if there is something to write."""
+        if not self.is_finished(coco) or self._sound_shards().replaced:
             return None
         print_log(f"{self.folder} is finished already: nothing to do", logger="current")
         return dict(json.loads((self.folder / SUMMARY).read_text(encoding="utf-8")))
@@ -165,15 +162,41 @@ class StoreWriter:
         statistics.add(rows)
         if right is not None:
             statistics.right = right
-        metadata = {"identity": self.identity, "shard": shard, "statistics": statistics.as_json()}
-        content = encode_shard(rows, metadata)
-        write_bytes(self.folder / SHARDS / shard_name(shard, content), content)
+        self._write_rows(shard, rows, statistics)
 
-    def finish(self, derived_from: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def replace(self, shard: int, records: Mapping[int, Mapping[str, Any]]) -> None:
+        """Write a shard again in which images that had failed have new records.
+
+        The shard that it replaces stays until :meth:`finish`.
+
+        Args:
+            shard: Its number.
+            records: Row in the shard → record, as :meth:`write` takes it.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        files = [file.path for file in shard_files(self.folder) if file.number == shard]
+        old = min(map(Shard, files), key=lambda each: each.metadata["statistics"]["failed"])
+        rows = [
+            {"id": int(old.ids[row]), **records[row]} if row in records else record
+            for row, record in enumerate(old.records())
+        ]
+        statistics, added = (RunStatistics(self.thresholds) for _ in range(2))
+        statistics.merge(old.metadata["statistics"])
+        statistics.failed -= len(records)
+        added.add([rows[row] for row in records])
+        statistics.merge(added.as_json())
+        self._write_rows(shard, rows, statistics)
+
+    def finish(
+        self, derived_from: Mapping[str, Any] | None = None, coco: bool = True
+    ) -> dict[str, Any]:
         """Check that each image stands in the shards once; write what is derived from them.
 
         Args:
             derived_from: Settings of another run to note in the summary.
+            coco: Whether to write ``annotations.json``.
 
         Returns:
             The summary.
@@ -181,38 +204,55 @@ class StoreWriter:
         Raises:
             ValueError: If an image is missing, stands there twice, or is not of the list.
         """
-        there = self._sound_shards(retry_failed=False)
-        missing = sorted(set(range(self.shards)) - there.keys())
+        summary = self.conclude(derived_from)
+        self.write_derived(summary, coco)
+        return summary
+
+    def conclude(self, derived_from: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Check the shards and write the manifest, by which the store is whole; see :meth:`finish`.
+
+        Returns:
+            The summary, which is not written yet.
+        """
+        sound = self._sound_shards()
+        missing = sorted(set(range(self.shards)) - sound.best.keys())
         if missing:
             raise ValueError(
                 f"{self.folder}: {len(missing)} of {self.shards} shards are missing, such as "
                 f"number {missing[0]}. Run the same again: only those are computed"
             )
-        files = [there[index] for index in range(self.shards)]
-        statistics, failed = self._checked([path for path, _ in files])
+        shards = [sound.best[index] for index in range(self.shards)]
+        statistics, failed = self._checked([shard.path for shard in shards])
         entries = [
-            {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
-            for path, digest in files
+            {"file": shard.path.name, "sha256": shard.digest, "bytes": shard.path.stat().st_size}
+            for shard in shards
         ]
+        (self.folder / SUMMARY).unlink(missing_ok=True)  # by which a run is known as finished
         self._write_manifest(self.described | {"shards": entries})
-        export_coco(PseudoBoxStore(self.folder, verify=False), self.folder / ANNOTATIONS)
+        for path in sound.replaced:
+            path.unlink()
         known = {"format", "identity", "categories", "shard_size"}
         described = {key: value for key, value in self.described.items() if key not in known}
         summary = {**statistics.summary(), "failed": failed, **described}
         if derived_from is not None:
             summary["derived_from"] = dict(derived_from)
-        write_summary(self.folder / SUMMARY, summary)
         return summary
+
+    def write_derived(self, summary: Mapping[str, Any], coco: bool = True) -> None:
+        """Write ``annotations.json`` and, last, ``summary.json``."""
+        if coco:
+            export_coco(PseudoBoxStore(self.folder, verify=False), self.folder / ANNOTATIONS)
+        write_summary(self.folder / SUMMARY, dict(summary))
 
     def failures(self) -> tuple[int, str]:
         """Number of images in the shards that could not be used, and the first with its reason."""
         total, first = 0, ""
-        for file in shard_files(self.folder):
-            shard = Shard(file.path)
+        for _, sound in sorted(self._sound_shards().best.items()):
+            shard = Shard(sound.path)
             total += shard.metadata["statistics"]["failed"]
             if total and not first:
-                row, why = next((r, w) for r, w in shard.reasons() if not shard.sizes_hw[0][r])
-                first = f"{shard.file_name(row)}: {why}"
+                row, reason = next(failed_rows(shard, temporary_only=False))
+                first = f"{shard.file_name(row)}: {reason}"
         return total, first
 
     def _checked(self, paths: Sequence[Path]) -> tuple[RunStatistics, list[dict[str, str]]]:
@@ -229,9 +269,8 @@ class StoreWriter:
             names.update(shard.all_names, shard.name_lengths)
             statistics.merge(shard.metadata["statistics"])
             failed += [
-                {"file_name": shard.file_name(row), "reason": why}
-                for row, why in shard.reasons()
-                if not shard.sizes_hw[0][row]
+                {"file_name": shard.file_name(row), "reason": reason}
+                for row, reason in failed_rows(shard, temporary_only=False)
             ]
         expected = self.described["image_list"].get("names_sha256")
         if expected not in (None, names.hexdigest()):
@@ -247,29 +286,15 @@ class StoreWriter:
         )
         return statistics, failed
 
-    def _sound_shards(self, retry_failed: bool) -> dict[int, tuple[Path, str]]:
-        """The shards that are whole and of this run, with their SHA-256.
+    def _sound_shards(self) -> SoundShards:
+        return sound_shards(self.folder, self.shards, self.identity)
 
-        What is not is removed and named.
-        """
-        files = [file for file in shard_files(self.folder) if file.number < self.shards]
-        sound: dict[int, tuple[Path, str]] = {}
-        found = digests([file.path for file in files])
-        for file, digest in zip(files, found, strict=True):
-            fault = None
-            if not digest.startswith(file.digest):
-                fault = "it is damaged"
-            elif (metadata := Shard(file.path).metadata).get("identity") != self.identity:
-                fault = "it is of another run"
-            elif retry_failed and metadata["statistics"]["failed"]:
-                fault = f"it has {metadata['statistics']['failed']} images that failed"
-            if fault is None and file.number not in sound:
-                sound[file.number] = file.path, digest
-                continue
-            if fault:
-                print_log(f"{file.path} is removed: {fault}", "current", logging.WARNING)
-            file.path.unlink()
-        return sound
+    def _write_rows(
+        self, shard: int, rows: Sequence[Mapping[str, Any]], statistics: RunStatistics
+    ) -> None:
+        metadata = {"identity": self.identity, "shard": shard, "statistics": statistics.as_json()}
+        content = encode_shard(rows, metadata)
+        write_bytes(self.folder / SHARDS / shard_name(shard, content), content)
 
     def _write_manifest(self, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, indent=1) + "\n"
@@ -279,26 +304,12 @@ class StoreWriter:
         with whole_file(path) as file:
             file.write(text)
 
-    def _refuse_foreign_files(self) -> None:
-        for name in (ANNOTATIONS, SUMMARY, SHARDS):
-            if (self.folder / name).exists():
-                raise ValueError(
-                    f"{self.folder / name} exists without a {MANIFEST}: it is not of a run of this "
-                    "version of DAP. It is left as it is; choose another output folder or move it "
-                    "away. A COCO file becomes a store by tools/convert_annotations.py"
-                )
 
-    def _refuse_another(self, found: Mapping[str, Any]) -> None:
-        earlier, now = identity(found), identity(self.described)
-        differences = [
-            f"{key}: {earlier.get(key)!r} there, {now.get(key)!r} now"
-            for key in sorted(earlier.keys() | now.keys())
-            if earlier.get(key) != now.get(key)
-        ]
-        if not differences and found["identity"] != self.identity:
-            differences = ["the names of the categories"]
-        if differences:
+def _refuse_foreign_files(folder: Path) -> None:
+    for name in (ANNOTATIONS, SUMMARY, SHARDS):
+        if (folder / name).exists():
             raise ValueError(
-                f"{self.folder} holds another run, which is left as it is "
-                f"({'; '.join(differences)}). Choose another output folder, or remove this one"
+                f"{folder / name} exists without a {MANIFEST}: it is not of a run of this version "
+                "of DAP. It is left as it is; choose another output folder or move it away. A COCO "
+                "file becomes a store by tools/convert_annotations.py"
             )

@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from dap.checkpoint import LEFT_OUT, load_weights
+from dap.checkpoint import LEFT_OUT, load_weights, require_finite
 from dap.files import write_bytes
 from dap.transfer.category_dependent import category_dependent_parameters
 from dap.transfer.model_configs import parse_model_config, read_model_config
@@ -46,10 +46,11 @@ def extract_detector(
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is no checkpoint, if there is no config, or if the config is another
-            detector's.
+        ValueError: If it is no checkpoint or has values that are not finite, if there is no
+            config, or if the config is another detector's.
     """
     weights, meta = load_weights(checkpoint)
+    require_finite(weights, checkpoint)
     left_out = _category_dependent(weights, meta, model_cfg, os.fspath(checkpoint))
     kept = {name: value for name, value in weights.items() if name not in left_out}
     target = _target(Path(out), os.fspath(checkpoint))

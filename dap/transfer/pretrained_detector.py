@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from torch import Tensor, nn
 
-from dap.checkpoint import LEFT_OUT, load_weights, select
+from dap.checkpoint import LEFT_OUT, load_weights, require_finite, select
 from dap.registry import WEIGHT_INITIALIZERS
 from dap.transfer.category_dependent import category_dependent_parameters, differing_in_class_count
 from dap.transfer.loading import LoadAgain, reinitialises_itself, transfer
@@ -75,9 +75,9 @@ class PretrainedDetector:
 
         Raises:
             FileNotFoundError: If there is no such checkpoint.
-            ValueError: If the file is no checkpoint, or a classifier's; if a whole module of the
-                detector found nothing in it; or if nothing tells which layers depend on the
-                categories.
+            ValueError: If the file is no checkpoint, or a classifier's, or has values that are
+                not finite; if a whole module of the detector found nothing in it; or if nothing
+                tells which layers depend on the categories.
         """
         weights, meta = self._read()
         self._refuse_backbone_alone(module, weights)
@@ -107,6 +107,7 @@ class PretrainedDetector:
                 f"{self.checkpoint} has no name that begins with prefix={self.prefix!r}; it has "
                 f"{', '.join(list(weights)[:3])} … Pass the prefix of the detector, or none."
             )
+        require_finite(inside, self.checkpoint)
         return inside, meta
 
     def _category_dependent(

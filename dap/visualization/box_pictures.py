@@ -15,7 +15,8 @@ from mmengine.visualization import Visualizer
 from mmpretrain.registry import VISUALIZERS
 
 from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, settings_from_config
-from dap.pseudo_boxes.images import Entry, read_image
+from dap.pseudo_boxes.image_files import read_image
+from dap.pseudo_boxes.images import Entry
 
 from .gallery import colour_of, draw_tile
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dap.cam import MergedCam
-from dap.pseudo_boxes.images import check_size, read_image
+from dap.pseudo_boxes.image_files import check_size, read_image
 from dap.pseudo_boxes.store import PseudoBoxStore
 from dap.pseudo_boxes.stored_maps import StoredMaps
 

@@ -35,7 +35,8 @@ from dap.files import whole_file
 from dap.pseudo_boxes.categories import coco_categories
 from dap.pseudo_boxes.classifier import CamClassifier, evaluating
 from dap.pseudo_boxes.from_config import build_class_folders, build_classifier, known_classes
-from dap.pseudo_boxes.images import LabelledImages, read_image
+from dap.pseudo_boxes.image_files import read_image
+from dap.pseudo_boxes.images import LabelledImages
 
 PERCENTILES = (10, 20, 30, 45, 60)
 FIGURES = ("GT-known", "MaxBoxAcc", "V2", "V2 .3", "V2 .5", "V2 .7", "precision", "recall", "AR")

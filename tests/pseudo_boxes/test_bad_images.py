@@ -15,8 +15,7 @@ from mmpretrain.datasets import CustomDataset
 from PIL import Image
 from planted import planted_classifier
 
-from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes
-from dap.pseudo_boxes import images as images_module
+from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes, image_files
 from dap.pseudo_boxes.images import LabelledImages, read_image
 from dap.pseudo_boxes.reading import read_in_order
 from dap.testing import draw_image, make_class_folders, write_image
@@ -270,7 +269,7 @@ def test_limit_of_pixels(tmp_path, monkeypatch, backend):
     with pytest.raises(ValueError, match="16385 x 8192 pixels, more than 134217728: it is left"):
         read_image(str(png_size(tmp_path / "x.png", 16_385, 8192)), loader)
     assert limit == Image.MAX_IMAGE_PIXELS
-    monkeypatch.setattr(images_module, "MAX_PIXELS", 128 * 192 - 1)
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 128 * 192 - 1)
     for suffix in (".jpg", ".png", ".webp", ".bmp", ".tiff"):
         with pytest.raises(ValueError, match="192 x 128 pixels, more than 24575"):
             read_image(str(write_image(tmp_path / f"x{suffix}", UPRIGHT)), loader)

@@ -49,16 +49,17 @@ def run_tool(monkeypatch):
     spec.loader.exec_module(tool)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments), "--workers", "0"])
+        options = ["--workers", "0", "--no-normalization"]  # the planted classifier's are colours
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments), *options])
         tool.main()
 
     return run
 
 
-def start_tool(*arguments, launcher=()):
+def start_tool(*arguments, launcher=(), options=("--no-normalization",)):
     """Start the tool as a user does."""
     return subprocess.run(
-        [sys.executable, "-W", "ignore", *launcher, str(TOOL), *map(str, arguments)],
+        [sys.executable, "-W", "ignore", *launcher, str(TOOL), *map(str, arguments), *options],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},

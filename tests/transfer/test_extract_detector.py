@@ -160,6 +160,16 @@ def test_config_of_another_detector(tmp_path, checkpoint):
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_that_are_not_finite_are_refused(tmp_path, checkpoint, weights):
+    weights["backbone.bn1.running_var"][0] = float("nan")
+    torch.save({"state_dict": weights}, checkpoint)
+
+    with pytest.raises(ValueError, match=r"epoch_1\.pth: backbone\.bn1\.running_var holds"):
+        extract_detector(checkpoint, tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+
+
 def test_name_of_an_unknown_kind(tmp_path, checkpoint):
     with pytest.raises(ValueError, match=r"OUT is .*dap\.pt, expected a folder or a name"):
         extract_detector(checkpoint, tmp_path / "dap.pt")

@@ -67,6 +67,18 @@ def test_all_but_the_category_dependent_layers_move(tmp_path, family, kind, num_
     assert_moved(detector, weights, dependent)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    path, weights = source(tmp_path / "dap.pth", kind="raw")
+    weights["neck.fpn_convs.0.conv.weight"][-1] = value
+    torch.save(weights, path)
+
+    with pytest.raises(
+        ValueError, match=r"dap\.pth: neck\.fpn_convs\.0\.conv\.weight holds .* 1 such"
+    ):
+        init(tiny_model("faster-rcnn", 4), path)
+
+
 def test_report_names_every_tensor_once(tmp_path):
     path, weights = source(tmp_path / "dap.pth")
     detector = build(tiny_model("mask-rcnn", 4))

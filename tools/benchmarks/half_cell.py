@@ -29,7 +29,8 @@ from dap.evaluation.localization import LocalizationQuality
 from dap.pseudo_boxes.categories import coco_categories
 from dap.pseudo_boxes.classifier import CamClassifier, evaluating
 from dap.pseudo_boxes.from_config import build_class_folders, build_classifier, known_classes
-from dap.pseudo_boxes.images import LabelledImages, read_image
+from dap.pseudo_boxes.image_files import read_image
+from dap.pseudo_boxes.images import LabelledImages
 
 FIGURES = ("AR, IoU .5:.95", "GT-known", "recall, IoU .5")
 UPSIDE_DOWN = 5  # every so many images are shown upside down, too

@@ -159,20 +159,24 @@ def view_batches(
 ) -> list[torch.Tensor]:
     """The views of a rank's images as Step 2 batches them, random numbers of the same shapes."""
     from dap.cam import padded_size
-    from dap.pseudo_boxes.images import read_image
+    from dap.pseudo_boxes.image_files import read_image
+    from dap.pseudo_boxes.pipeline import WINDOW_CPU, WINDOW_GPU
+    from dap.pseudo_boxes.window import BatchLimit
 
     sizes = [tuple(read_image(data.get_data_info(i)["img_path"]).shape[1:])
              for i in range(rank, len(data), world_size)]  # fmt: skip
     batches = []
-    for start in range(0, len(sizes), 256):
+    limit = BatchLimit(batch_size, max(SIDES))
+    window = WINDOW_CPU if device == "cpu" else WINDOW_GPU
+    for start in range(0, len(sizes), window):
         for side in SIDES:
             shapes: dict[tuple[int, int], int] = {}
-            for size in sizes[start : start + 256]:
+            for size in sizes[start : start + window]:
                 padded = padded_size(size, side)
                 shapes[padded] = shapes.get(padded, 0) + 1
-            for (height, width), count in shapes.items():
-                for at in range(0, count, batch_size):
-                    batches.append((min(batch_size, count - at), height, width))
+            for shape, count in shapes.items():
+                for at in range(0, count, limit.of(shape)):
+                    batches.append((min(limit.of(shape), count - at), *shape))
     return [
         torch.rand(2 * n, 3, h, w, device=device).contiguous(memory_format=torch.channels_last)
         for n, h, w in batches
@@ -234,31 +238,44 @@ def run_step2(network: str, data: Listed, device: str, out: str, workers: int) -
     Returns:
         Seconds of ``all``, from the first image on, and of ``writing`` the shards.
     """
-    from dap.pseudo_boxes import Execution, PseudoBoxSettings, engine
+    from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes
     from dap.pseudo_boxes.writing import StoreWriter
 
-    spent = {"all": 0.0, "writing": 0.0}
-    write, compute = StoreWriter.write, engine._compute_shards
+    clock, writing, write = Clock(), 0.0, StoreWriter.write
 
-    def timed(name: str, function: Callable[..., None]) -> Callable[..., None]:
-        def call(*args: object) -> None:
-            begin = time.perf_counter()
-            function(*args)
-            spent[name] += time.perf_counter() - begin
+    def timed_write(*args: object) -> None:
+        nonlocal writing
+        begin = time.perf_counter()
+        write(*args)  # type: ignore[arg-type]
+        writing += time.perf_counter() - begin
 
-        return call
-
-    StoreWriter.write = timed("writing", write)  # type: ignore[method-assign]
-    engine._compute_shards = timed("all", compute)
+    StoreWriter.write = timed_write  # type: ignore[assignment]
     settings = PseudoBoxSettings(autocast=None if device == "cpu" else "bf16")
+    execution = Execution(
+        workers,
+        shard_size=SHARD if device == "cpu" else None,
+        keep_going=True,  # random weights make worthless boxes
+    )
     try:
         model = classifier(network, device)
-        execution = Execution(workers, shard_size=SHARD if device == "cpu" else None)
-        engine.generate_pseudo_boxes(model, data, out, settings, execution=execution)
+        generate_pseudo_boxes(model, data, out, settings, execution=execution, watcher=clock)
     finally:
         StoreWriter.write = write  # type: ignore[method-assign]
-        engine._compute_shards = compute
-    return spent
+    return {"all": clock.last - clock.first, "writing": writing}
+
+
+class Clock:
+    """Takes the time from the start of a run to its last image, in its first process."""
+
+    first = last = 0.0
+
+    def start(self, *_: object) -> None:
+        """Start."""
+        self.first = self.last = time.perf_counter()
+
+    def look(self, *_: object) -> None:
+        """Take the time of an image."""
+        self.last = time.perf_counter()
 
 
 def measured(part: str, network: str, folder: Path, count: int, world_size: int = 1) -> float:
@@ -327,7 +344,8 @@ def profile(network: str, folder: Path, pure: float) -> None:
     from dap.cam.views import _padded_views
     from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings
     from dap.pseudo_boxes.images import LabelledImages
-    from dap.pseudo_boxes.window import WindowMaps, window_records
+    from dap.pseudo_boxes.records import window_records
+    from dap.pseudo_boxes.window import BatchLimit, WindowMaps
 
     images = LabelledImages(Listed(folder, 256))
     maker = CamClassifier(classifier(network, "cuda"))
@@ -356,7 +374,7 @@ def profile(network: str, folder: Path, pure: float) -> None:
             took["resize, normalise, pad"] = (time.perf_counter() - begin) * 1000 / 256
     for _ in range(2):
         begin = time.perf_counter()
-        maps = WindowMaps(samples, maker, settings, 32)
+        maps = WindowMaps(samples, maker, settings, BatchLimit(32, max(SIDES)))
         queued = time.perf_counter() - begin
         found = maps.fetch()
         whole = time.perf_counter() - begin

@@ -29,7 +29,6 @@ def make_store(folder: Path, images: int, boxes: float, classes: int) -> None:
     """Write a store of random boxes by the tool's own writer."""
     from dap.pseudo_boxes.writing import StoreWriter, default_shard_size
 
-    generator = np.random.default_rng(0)
     writer = StoreWriter(
         folder,
         {
@@ -42,6 +41,19 @@ def make_store(folder: Path, images: int, boxes: float, classes: int) -> None:
             "versions": {},
         },
     )
+    write_shards(writer, boxes, classes)
+    writer.finish()
+
+
+def made_up_name(index: int, classes: int) -> str:
+    """File name of an image; its label is ``index % classes``."""
+    label = index % classes
+    return f"n{label:08d}/n{label:08d}_{index}.JPEG"
+
+
+def write_shards(writer: Any, boxes: float, classes: int) -> None:
+    """Write all shards of a store with random boxes, so many in all."""
+    generator, images = np.random.default_rng(0), writer.count
     for shard in writer.begin():
         indices = writer.indices(shard)
         counts = generator.poisson(boxes / images, len(indices))
@@ -53,7 +65,7 @@ def make_store(folder: Path, images: int, boxes: float, classes: int) -> None:
             own = [[*row, label, 0] for row in rows[start : start + count]]
             start += count
             record: dict[str, Any] = {
-                "file_name": f"n{label:08d}/n{label:08d}_{i}.JPEG",
+                "file_name": made_up_name(i, classes),
                 "height": height,
                 "width": width,
                 "boxes": own,
@@ -64,7 +76,6 @@ def make_store(folder: Path, images: int, boxes: float, classes: int) -> None:
                 record["reason"] = "made up without"
             records.append(record)
         writer.write(shard, records)
-    writer.finish()
 
 
 def _rows(generator: np.random.Generator, count: int) -> list[list[float]]:

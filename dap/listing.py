@@ -1,0 +1,280 @@
+"""Lists of files below a folder, and what such a list leaves out and why."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+
+from mmengine.logging import print_log
+
+# Suffixes of images that are not read: such files are counted and not left out in silence.
+OTHER_IMAGE_SUFFIXES = frozenset((
+    ".ai", ".apng", ".arw", ".avifs", ".cr2", ".cr3", ".cur", ".dds", ".dib", ".dng", ".eps",
+    ".exr", ".hdr", ".heic", ".heics", ".heif", ".hif", ".icns", ".ico", ".j2c", ".j2k", ".jfi",
+    ".jif", ".jng", ".jpc", ".jpf", ".jph", ".jpm", ".jpx", ".jxl", ".jxr", ".mng", ".nef", ".orf",
+    ".pam", ".pbm", ".pcx", ".pfm", ".pic", ".pjp", ".pjpeg", ".pnm", ".psb", ".psd", ".raf",
+    ".ras", ".raw", ".rw2", ".sgi", ".sr", ".sr2", ".srw", ".svg", ".svgz", ".tga", ".wdp", ".xbm",
+    ".xcf", ".xpm",
+))  # fmt: skip
+# What systems leave among other files, in lower case. Names that begin with "." are not needed.
+LEFTOVERS = frozenset((
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "#recycle", "@eadir",
+    "lost+found", "system volume information",
+))  # fmt: skip
+MAX_LOOKED_INTO = 4000  # files whose first bytes are read to see whether they are images
+MAX_LOOKED_INTO_PER_SUFFIX = 1000
+MAX_KEYS = 100  # suffixes that a tally counts one by one
+_FTYPES = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*",
+           b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")  # fmt: skip
+
+
+class Tally:
+    """Counts paths by a key; the first path in sorted order is the example."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.example = ""
+
+    def add(self, key: str, path: str) -> None:
+        """Count one path. Keys beyond ``MAX_KEYS`` are counted together."""
+        known = key in self.counts or len(self.counts) < MAX_KEYS
+        self.counts[key if known else "others"] += 1
+        if not self.example or path < self.example:
+            self.example = path
+
+    @property
+    def total(self) -> int:
+        """Number of paths."""
+        return self.counts.total()
+
+    def __str__(self) -> str:
+        """The largest counts and the example: ``(.heic 3, .svg 1), such as 'cat/a.heic'``."""
+        shown = [f"{key} {count}" for key, count in self.counts.most_common(10)]
+        more = ["…"] if len(self.counts) > len(shown) else []
+        return f"({', '.join(shown + more)}), such as {self.example!r}"
+
+
+class FileListing:
+    """Lists files below a folder by the ends of their names, and counts what it leaves out.
+
+    - Names that begin with "." and those in ``LEFTOVERS`` are skipped at every depth.
+    - Symbolic links to folders are followed, except a link to a folder that holds the link or
+      that is listed in its own place below the root, and a second link to the same folder.
+    - A dangling link whose name has one of the suffixes is listed: it stands for a file.
+
+    Args:
+        root: The folder.
+        suffixes: Ends of names in lower case, with the dot.
+        image_suffixes: Suffixes that make a file look like an image, besides
+            ``OTHER_IMAGE_SUFFIXES``; of files with other suffixes, some thousand are looked into.
+            If empty, files that are not listed are not counted.
+
+    Attributes:
+        listed: Number of files listed.
+        skipped, not_taken, other_files, dangling, not_followed: Tallies of skipped names; files
+            that look like images but are not listed; other files that are not; dangling links,
+            listed or not; and links to folders that were not followed.
+    """
+
+    def __init__(
+        self, root: str, suffixes: Sequence[str], image_suffixes: Sequence[str] = ()
+    ) -> None:
+        self.root = root
+        self.suffixes = tuple(suffixes)
+        self.image_suffixes = OTHER_IMAGE_SUFFIXES.union(image_suffixes) if image_suffixes else ()
+        self.listed = 0
+        self.skipped, self.not_taken, self.other_files = Tally(), Tally(), Tally()
+        self.dangling, self.not_followed = Tally(), Tally()
+        self._looked_into = 0
+        self._looked_into_by_suffix: Counter[str] = Counter()
+        self._real_root = os.path.realpath(root)
+
+    def top(self, kept: Collection[str] = ()) -> tuple[list[str], list[str]]:
+        """List the root alone.
+
+        Args:
+            kept: Names of folders that are not skipped, whatever they are.
+
+        Returns:
+            Names of the folders and of the listed files in it, each sorted.
+        """
+        folders, links, files = self._scan("", kept)
+        for link in links:
+            if _holds(os.path.realpath(os.path.join(self.root, link)), self._real_root):
+                self.not_followed.add("", link)
+            else:
+                folders.append(link)
+        return sorted(folders), sorted(files)
+
+    def files(self, folder: str = "") -> list[str]:
+        """List a folder and those below it: paths relative to the root, sorted, with "/"."""
+        return sorted(self.walk(folder))
+
+    def walk(self, folder: str = "") -> Iterator[str]:
+        """Like `files`, in no particular order; one folder's names are held at a time.
+
+        Raises:
+            OSError: If a folder cannot be listed; it names the folder.
+        """
+        real = os.path.realpath(os.path.join(self.root, folder))
+        seen = {real}
+        # Relative and real path, and the real paths of the folders with the links that led there.
+        pending_folders: list[tuple[str, str, tuple[str, ...]]] = [(folder, real, ())]
+        pending_links: list[tuple[str, tuple[str, ...]]] = []
+        while pending_folders or pending_links:
+            if not pending_folders:  # links come last: a file's own path is the one that counts
+                pending_links.sort(reverse=True)
+                link, holders = pending_links.pop()
+                real = os.path.realpath(os.path.join(self.root, link))
+                if real in seen or self._has_own_place(real) or _holds(real, *holders):
+                    self.not_followed.add("", link)
+                    continue
+                seen.add(real)
+                pending_folders.append((link, real, holders))
+            path, real, holders = pending_folders.pop()
+            folders, links, files = self._scan(path)
+            self.listed += len(files)
+            yield from files
+            pending_links += [(link, (*holders, real)) for link in links]
+            for inner in folders:
+                inner_real = os.path.join(real, os.path.basename(inner))
+                if inner_real not in seen:
+                    seen.add(inner_real)
+                    pending_folders.append((inner, inner_real, holders))
+
+    def log(self) -> None:
+        """Log what was left out so far."""
+        for level, text in self._messages():
+            print_log(f"{self.root}: {text}", "current", level)
+
+    def _messages(self) -> Iterator[tuple[int, str]]:
+        if self.dangling.total:
+            target = os.readlink(os.path.join(self.root, self.dangling.example))
+            yield (
+                logging.WARNING,
+                f"{self.dangling.total} dangling links {self.dangling} -> {target!r}. Mount or "
+                "fetch what they lead to",
+            )
+        if self.not_followed.total:
+            yield (
+                logging.WARNING,
+                f"{self.not_followed.total} links to folders were not followed, such as "
+                f"{self.not_followed.example!r}: the folders hold the link, or are listed without "
+                "it",
+            )
+        if self.not_taken.total:
+            yield (
+                logging.WARNING,
+                f"{self.not_taken.total} files look like images and are not taken "
+                f"{self.not_taken}. Taken are {', '.join(sorted(self.suffixes))}: convert the "
+                "files, or give them the suffix of what they are",
+            )
+        if self.skipped.total:
+            yield (
+                logging.INFO,
+                f"{self.skipped.total} hidden names and leftovers of systems were skipped "
+                f"{self.skipped}",
+            )
+        if self.other_files.total:
+            yield (
+                logging.INFO,
+                f"{self.other_files.total} other files were not taken {self.other_files}; "
+                f"{self._looked_into} files were looked into",
+            )
+
+    def _scan(
+        self, folder: str, kept: Collection[str] = ()
+    ) -> tuple[list[str], list[str], list[str]]:
+        """Folders, links to folders, and listed files in one folder: paths relative to the root."""
+        folders: list[str] = []
+        links: list[str] = []
+        files: list[str] = []
+        place = os.path.join(self.root, folder)
+        prefix = f"{folder}/" if folder else ""
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    name = entry.name
+                    path = prefix + name
+                    if is_skipped(name) and name not in kept:
+                        self.skipped.add("hidden" if name[0] == "." else name, path)
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append(path)
+                    elif entry.is_symlink() and self._leads_to_folder(path):
+                        links.append(path)
+                    elif name.lower().endswith(self.suffixes):
+                        files.append(path)
+                    elif self.image_suffixes:
+                        self._leave_out(path)
+        except OSError as error:
+            raise type(error)(
+                f"{place}: the folder cannot be listed ({error.strerror}); check the path and its "
+                "permissions"
+            ) from error
+        return folders, links, files
+
+    def _leads_to_folder(self, link: str) -> bool:
+        try:
+            return stat.S_ISDIR(os.stat(os.path.join(self.root, link)).st_mode)
+        except OSError:  # nothing there, a circle of links, or no permission
+            self.dangling.add(_suffix(link), link)
+            return False
+
+    def _leave_out(self, path: str) -> None:
+        """Count a file that is not listed."""
+        suffix = _suffix(path)
+        looks_like_image = suffix in self.image_suffixes
+        if not looks_like_image and self._may_look_into(suffix):
+            self._looked_into += 1
+            self._looked_into_by_suffix[suffix] += 1
+            looks_like_image = starts_like_image(os.path.join(self.root, path))
+        (self.not_taken if looks_like_image else self.other_files).add(suffix, path)
+
+    def _may_look_into(self, suffix: str) -> bool:
+        return (
+            self._looked_into < MAX_LOOKED_INTO
+            and self._looked_into_by_suffix[suffix] < MAX_LOOKED_INTO_PER_SUFFIX
+        )
+
+    def _has_own_place(self, real: str) -> bool:
+        """Whether a folder is listed below the root without a link to it."""
+        if not _holds(self._real_root, real):
+            return False
+        parts = os.path.relpath(real, self._real_root).split(os.sep)
+        return parts == [os.curdir] or not any(map(is_skipped, parts))
+
+
+def starts_like_image(path: str) -> bool:
+    """Whether the first bytes of a file are those of a kind of image; False if unreadable."""
+    if not os.path.isfile(path):  # a pipe may never end
+        return False
+    try:
+        with open(path, "rb") as file:
+            start = file.read(32)
+    except OSError:
+        return False
+    return (
+        start.startswith(_STARTS)
+        or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+        or (start[:2] == b"BM" and start[6:10] == b"\0\0\0\0")  # reserved bytes of a BMP file
+        or (start[4:8] == b"ftyp" and start[8:12] in _FTYPES)
+    )
+
+
+def is_skipped(name: str) -> bool:
+    """Whether a name is hidden or among the ``LEFTOVERS``."""
+    return name[0] == "." or name.lower() in LEFTOVERS
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower() or "without suffix"
+
+
+def _holds(folder: str, *paths: str) -> bool:
+    """Whether one of some real paths is a folder, or lies below it."""
+    start = folder.rstrip(os.sep) + os.sep
+    return any(path == folder or path.startswith(start) for path in paths)

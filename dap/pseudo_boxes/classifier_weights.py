@@ -1,0 +1,246 @@
+"""Fit the weights of a checkpoint to a classifier, whoever saved them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from dap.checkpoint import load_weights, renamed, require_finite
+
+# Of networks that are saved together, the one that is meant for use: the averaged teacher of DINO,
+# the trained encoder of MoCo, the online network of BYOL.
+_MEANT_FOR_USE = ("teacher", "encoder_q", "online_network", "online_encoder")
+_WRAPPER = re.compile(r"(^|(?<=\.))module\.")
+# torch supplies these counters, which only training uses, to weights that are older than they.
+_COUNTER = ".num_batches_tracked"
+
+
+def load_classifier_weights(model: nn.Module, checkpoint: str, config_name: str) -> dict[str, Any]:
+    """Load the weights of a checkpoint into an mmpretrain classifier.
+
+    The names may be mmpretrain's (``backbone.conv1.weight``, ``head.fc.weight``) or those of
+    torchvision and timm (``conv1.weight``, ``fc.weight`` or ``classifier.weight``), each below any
+    prefix: the one below which all weights of the model are found. Half precision is converted.
+
+    Args:
+        model: Classifier with ``backbone`` and ``head``; changed in place, not if there is an
+            error.
+        checkpoint: File or URL, anything that `load_weights` reads.
+        config_name: Where the model comes from, for errors.
+
+    Returns:
+        The checkpoint's ``meta``.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is no checkpoint, lacks weights of the model, has some of another shape,
+            not finite or not in floating point, or holds the model several times.
+    """
+    weights, meta = load_weights(checkpoint)
+    expected = model.state_dict()
+    weights = _without_inner_wrappers(weights, expected)
+    sources = _find_sources(expected, weights, checkpoint, config_name)
+    fitting = {name: weights[source] for name, source in sources.items()}
+    _check_kinds(expected, fitting, checkpoint, config_name)
+    require_finite({source: weights[source] for source in sources.values()}, checkpoint)
+    _check_unused(sources, weights, checkpoint, config_name)
+    model.load_state_dict(fitting, strict=False)
+    return meta
+
+
+def _without_inner_wrappers(
+    weights: dict[str, Tensor], expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Take DataParallel's ``module.`` out of the middle of names, if the model has no such."""
+    names = {_WRAPPER.sub("", name) for name in weights}
+    if len(names) < len(weights) or any(_WRAPPER.search(name) for name in expected):
+        return weights
+    return renamed(weights, lambda name: _WRAPPER.sub("", name))
+
+
+def _find_sources(
+    expected: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    checkpoint: str,
+    config_name: str,
+) -> dict[str, str]:
+    """Find the names in the checkpoint of all that the model expects."""
+    needed = {name for name in expected if not name.endswith(_COUNTER)}
+    prefixes = _prefixes(weights)
+    candidates = [
+        {name: f"{prefix}{name}" for name in expected if f"{prefix}{name}" in weights}
+        for prefix in prefixes
+    ]
+    if not any(needed <= sources.keys() for sources in candidates):
+        candidates += _plain_candidates(expected, needed, weights, prefixes)
+    complete = [sources for sources in candidates if needed <= sources.keys()]
+    if not complete:
+        nearest = max(candidates, key=lambda sources: len(needed & sources.keys()))
+        missing = sorted(needed - nearest.keys())
+        raise ValueError(
+            f"checkpoint {checkpoint} is not of the classifier in {config_name}: {len(missing)} of "
+            f"{len(needed)} weights are missing, such as {missing[0]}; it holds {len(weights)}, "
+            f"such as {next(iter(weights))}. Give the checkpoint that belongs to this config"
+        )
+    return _only_one(complete, weights, checkpoint, config_name)
+
+
+def _prefixes(names: Collection[str]) -> list[str]:
+    """List what names begin with, each up to a dot; the empty one first."""
+    parts = (name.split(".")[:-1] for name in names)
+    ends = (".".join([*part[:depth], ""]) for part in parts for depth in range(len(part) + 1))
+    return list(dict.fromkeys(["", *ends]))
+
+
+def _plain_candidates(
+    expected: Mapping[str, Tensor],
+    needed: Collection[str],
+    weights: Mapping[str, Tensor],
+    prefixes: Collection[str],
+) -> Iterator[dict[str, str]]:
+    """Find backbones with the names of torchvision or timm, each with the linear layer beside it.
+
+    These libraries keep the backbone's modules and the linear layer side by side; mmpretrain puts
+    the ones below ``backbone.`` (or ``backbone.timm_model.``) and the other below ``head.fc.``.
+    """
+    backbone = _common_prefix([name for name in needed if name.startswith("backbone.")])
+    head = _common_prefix([name for name in needed if name.startswith("head.")])
+    inside = [name.removeprefix(backbone) for name in expected if name.startswith(backbone)]
+    for prefix in prefixes:
+        sources = {f"{backbone}{n}": f"{prefix}{n}" for n in inside if f"{prefix}{n}" in weights}
+        if 2 * len(sources) < len(inside):
+            continue
+        taken = set(_prefixes(sources.values()))
+        others = [other for other in prefixes if other not in taken]
+        layer = _linear_layer(expected, head, weights, others, prefix)
+        if layer is not None:
+            layer_names = (name for name in expected if name.startswith(head))
+            sources |= {name: f"{layer}{name.removeprefix(head)}" for name in layer_names}
+        yield sources
+
+
+def _common_prefix(names: Collection[str]) -> str:
+    """The longest prefix, up to a dot, of all names."""
+    common = set.intersection(*(set(_prefixes([name])) for name in names)) if names else {""}
+    return max(common, key=len)
+
+
+def _linear_layer(
+    expected: Mapping[str, Tensor],
+    head: str,
+    weights: Mapping[str, Tensor],
+    prefixes: Collection[str],
+    backbone: str,
+) -> str | None:
+    """Find the prefix of the linear layer: the right shape counts most, then being near."""
+    wanted = {n.removeprefix(head): v.shape for n, v in expected.items() if n.startswith(head)}
+    layers = [
+        prefix
+        for prefix in prefixes
+        if all(f"{prefix}{name}" in weights for name in wanted)
+        and f"{prefix}weight" in weights
+        and weights[f"{prefix}weight"].ndim == 2
+    ]
+
+    def order(prefix: str) -> tuple[bool, int]:
+        fits = all(weights[f"{prefix}{name}"].shape == shape for name, shape in wanted.items())
+        return fits, len(_common_prefix([f"{prefix}x", f"{backbone}x"]))
+
+    nearest = max(map(order, layers), default=None)
+    best = [layer for layer in layers if order(layer) == nearest]
+    return best[0] if len(best) == 1 else None
+
+
+def _only_one(
+    complete: Sequence[dict[str, str]],
+    weights: Mapping[str, Tensor],
+    checkpoint: str,
+    config_name: str,
+) -> dict[str, str]:
+    """Choose among several places where the whole classifier lies, and log a place of its own."""
+    for meant in _MEANT_FOR_USE:
+        if preferred := [s for s in complete if meant in _place(s).split(".")]:
+            complete = preferred
+            break
+    first, *others = complete
+    for other in others:
+        both = first.keys() & other.keys()
+        if not all(_is_same(weights[first[name]], weights[other[name]]) for name in both):
+            raise ValueError(
+                f"checkpoint {checkpoint} holds the classifier in {config_name} below "
+                f"{_place(first)!r} and, with other weights, below {_place(other)!r}. Save the one "
+                "that is meant as a state dict of its own"
+            )
+    if first.keys() != set(first.values()):
+        print_log(
+            f"checkpoint {checkpoint}: the classifier's {next(iter(first))} is "
+            f"{next(iter(first.values()))}, and so on",
+            logger="current",
+        )
+    return first
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _place(sources: Mapping[str, str], part: str = "backbone.") -> str:
+    """The prefix in the checkpoint below which a part of the classifier lies."""
+    return _common_prefix([source for name, source in sources.items() if name.startswith(part)])
+
+
+def _check_kinds(
+    expected: Mapping[str, Tensor],
+    fitting: Mapping[str, Tensor],
+    checkpoint: str,
+    config_name: str,
+) -> None:
+    """Refuse weights of another shape, and whole numbers where there should be none."""
+    for name, value in fitting.items():
+        if value.shape != expected[name].shape:
+            raise ValueError(
+                f"checkpoint {checkpoint}: {name} has shape {tuple(value.shape)}, the classifier "
+                f"in {config_name} {tuple(expected[name].shape)}. Give the checkpoint that belongs "
+                "to this config"
+            )
+        if expected[name].is_floating_point() and not value.is_floating_point():
+            raise ValueError(
+                f"checkpoint {checkpoint}: {name} is of {value.dtype}, expected floating point. "
+                "Give the checkpoint from before the conversion"
+            )
+
+
+def _check_unused(
+    sources: Mapping[str, str], weights: Mapping[str, Tensor], checkpoint: str, config_name: str
+) -> None:
+    """Refuse a larger network of the same names, such as ResNet-34 for ResNet-18; log the rest.
+
+    It has weights that are not used inside modules that are.
+    """
+    used = set(sources.values())
+    backbone = _place(sources)
+    whole = _common_prefix([backbone, _place(sources, "head.")])
+    modules = {_module(name, backbone) or _module(name, whole) for name in used}
+    unused = [name for name in weights if name not in used]
+    inside = [n for n in unused if (_module(n, backbone) or _module(n, whole)) in modules]
+    if inside:
+        raise ValueError(
+            f"checkpoint {checkpoint} is of a larger network than the classifier in {config_name}: "
+            f"{len(inside)} of its weights have no place, such as {inside[0]}. Give the checkpoint "
+            "that belongs to this config"
+        )
+    if unused:
+        print_log(
+            f"checkpoint {checkpoint}: {len(unused)} weights are not used, such as {unused[0]}",
+            logger="current",
+        )
+
+
+def _module(name: str, place: str) -> str:
+    """The module directly below a prefix that a weight lies in; '' if it lies elsewhere."""
+    return place + name.removeprefix(place).split(".")[0] if name.startswith(place) else ""

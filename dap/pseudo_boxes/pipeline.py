@@ -1,0 +1,140 @@
+"""From images to their boxes: reading, maps on the device and boxes, each while the others work."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import chain
+from typing import Any, TypeVar
+
+import cv2
+import torch
+
+from .classifier import CamClassifier
+from .images import LabelledImages
+from .reading import end_with_parent, read_in_order
+from .records import Record, window_records
+from .settings import Execution, PseudoBoxSettings, default_workers
+from .window import BatchLimit, ImageMaps, WindowMaps, windows
+
+WINDOW_CPU, WINDOW_GPU = 32, 2048  # images that are batched by shape
+WINDOW_BYTES = 1 << 30  # of decoded images in a window
+AHEAD = 4  # windows whose boxes are being computed
+T = TypeVar("T")
+
+
+class Pipeline:
+    """Computes the records of images: boxes, or the reason why there are none.
+
+    Args:
+        images: The data set.
+        classifier: In evaluation mode, on the device to work on.
+        settings: Settings of Step 2.
+        execution: Workers, batch size and timeout.
+
+    Attributes:
+        window: Images that are batched by shape.
+        one_by_one: Whether each image is computed alone, so that its bits do not depend on others.
+        images_done: Images that were computed so far, once per scale.
+        batches_done: Batches that went through the network so far.
+    """
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        classifier: CamClassifier,
+        settings: PseudoBoxSettings,
+        execution: Execution,
+    ) -> None:
+        self.images, self.classifier, self.settings = images, classifier, settings
+        self.on_gpu = classifier.device.type == "cuda"
+        self.window = WINDOW_GPU if self.on_gpu else WINDOW_CPU
+        self.limit = BatchLimit(
+            execution.batch_size or (32 if self.on_gpu else 1), max(settings.short_sides)
+        )
+        self.one_by_one = self.limit.images == 1
+        self.images_done = self.batches_done = 0
+        self._timeout = execution.read_timeout
+        local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        self._workers = (
+            default_workers(self.on_gpu, local_ranks)
+            if execution.num_workers is None
+            else execution.num_workers
+        )
+
+    def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[ImageMaps, Record]]:
+        """Compute the images of some groups, in order; a window spans images of one group.
+
+        Args:
+            groups: Indices of images.
+
+        Yields:
+            Per image, its :class:`ImageMaps` without the maps, and its record, as
+            :meth:`dap.pseudo_boxes.writing.StoreWriter.write` takes it.
+        """
+        indices = list(chain.from_iterable(groups))
+        samples = read_in_order(
+            self.images, indices, self._workers, self._timeout, pin_memory=self.on_gpu
+        )
+        cut = windows(samples, [len(group) for group in groups], self.window, WINDOW_BYTES)
+        for window in self._records_on_gpu(cut) if self.on_gpu else self._records_on_cpu(cut):
+            yield from window
+
+    def mean_batch(self) -> str:
+        """How full the batches were, in words."""
+        mean = self.images_done / max(1, self.batches_done)
+        return f"{mean:.1f} images per batch in the mean"
+
+    def _records_on_cpu(self, cut: Iterable[list[Any]]) -> Iterator[list[tuple[ImageMaps, Record]]]:
+        # One image per thread is faster than two threads per image, and the bits are the same.
+        with ThreadPoolExecutor(torch.get_num_threads(), initializer=_single_threaded) as pool:
+            for window in cut:
+                yield window_records(self._maps(window, pool).fetch(), self.settings)
+
+    def _records_on_gpu(self, cut: Iterable[list[Any]]) -> Iterator[list[tuple[ImageMaps, Record]]]:
+        """Work on three windows at a time.
+
+        The GPU computes the maps of one, those of the one before are copied, and other processes
+        compute boxes of those before that.
+        """
+        started = (self._maps(window) for window in cut)
+        fetched = (maps.fetch() for maps in _delayed(started, 1))
+        with box_processes(max(1, self._workers // 4)) as processes:
+            futures = (
+                processes.submit(window_records, window, self.settings) for window in fetched
+            )
+            for future in _delayed(futures, AHEAD):
+                yield future.result()
+
+    def _maps(self, window: list[Any], pool: ThreadPoolExecutor | None = None) -> WindowMaps:
+        maps = WindowMaps(window, self.classifier, self.settings, self.limit, pool)
+        self.batches_done += maps.batches
+        self.images_done += maps.batched_images
+        return maps
+
+
+def box_processes(count: int) -> ProcessPoolExecutor:
+    """Processes that compute boxes; they end with this process, whatever ends it."""
+    return ProcessPoolExecutor(count, initializer=_start_box_process)
+
+
+def _delayed(items: Iterable[T], count: int) -> Iterator[T]:
+    """Yield items ``count`` steps late, to keep ``count`` of them in flight."""
+    waiting: deque[T] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _single_threaded() -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _start_box_process() -> None:
+    end_with_parent()
+    _single_threaded()
