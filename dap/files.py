@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import json
 import os
 import socket
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from .listing import FileListing
+from .locks import open_locked
 
 # Of images that OpenCV, mmcv's and mmdet's default decoder, reads. The one list of the project.
 IMAGE_SUFFIXES = (
@@ -20,6 +21,9 @@ IMAGE_SUFFIXES = (
     *(".tif", ".tiff", ".webp"),
 )
 PARTIAL = ".partial"  # ends the names of files that are being written
+
+# What file systems answer that cannot flush, as some network and FUSE ones.
+_NO_FSYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 def files_below(folder: Path, suffixes: Sequence[str]) -> list[str]:
@@ -184,17 +188,35 @@ def _clear_error(path: Path, own: Path) -> Iterator[None]:
 
 def _sync(file: IO[Any]) -> None:
     file.flush()
-    os.fsync(file.fileno())
+    _fsync(file.fileno(), _NO_FSYNC)
 
 
 def _rename(partial: Path, path: Path) -> None:
-    """Give a file its name, and see to it that the folder knows after a power cut too."""
+    """Give a file its name, and see to it that the folder knows after a power cut too.
+
+    The latter as far as the file system can: the file is there, whether or not its folder may be
+    opened and flushed.
+    """
     partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.EACCES, errno.EPERM):
+            raise
+        return
+    try:
+        _fsync(folder, _NO_FSYNC | {errno.EBADF})
     finally:
         os.close(folder)
+
+
+def _fsync(descriptor: int, not_supported: frozenset[int]) -> None:
+    """Flush to the disk, unless the file system answers that it cannot flush."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in not_supported:
+            raise
 
 
 def remove_partial_files(folder: Path) -> None:
@@ -205,25 +227,19 @@ def remove_partial_files(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; the lock ends with the process, whatever its end.
+    """Hold a lock file, which is removed at the end; the lock ends with the process, too.
 
-    Processes that this one forks do not have the lock.
+    Processes that this one forks do not have the lock. Where the file system has no locks, a
+    warning names the folder, and nothing is locked.
 
     Raises:
         RuntimeError: If another process holds it.
+        OSError: If it cannot be written; it names the folder.
     """
     with _clear_error(path.parent, path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed below
+        lock = open_locked(path)
     with lock as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            raise RuntimeError(
-                f"{path.parent} is being written by another process ({file.read().strip()}). Wait "
-                "for its end, or give another folder"
-            ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

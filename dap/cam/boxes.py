@@ -50,9 +50,10 @@ def boxes_from_cam(
 
     ``rule='release'`` does what the official release does instead, so that the published
     statistics can be reproduced: no normalisation in here; a component is judged by the area of
-    its bounding slice, at most four are kept per threshold, everything above τ inside the slice
-    counts with the weight CAM + 0.22; boxes are clipped to [0, W - 1] x [0, H - 1]; the NMS
-    takes widths and heights + 1 and drops from IoU >= ``nms_iou`` on.
+    its bounding slice, at most four are kept per threshold (of slices as large as each other
+    those that come later in scan order), everything above τ inside the slice counts with the
+    weight CAM + 0.22; boxes are clipped to [0, W - 1] x [0, H - 1]; the IoU of the NMS takes
+    widths and heights + 1, and a box is dropped from IoU >= ``nms_iou`` on.
 
     Args:
         cam: One map, finite, shape (H, W). ``'release'`` expects the mean of the normalised maps
@@ -89,7 +90,7 @@ def box_candidates(
 
     Arguments and errors are those of :func:`boxes_from_cam`. Boxes stand in the order of the
     thresholds; within one, components stand in scan order (``'paper'``) or by falling area of
-    their slice (``'release'``).
+    their slice, later ones in scan order first if equal (``'release'``).
     """
     cam, low, high = _checked_map(cam)
     taus = _checked_thresholds(thresholds)
@@ -124,22 +125,22 @@ def nms_larger_first(
     """Merge boxes by non-maximum suppression in which the larger box wins.
 
     Args:
-        boxes: xyxy, half-open, in pixels, shape (N, 4).
+        boxes: xyxy, half-open, in pixels, shape (N, 4). Of two as large as each other the first
+            wins.
         nms_iou: IoU threshold in (0, 1]; None keeps every box.
-        rule: ``'paper'`` drops above the threshold, on half-open boxes; ``'release'`` from the
-            threshold on, on boxes whose width and height count one pixel more.
+        rule: ``'paper'`` drops above the threshold; ``'release'`` from the threshold on, with an
+            IoU in which the width and the height of boxes count one pixel more.
 
     Returns:
-        Indices of the boxes kept, largest first, shape (M,), and the areas they were ranked by,
-        in square pixels (``'release'``: with one pixel more wide and high), shape (M,).
+        Indices of the boxes kept, largest first, shape (M,), and their areas in square pixels,
+        shape (M,).
 
     Raises:
         ValueError: If ``nms_iou`` is out of range.
     """
     if nms_iou is not None and not 0 < nms_iou <= 1:
         raise ValueError(f"nms_iou: expected a value in (0, 1] or None, found {nms_iou}")
-    extra = 1.0 if rule == "release" else 0.0
-    sides = boxes[:, 2:] - boxes[:, :2] + extra
+    sides = boxes[:, 2:] - boxes[:, :2]
     areas = sides[:, 0] * sides[:, 1]
     if len(boxes) < 2:
         return np.arange(len(boxes)), areas
@@ -147,7 +148,7 @@ def nms_larger_first(
     areas = areas[order]
     if nms_iou is None:
         return order, areas
-    overlaps = _pairwise_iou(boxes[order], areas, extra)
+    overlaps = _pairwise_iou(boxes[order], 1.0 if rule == "release" else 0.0)
     suppresses = overlaps >= nms_iou if rule == "release" else overlaps > nms_iou
     keep = np.ones(len(boxes), bool)
     winners, losers = np.nonzero(suppresses)
@@ -271,9 +272,14 @@ def _release_profiles(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _largest_slices(stats: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Components that the official release keeps, by threshold and falling area of their slice."""
+    """Components that the official release keeps, by threshold and falling area of their slice.
+
+    The release sorts by rising area and goes through the result from its end, so that the last of
+    equal ones in scan order comes first. (Its sort is not stable: among more than 16 components
+    with different areas the order of equal ones depends on its version of numpy.)
+    """
     areas = stats[:, cv2.CC_STAT_WIDTH] * stats[:, cv2.CC_STAT_HEIGHT]
-    order = np.lexsort((-areas, index))
+    order = np.lexsort((-np.arange(len(areas)), -areas, index))
     areas, index = areas[order], index[order]
     largest = index.searchsorted(index)  # where the components of the same threshold begin
     rank = np.arange(len(order)) - largest
@@ -299,10 +305,11 @@ def _moment_boxes(profiles: np.ndarray) -> np.ndarray:
     return np.concatenate([mean - half, mean + half], axis=1)
 
 
-def _pairwise_iou(boxes: np.ndarray, areas: np.ndarray, extra: float) -> np.ndarray:
+def _pairwise_iou(boxes: np.ndarray, extra: float) -> np.ndarray:
     """IoU of each box with each, shape (N, N); ``extra`` is added to widths and heights."""
     start = np.maximum(boxes[:, None, :2], boxes[:, :2])
     end = np.minimum(boxes[:, None, 2:], boxes[:, 2:])
     sides = np.maximum(end - start + extra, 0)
     overlap = sides[..., 0] * sides[..., 1]
+    areas = overlap.diagonal()
     return overlap / (areas[:, None] + areas - overlap)

@@ -242,6 +242,14 @@ def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], ru
     the scales are brought to the largest grid by nearest neighbours and averaged, and one cell is
     ``stride · min(H, W) / short_side`` pixels both ways.
 
+    Both rules take the centre of a cell for the centre of what it sees. The padding of strided
+    convolutions puts that up to half a cell off. With TensorFlow's SAME padding (EfficientNet-lite)
+    a cell of an untrained network sees what lies half a cell further down and to the right, so that
+    the map lies half a cell too far up and left; with the symmetric padding of ResNet it lies half
+    a cell too far down and right. Training can undo most of it. The mirror cancels it sideways
+    alone: a map and its mirrored twin are shifted against each other, and their average is not.
+    ``tools/benchmarks/half_cell.py`` measures what is left, and what moving the cells would give.
+
     Args:
         scales: At least one, the largest first.
         image_size_hw: Height and width of the image in pixels.

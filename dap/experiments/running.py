@@ -14,6 +14,8 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
+from dap.locks import has_no_locks, warn_of_no_lock
+
 from .jobs import Job
 from .state import is_begun, is_finished
 
@@ -122,7 +124,10 @@ def _opened(log: Path | None) -> Iterator[IO[str] | None]:
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[IO[str]]:
-    """Wait until no other process has this file locked; the lock ends with those that hold it."""
+    """Wait until no other process has this file locked; the lock ends with those that hold it.
+
+    Where the file system has no locks, a warning says so, and nothing is locked.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "w") as file:
         try:
@@ -130,4 +135,8 @@ def _alone(lock: Path) -> Iterator[IO[str]]:
         except BlockingIOError:
             print(f"# {lock.name}: waiting for another process that runs it", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if not has_no_locks(error):
+                raise
+            warn_of_no_lock(lock.parent, error)
         yield file

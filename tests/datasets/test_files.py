@@ -1,10 +1,13 @@
 """dap.files: lists, folders with links, and files that are written whole or not at all."""
 
+import errno
+import multiprocessing
 import os
+import stat
 
 import pytest
 
-from dap.files import files_below, output_file, read_lines, read_names, whole_file
+from dap.files import files_below, output_file, read_lines, read_names, whole_file, write_bytes
 
 
 def touch(*paths):
@@ -95,3 +98,84 @@ def test_output_file(tmp_path):
     assert output_file(str(tmp_path / "a")) == tmp_path / "a"
     with pytest.raises(IsADirectoryError, match="is a folder; expected the name of a file"):
         output_file(tmp_path)
+
+
+class TestFlushing:
+    """A file is finished where the file system cannot flush it, and not where the disk fails."""
+
+    @pytest.fixture(params=[write_bytes, lambda path, content: write_text(path, content.decode())])
+    def write(self, request):
+        return request.param
+
+    def refuse(self, monkeypatch, name, number, of_folder):
+        """Let a function of ``os`` fail for folders, or for files."""
+        function = getattr(os, name)
+
+        def refusing(target, *args):
+            mode = os.stat(target).st_mode if os.path.exists(target) else 0
+            if stat.S_ISDIR(mode) == of_folder:
+                raise OSError(number, os.strerror(number))
+            return function(target, *args)
+
+        monkeypatch.setattr(os, name, refusing)
+
+    @pytest.mark.parametrize("number", ["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"])
+    @pytest.mark.parametrize("of_folder", [False, True])
+    def test_not_supported(self, tmp_path, monkeypatch, write, number, of_folder):
+        self.refuse(monkeypatch, "fsync", getattr(errno, number), of_folder)
+        write(tmp_path / "a", b"whole")
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]
+
+    def test_folder_that_was_opened_to_read_alone(self, tmp_path, monkeypatch, write):
+        self.refuse(monkeypatch, "fsync", errno.EBADF, True)
+        write(tmp_path / "a", b"whole")
+        assert (tmp_path / "a").read_bytes() == b"whole"
+
+    @pytest.mark.parametrize("number", ["EISDIR", "EACCES", "EPERM"])
+    def test_folder_that_may_not_be_opened(self, tmp_path, monkeypatch, write, number):
+        self.refuse(monkeypatch, "open", getattr(errno, number), True)
+        write(tmp_path / "a", b"whole")
+        assert (tmp_path / "a").read_bytes() == b"whole"
+
+    @pytest.mark.parametrize("number", ["EIO", "ENOSPC", "EDQUOT"])
+    @pytest.mark.parametrize("of_folder", [False, True])
+    def test_disk_that_fails(self, tmp_path, monkeypatch, write, number, of_folder):
+        """The folder is flushed after the file has its name."""
+        self.refuse(monkeypatch, "fsync", getattr(errno, number), of_folder)
+        with pytest.raises(OSError, match=r"a cannot be written \("):
+            write(tmp_path / "a", b"whole")
+        assert [path.name for path in tmp_path.iterdir()] == ["a"] * of_folder
+
+    def test_file_has_no_other_excuse(self, tmp_path, monkeypatch, write):
+        self.refuse(monkeypatch, "fsync", errno.EBADF, False)
+        with pytest.raises(OSError, match=r"a cannot be written \(Bad file descriptor"):
+            write(tmp_path / "a", b"whole")
+
+    def test_folder_that_may_be_written_and_not_read(self, tmp_path):
+        folder = tmp_path / "out"
+        folder.mkdir()
+        folder.chmod(0o333)
+        for parent in tmp_path.parents[:3] if os.geteuid() == 0 else ():
+            parent.chmod(parent.stat().st_mode | 0o011)
+        tmp_path.chmod(0o755)
+        child = multiprocessing.get_context("fork").Process(target=write_unread, args=(folder,))
+        child.start()
+        child.join(60)
+        folder.chmod(0o755)
+        assert child.exitcode == 0
+        assert [path.read_bytes() for path in folder.iterdir()] == [b"whole"]
+
+
+def write_text(path, text):
+    with whole_file(path) as file:
+        file.write(text)
+
+
+def write_unread(folder):
+    if os.geteuid() == 0:  # root may read everything
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    with pytest.raises(PermissionError):
+        os.listdir(folder)
+    write_bytes(folder / "a", b"whole")

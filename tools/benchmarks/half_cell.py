@@ -1,0 +1,200 @@
+"""Does it pay to undo the shift that padding gives to activation maps?
+
+    python tools/benchmarks/half_cell.py CONFIG CHECKPOINT --images FOLDER --truth BOXES
+
+Strided convolutions can shift a map by half a cell, see ``dap.cam.merge_scales``. By how much this
+classifier's maps are shifted is estimated per scale without true boxes, from images and the same
+mirrored or upside down. Then boxes of the paper's rule are compared with true ones, with the cells
+where they are now, and moved down by the estimate and by other amounts, in the merge of the scales
+and in the boxes. FOLDER holds class folders, BOXES is what tools/evaluate_boxes.py reads.
+Differences have the 95 % interval of a paired bootstrap over images.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from dap import cam
+from dap._malloc import tune_malloc
+from dap.evaluation.ground_truth import match_categories, read_ground_truth
+from dap.evaluation.localization import LocalizationQuality
+from dap.pseudo_boxes.categories import coco_categories
+from dap.pseudo_boxes.classifier import CamClassifier, evaluating
+from dap.pseudo_boxes.from_config import build_class_folders, build_classifier, known_classes
+from dap.pseudo_boxes.image_files import read_image
+from dap.pseudo_boxes.images import LabelledImages
+
+FIGURES = ("AR, IoU .5:.95", "GT-known", "recall, IoU .5")
+UPSIDE_DOWN = 5  # every so many images are shown upside down, too
+MOVES = (-0.5, -0.25, 0.125, 0.25, 0.5)  # cells down
+RESAMPLES = 1000
+
+
+class Case(NamedTuple):
+    """An image, a class, its objects, and the maps per scale, if computed upside down, too."""
+
+    size_hw: tuple[int, int]
+    label: int
+    truth: np.ndarray
+    scales: list[cam.ScaleMaps]
+    turned: list[cam.ScaleMaps]
+
+
+def compute_cases(args: argparse.Namespace) -> Iterator[Case]:
+    """Compute the maps of all images, one after the other."""
+    config = Config.fromfile(args.config)
+    model, meta = build_classifier(config, args.checkpoint)
+    classifier = CamClassifier(model)
+    classifier.speed_up()
+    truth, count = read_ground_truth(args.truth), classifier.num_classes
+    folders = build_class_folders(args.images, count, known_classes(config, meta), args.classes)
+    categories = coco_categories(LabelledImages(folders), count)
+    label_of = match_categories(categories, truth.categories or [])
+    for index, name in enumerate(truth.names):
+        boxes, category, ignored = truth.objects_of(index)
+        labels = np.where(ignored, -1, label_of[category])
+        image = read_image(str(Path(args.images) / name))
+        size_hw = (image.shape[1], image.shape[2])
+        for label in sorted(set(labels[labels >= 0].tolist())):
+            with evaluating(model), torch.inference_mode():
+                scales = scale_maps(classifier, image, label)
+                turned = [] if index % UPSIDE_DOWN else scale_maps(classifier, image.flip(1), label)
+            yield Case(size_hw, label, boxes[labels == label], scales, turned)
+
+
+def scale_maps(classifier: CamClassifier, image: torch.Tensor, label: int) -> list[cam.ScaleMaps]:
+    """Compute the maps of an image and its mirror image, largest scale first, without padding."""
+    scales, features = [], classifier.features_with(None)
+    for side, flips in cam.flips_by_side(cam.DEFAULT_VIEWS):
+        head = classifier.weight, [torch.tensor([label])], classifier.normalize
+        maps, _, stride = cam.batch_maps([image], side, flips, features, *head)
+        size_hw = cam.resized_size((image.shape[1], image.shape[2]), side)
+        rows, columns = (-int(-n // step) for n, step in zip(size_hw, stride, strict=True))
+        scales.append(cam.ScaleMaps(maps[..., :rows, :columns], stride, size_hw))
+    return scales
+
+
+def estimated_shift(cases: Sequence[Case], scale: int, axis: int) -> tuple[float, float]:
+    """Estimate how far maps lie too far up (axis 0) or left (axis 1), without true boxes.
+
+    An image's map and that of its reflection, reflected back, are twice the shift apart: the
+    least-squares solution of Lucas and Kanade over all images, which gives small shifts a fifth
+    too large (.12 for .10).
+
+    Returns:
+        The shift in cells and its standard error over images.
+    """
+    sums = []
+    for case in cases:
+        maps, stride, size_hw = case.scales[scale]
+        if size_hw[axis] % stride[axis] or not (axis or case.turned):
+            continue  # of an image that ends within a cell, reflected cells do not lie on cells
+        pair = [maps[0, 0], maps[1, 0]]
+        if axis == 0:
+            pair = [maps[:, 0].mean(0), case.turned[scale].maps[:, 0].mean(0).flip(0)]
+        first, second = (((m - m.mean()) / m.std()).numpy() for m in pair)
+        inner = range(1, first.shape[axis] - 1)
+        slope = np.gradient((first + second) / 2, axis=axis).take(inner, axis)
+        change = (first - second).take(inner, axis)
+        sums.append(((slope * change).sum() / 2, (slope**2).sum()))
+    changes, slopes = np.array(sums).reshape(-1, 2).T
+    shift = changes.sum() / slopes.sum()
+    error = np.sqrt(((changes - shift * slopes) ** 2).sum()) / slopes.sum()
+    return float(shift), float(error)
+
+
+def boxes_of(case: Case, moves: Sequence[float]) -> np.ndarray:
+    """Find the boxes of a case with the cells of each scale moved down, clipped after that."""
+    finest = case.scales[0]
+    shape, total = finest.maps.shape[2:], np.zeros(finest.maps.shape[2:])
+    for (maps, stride, size_hw), move in zip(case.scales, moves, strict=True):
+        merged = maps[:, 0].mean(0).numpy()
+        for axis, (start, end) in enumerate([(moves[0], move), (0.0, 0.0)]):
+            centre = (np.arange(shape[axis]) + 0.5 + start) * finest.stride[axis]
+            cell = centre / finest.size_hw[axis] * size_hw[axis] / stride[axis] - 0.5 - end
+            cell = np.clip(cell, 0, len(merged) - 1)
+            weights = np.maximum(1 - abs(cell[:, None] - np.arange(len(merged))), 0)
+            merged = (weights @ merged).T  # interpolates rows, then columns
+        total += merged / len(case.scales)
+    lengths = zip(finest.stride, case.size_hw, finest.size_hw, strict=True)
+    step_y, step_x = (step * side / resized for step, side, resized in lengths)
+    edge = max(shape)  # cells of the lowest value around the map change nothing but the place
+    padded = np.pad(total, edge, constant_values=total.min())
+    boxes = cam.box_candidates(padded, cell_size=(step_y, step_x)).boxes
+    boxes -= np.array([edge * step_x, (edge - moves[0]) * step_y] * 2)
+    boxes = np.clip(boxes, 0, np.array(case.size_hw[::-1] * 2)).round(2)
+    boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
+    return boxes[cam.nms_larger_first(boxes)[0]]
+
+
+def counts_of(cases: Sequence[Case], moves: Sequence[float]) -> np.ndarray:
+    """Count per case AR times objects, whether the largest box is right, and objects found."""
+    rows = []
+    for case in cases:
+        quality, boxes = LocalizationQuality(), boxes_of(case, moves)
+        quality.add(boxes, np.zeros(len(boxes)), case.truth, np.zeros(len(case.truth)))
+        shares, n = quality.summary(), len(case.truth)
+        rows.append((shares["average_recall"] * n, shares["corloc"], shares["recall"] * n))
+    return np.array(rows)
+
+
+def figures(cases: Sequence[Case], counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Compute :data:`FIGURES` in percent where cases count so often, (B, N): shape (B, 3)."""
+    labels = np.array([case.label for case in cases])
+    objects = np.array([len(case.truth) for case in cases])
+    of_class = (labels[:, None] == np.unique(labels)).astype(float)
+    with np.errstate(invalid="ignore"):  # a class that is in none of the images drawn
+        recalls = weights * counts[:, 0] @ of_class / (weights * objects @ of_class)
+    right, found = (weights @ counts[:, 1:]).T
+    shares = (np.nanmean(recalls, axis=1), right / weights.sum(axis=1), found / (weights @ objects))
+    return 100 * np.stack(shares, axis=1)
+
+
+def report(cases: Sequence[Case]) -> None:
+    """Print the estimates, and a table of the figures and their differences to no move."""
+    estimate, count = [], len(cases)
+    for scale, (_, _, size_hw) in enumerate(cases[0].scales):
+        (down, error), sideways = (estimated_shift(cases, scale, axis) for axis in (0, 1))
+        estimate.append(down)
+        print(f"short side {min(size_hw)}: maps lie {down:.3f} ± {error:.3f} cells too far up")
+        print("    and, before mirror images are averaged, {:.3f} ± {:.3f} left".format(*sideways))
+    variants = {"as they are": [0.0] * len(estimate), "down by the estimate": estimate}
+    variants |= {f"down by {move:+}": [move] * len(estimate) for move in MOVES}
+    draws = np.random.default_rng(0).multinomial(count, [1 / count] * count, size=RESAMPLES)
+    weights = np.concatenate([np.ones((1, count)), draws])
+    print("\n| cells | " + " | ".join(FIGURES) + " |" + "\n|" + "---|" * (1 + len(FIGURES)))
+    base = figures(cases, counts_of(cases, variants["as they are"]), weights)
+    for name, moves in variants.items():
+        values = figures(cases, counts_of(cases, moves), weights)
+        low, high = np.percentile((values - base)[1:], [2.5, 97.5], axis=0)
+        columns = zip(values[0], values[0] - base[0], low, high, strict=True)
+        cells = ["{:.1f}: {:+.2f} ({:+.2f} … {:+.2f})".format(*column) for column in columns]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    """Compute the maps and judge them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="mmpretrain config of the classifier")
+    parser.add_argument("checkpoint", help="its weights")
+    parser.add_argument("--images", required=True, help="folder of class folders")
+    parser.add_argument("--truth", required=True, help="their true boxes")
+    parser.add_argument("--classes", help="names of the class folders in label order, one a line")
+    args = parser.parse_args()
+    tune_malloc()
+    init_default_scope("mmpretrain")
+    report(list(compute_cases(args)))
+
+
+if __name__ == "__main__":
+    main()
