@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 
 from dap.evaluation.evaluate import evaluate_boxes, truth_by_image
 from dap.evaluation.ground_truth import read_ground_truth
+from dap.evaluation.max_box_accuracy import MaxBoxAccuracy
 from dap.evaluation.quality_table import quality_table
 from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore, generate_pseudo_boxes
 from dap.pseudo_boxes.writing import StoreWriter
@@ -209,6 +210,22 @@ class TestMaps:
         table = quality_table(found)
         assert f"MaxBoxAcc of the maps ({maps['thresholds']['max_box_acc']})      75.0" in table
         assert "0.5      20.0  20.0  20.0        20.0  20.0  20.0        75.0  75.0" in table
+
+    def test_each_map_is_judged_before_the_next_is_made(self, store, truth, monkeypatch):
+        """So that those of millions of images are never in memory together."""
+        events, add = [], MaxBoxAccuracy.add
+
+        def score_map(file_name, label):
+            events.append("made")
+            return np.eye(100)
+
+        def judged(*arguments):
+            events.append("judged")
+            add(*arguments)
+
+        monkeypatch.setattr(MaxBoxAccuracy, "add", judged)
+        evaluate_boxes(store, read_ground_truth(truth), of_each(score_map), progress=True)
+        assert events == ["made", "judged"] * 4
 
     def test_classes_are_needed(self, store, tmp_path):
         path = tmp_path / "localization.txt"
