@@ -9,8 +9,12 @@ made the boxes, activation maps are computed again for the images that are shown
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
+
+# Large pages for feature maps on a CPU, a tenth sooner; torch looks once, at its first allocation.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from mmengine.config import Config
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,13 +14,15 @@ from .ground_truth import GroundTruth, match_categories, match_images
 from .localization import LocalizationQuality
 from .max_box_accuracy import MaxBoxAccuracy
 
-ScoreMap = Callable[[str, int], np.ndarray]
+T = TypeVar("T")
+Request = tuple[str, list[int]]
+ScoreMaps = Callable[[Sequence[Request]], Iterable[dict[int, np.ndarray] | str]]
 
 
 def evaluate_boxes(
     store: PseudoBoxStore,
     truth: GroundTruth,
-    score_map: ScoreMap | None = None,
+    score_maps: ScoreMaps | None = None,
     *,
     class_agnostic: bool = False,
     worst: int = 10,
@@ -40,9 +42,10 @@ def evaluate_boxes(
     Args:
         store: The boxes.
         truth: The ground truth.
-        score_map: Gives the map of an image (file name) for a class (label) at the size of the
-            image, any finite values, shape (H, W): for MaxBoxAcc and MaxBoxAccV2. With it, each
-            class of each image has its map computed.
+        score_maps: Gives the maps of many images, for MaxBoxAcc and MaxBoxAccV2, such as
+            :meth:`StoredMaps.score_maps`. It takes all images at once, each as its file name with
+            the labels of its objects. For each image, in that order, it gives label → map at the
+            size of the image, any finite values, shape (H, W); or as text why there is none.
         class_agnostic: Whether boxes may be of any class. Always so where the truth has no classes.
         worst: How many of the worst classes to list.
         most_maps: Number of images, evenly over all, whose maps are judged. Defaults to all.
@@ -63,16 +66,15 @@ def evaluate_boxes(
             asked for and the truth has no classes, or none can be computed.
     """
     matching = _Matching(store, truth, class_agnostic)
-    if score_map is not None and truth.categories is None:
+    if score_maps is not None and truth.categories is None:
         raise ValueError(
             f"a ground truth from {truth.layout} has no classes, and a map is that of a class. "
             "Take ImageNet's XML files or LOC_val_solution.csv, which have them"
         )
     quality = LocalizationQuality(store.thresholds, matching.class_agnostic)
-    accuracy = MaxBoxAccuracy()
     with_maps = every_nth(len(matching.images), most_maps)
-    failed: dict[str, str] = {}
-    for place, image in enumerate(_shown(matching) if progress else matching):
+    requests: dict[int, Request] = {}
+    for place, image in enumerate(_shown(matching, len(matching.images), progress)):
         quality.add(
             image.boxes,
             image.labels,
@@ -82,11 +84,8 @@ def evaluate_boxes(
             truth_ignored=image.truth_ignored,
             image=image.number,
         )
-        if score_map is not None and image.size_hw[0] and place in with_maps:
-            try:
-                _add_maps(accuracy, score_map, image)
-            except (OSError, ValueError) as error:
-                failed[image.file_name] = f"{type(error).__name__}: {error}"
+        if image.size_hw[0] and place in with_maps and (labels := image.counted_labels()):
+            requests[image.number] = image.file_name, labels
     if not quality.images:
         raise ValueError(
             f"{len(matching.images)} images of the store are in the ground truth, and none of "
@@ -98,13 +97,10 @@ def evaluate_boxes(
     result["per_class"] = _listed(result["per_class"], own_names)
     for own in result["worst_classes"]:
         own |= own_names[own["label"]]
-    if score_map is not None:
-        if not accuracy.maps:
-            some = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
-            raise ValueError(f"no map could be computed: {some}. Is it the folder of the images?")
-        result["score_maps"] = accuracy.summary(store.thresholds)
-        result["score_maps"]["failed"] = failed
-        result["score_maps"]["per_class"] = _listed(result["score_maps"]["per_class"], names)
+    if score_maps is not None:
+        judged = _judge_maps(matching, score_maps, requests, progress)
+        judged["per_class"] = _listed(judged["per_class"], names)
+        result["score_maps"] = judged
     return result
 
 
@@ -148,6 +144,14 @@ class _Image(NamedTuple):
     truth_labels: np.ndarray
     truth_ignored: np.ndarray
 
+    def counted(self) -> np.ndarray:
+        """Which true boxes are of a known class and count, shape (M,)."""
+        return ~self.truth_ignored & (self.truth_labels >= 0)
+
+    def counted_labels(self) -> list[int]:
+        """The classes of these boxes, ascending, each once."""
+        return np.unique(self.truth_labels[self.counted()]).tolist()
+
 
 class _Matching:
     """The images that store and ground truth have in common, in the order of the store."""
@@ -164,24 +168,28 @@ class _Matching:
     def __iter__(self) -> Iterator[_Image]:
         self.failed = 0
         for index in sorted(self.images):
-            shard, row = self.store.locate(index)
-            boxes, labels, thresholds = shard.boxes_of(row)
-            truth_boxes, categories, ignored = self.truth.objects_of(self.images[index])
-            truth_labels = self.label_of[categories]
-            known = (truth_labels >= 0) | self.class_agnostic
-            size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
-            self.failed += not size_hw[0]
-            yield _Image(
-                index,
-                shard.file_name(row),
-                size_hw,
-                boxes,
-                labels,
-                thresholds,
-                truth_boxes[known],
-                truth_labels[known],
-                ignored[known],
-            )
+            image = self.image(index)
+            self.failed += not image.size_hw[0]
+            yield image
+
+    def image(self, index: int) -> _Image:
+        """One of the images, by its index in the store."""
+        shard, row = self.store.locate(index)
+        boxes, labels, thresholds = shard.boxes_of(row)
+        truth_boxes, categories, ignored = self.truth.objects_of(self.images[index])
+        truth_labels = self.label_of[categories]
+        known = (truth_labels >= 0) | self.class_agnostic
+        return _Image(
+            index,
+            shard.file_name(row),
+            (int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])),
+            boxes,
+            labels,
+            thresholds,
+            truth_boxes[known],
+            truth_labels[known],
+            ignored[known],
+        )
 
     def report(self) -> dict[str, Any]:
         """What is compared, and what has no match on the other side."""
@@ -211,28 +219,53 @@ class _Matching:
         }
 
 
-def _shown(matching: _Matching) -> Iterator[_Image]:
-    """The images, with progress."""
-    progress = Progress(len(matching.images), len(matching.images))
-    for image in matching:
-        yield image
-        progress.step()
-    progress.close()
-
-
 def _file_names(store: PseudoBoxStore) -> Iterator[str]:
     return (shard.file_name(row) for shard in store.shards for row in range(len(shard)))
 
 
-def _add_maps(accuracy: MaxBoxAccuracy, score_map: ScoreMap, image: _Image) -> None:
+def _judge_maps(
+    matching: _Matching, score_maps: ScoreMaps, requests: dict[int, Request], progress: bool
+) -> dict[str, Any]:
+    """Judge the maps of some images, by index in the store, one image after the other."""
+    accuracy = MaxBoxAccuracy()
+    failed: dict[str, str] = {}
+    found = _shown(score_maps(list(requests.values())), len(requests), progress)
+    for number, maps in zip(requests, found, strict=True):
+        image = matching.image(number)
+        if isinstance(maps, str):
+            failed[image.file_name] = maps
+            continue
+        try:
+            _add_maps(accuracy, maps, image)
+        except ValueError as error:
+            failed[image.file_name] = f"ValueError: {error}"
+    if not accuracy.maps:
+        some = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
+        raise ValueError(f"no map could be computed: {some}. Is it the folder of the images?")
+    return {**accuracy.summary(matching.store.thresholds), "failed": failed}
+
+
+def _add_maps(accuracy: MaxBoxAccuracy, maps: dict[int, np.ndarray], image: _Image) -> None:
     """Count the map of each class of an image, given the class."""
-    counted = ~image.truth_ignored & (image.truth_labels >= 0)
-    for label in sorted(set(image.truth_labels[counted].tolist())):
-        own = counted & (image.truth_labels == label)
-        found = score_map(image.file_name, label)
-        if found.shape != image.size_hw:
-            raise ValueError(f"its map is of {found.shape}, the boxes are of {image.size_hw}")
-        accuracy.add(found, image.truth_boxes[own], label)
+    counted = image.counted()
+    for label in image.counted_labels():
+        score_map = maps[label]
+        if score_map.shape != image.size_hw:
+            raise ValueError(f"its map is of {score_map.shape}, the boxes are of {image.size_hw}")
+        boxes = image.truth_boxes[counted & (image.truth_labels == label)]
+        accuracy.add(score_map, boxes, label)
+
+
+def _shown(items: Iterable[T], count: int, progress: bool) -> Iterator[T]:
+    """The same items; with progress, if it is to be shown."""
+    if not progress:
+        yield from items
+        return
+    shown = Progress(count, count)
+    for item in items:
+        yield item
+        shown.step()
+    shown.close()
 
 
 def _names(category: dict[str, Any]) -> dict[str, Any]:
@@ -241,92 +274,3 @@ def _names(category: dict[str, Any]) -> dict[str, Any]:
 
 def _listed(per_class: dict[int, Any], names: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"label": label, **names[label], **own} for label, own in per_class.items()]
-
-
-def quality_table(result: Mapping[str, Any]) -> str:
-    """The figures of all classes in percent, and the worst classes, for people.
-
-    Args:
-        result: What :func:`evaluate_boxes` returns.
-    """
-    matched = result["matched"]
-    lines = [
-        f"{result['images']} images with {result['objects']} objects and {result['boxes']} boxes "
-        f"evaluated; of {result['truth']['images']} images of the ground truth "
-        f"({result['truth']['layout']}) {matched['truth_images_not_in_store']} are not in the "
-        f"store, {result['images_without_truth']} have no object",
-        *_table_of_figures(result),
-        *_table_of_sizes(result["by_size"]),
-        *_table_of_thresholds(result),
-    ]
-    if matched["categories_not_in_store"]:
-        lines.append(
-            f"note: {matched['categories_not_in_store']} categories of the ground truth, with "
-            f"{matched['objects_of_categories_not_in_store']} objects, are not in the store"
-        )
-    if result["per_threshold"] and result["store"]["nms_iou"] is not None:
-        lines.append(
-            f"note: NMS at IoU {result['store']['nms_iou']} has merged the boxes: figures per τ "
-            "are of what it left"
-        )
-    if failed := result.get("score_maps", {}).get("failed"):
-        name, why = next(iter(failed.items()))
-        lines.append(f"note: {len(failed)} images have no map, such as {name}: {why}")
-    if not result["class_agnostic"]:
-        lines.append("")
-        lines += [
-            f"{'worst classes' if not i else '':<16}{_percent(own['corloc'])}  "
-            f"{' '.join(dict.fromkeys((own['name'], own.get('readable_name', own['name']))))}: "
-            f"{len(own['missed_images'])} images missed, {len(own['found_images'])} found"
-            for i, own in enumerate(result["worst_classes"])
-        ]
-    return "\n".join(lines)
-
-
-def _table_of_figures(result: Mapping[str, Any]) -> list[str]:
-    figures = [
-        ("GT-known localisation, IoU .5", result["gt_known_localization"]),
-        ("CorLoc, mean over classes", result["corloc"]),
-        ("precision, IoU .5", result["precision"]),
-        ("recall, IoU .5", result["recall"]),
-        ("average recall, IoU .5:.95", result["average_recall"]),
-    ]
-    if best := result["best_threshold"]:
-        label = f"largest box, best τ ({best['largest_box']['threshold']})"
-        figures.append((label, best["largest_box"]["accuracy"]))
-        figures.append(("any box, best τ, IoU .3 .5 .7", best["any_box"]))
-    if maps := result.get("score_maps"):
-        label = f"MaxBoxAcc of the maps ({maps['thresholds']['max_box_acc']})"
-        figures.append((label, maps["max_box_acc"]))
-        figures.append((f"MaxBoxAccV2 of {maps['images']} maps", maps["max_box_acc_v2"]))
-    return ["", *(f"{name:<34}{_percent(value)}" for name, value in figures)]
-
-
-def _table_of_sizes(by_size: dict[str, Any]) -> list[str]:
-    lines = ["", f"{'size':<8}{'objects':>10}{'recall':>8}{'boxes':>10}{'precision':>11}"]
-    for name, own in by_size.items():
-        recall, precision = _percent(own["recall"]), _percent(own["precision"])
-        lines.append(f"{name:<8}{own['objects']:>10}{recall:>8}{own['boxes']:>10}{precision:>11}")
-    return lines
-
-
-def _table_of_thresholds(result: Mapping[str, Any]) -> list[str]:
-    """Per τ the share of right boxes at each IoU, and that of the maps at the same threshold."""
-    if not result["per_threshold"]:
-        return []
-    lines = ["", f"{'τ':<8}{'largest box .3 .5 .7':<24}{'any box .3 .5 .7':<24}"]
-    at_fixed = result.get("score_maps", {}).get("at_fixed_thresholds", {})
-    lines[-1] += "map's largest .5, all .3 .5 .7" if at_fixed else ""
-    for tau, own in result["per_threshold"].items():
-        cells = [map(_percent, own[kind].values()) for kind in ("largest_box", "any_box")]
-        line = f"{tau:<8}" + "".join(f"{' '.join(cell):<24}" for cell in cells)
-        if tau in at_fixed:
-            own = at_fixed[tau]
-            values = [own["max_contour"], *own["all_contours_by_iou"].values()]
-            line += " ".join(map(_percent, values))
-        lines.append(line)
-    return lines
-
-
-def _percent(share: float | None) -> str:
-    return "    -" if share is None else f"{100 * share:5.1f}"

@@ -65,48 +65,54 @@ class Pipeline:
         )
 
     def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[ImageMaps, Record]]:
-        """Compute the images of some groups, in order; a window spans images of one group.
+        """Compute the boxes of some groups of images, in order.
 
         Args:
-            groups: Indices of images.
+            groups: Indices of images; images of one group are batched together.
 
         Yields:
             Per image, its :class:`ImageMaps` without the maps, and its record, as
             :meth:`dap.pseudo_boxes.writing.StoreWriter.write` takes it.
+        """
+        if not self.on_gpu:
+            for window in self.maps(groups):
+                yield from window_records(window, self.settings)
+            return
+        # Other processes compute boxes while the GPU computes the maps of later windows.
+        with box_processes(max(1, self._workers // 4)) as processes:
+            futures = (
+                processes.submit(window_records, window, self.settings)
+                for window in self.maps(groups)
+            )
+            for future in _delayed(futures, AHEAD):
+                yield from future.result()
+
+    def maps(self, groups: Sequence[Sequence[int]]) -> Iterator[list[ImageMaps]]:
+        """Compute the maps of some groups of images, in order, window by window.
+
+        On a GPU, the maps of a window are copied while those of the next are computed.
+
+        Args:
+            groups: Indices of images; images of one group are batched together.
         """
         indices = list(chain.from_iterable(groups))
         samples = read_in_order(
             self.images, indices, self._workers, self._timeout, pin_memory=self.on_gpu
         )
         cut = windows(samples, [len(group) for group in groups], self.window, WINDOW_BYTES)
-        for window in self._records_on_gpu(cut) if self.on_gpu else self._records_on_cpu(cut):
-            yield from window
+        if self.on_gpu:
+            started = (self._maps(window) for window in cut)
+            yield from (maps.fetch() for maps in _delayed(started, 1))
+            return
+        # One image per thread is faster than two threads per image, and the bits are the same.
+        with ThreadPoolExecutor(torch.get_num_threads(), initializer=_single_threaded) as pool:
+            for window in cut:
+                yield self._maps(window, pool).fetch()
 
     def mean_batch(self) -> str:
         """How full the batches were, in words."""
         mean = self.images_done / max(1, self.batches_done)
         return f"{mean:.1f} images per batch in the mean"
-
-    def _records_on_cpu(self, cut: Iterable[list[Any]]) -> Iterator[list[tuple[ImageMaps, Record]]]:
-        # One image per thread is faster than two threads per image, and the bits are the same.
-        with ThreadPoolExecutor(torch.get_num_threads(), initializer=_single_threaded) as pool:
-            for window in cut:
-                yield window_records(self._maps(window, pool).fetch(), self.settings)
-
-    def _records_on_gpu(self, cut: Iterable[list[Any]]) -> Iterator[list[tuple[ImageMaps, Record]]]:
-        """Work on three windows at a time.
-
-        The GPU computes the maps of one, those of the one before are copied, and other processes
-        compute boxes of those before that.
-        """
-        started = (self._maps(window) for window in cut)
-        fetched = (maps.fetch() for maps in _delayed(started, 1))
-        with box_processes(max(1, self._workers // 4)) as processes:
-            futures = (
-                processes.submit(window_records, window, self.settings) for window in fetched
-            )
-            for future in _delayed(futures, AHEAD):
-                yield future.result()
 
     def _maps(self, window: list[Any], pool: ThreadPoolExecutor | None = None) -> WindowMaps:
         maps = WindowMaps(window, self.classifier, self.settings, self.limit, pool)

@@ -1,21 +1,45 @@
-"""The maps of a finished run, computed again for the few images that are looked at."""
+"""The maps of a finished run, computed again for the images that are looked at or judged."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from torch import Tensor, nn
+from torch import nn
 
-from dap.cam import MergedCam
+from dap._malloc import tune_malloc
+from dap.cam import MergedCam, Rule, ScaleMaps, merge_scales
 
 from .classifier import CamClassifier, evaluating
+from .devices import chosen_device, computing_on
 from .from_config import build_classifier
-from .image_files import read_image
+from .images import LabelledImages
+from .pipeline import Pipeline
+from .reading import CHUNK
+from .settings import Execution
 from .store import PseudoBoxStore
+from .window import ImageMaps
+
+
+class StoredMap(NamedTuple):
+    """The maps of an image of a store.
+
+    Attributes:
+        file_name: Name of the image in the store.
+        size_hw: Its height and width in pixels; 0 if it cannot be read.
+        by_label: Class → the map that its boxes are taken from, shape (1, h, w), on the CPU.
+        error: Why there are no maps, or None.
+    """
+
+    file_name: str
+    size_hw: tuple[int, int]
+    by_label: dict[int, MergedCam]
+    error: str | None
 
 
 class StoredMaps:
@@ -40,14 +64,18 @@ class StoredMaps:
     ) -> None:
         self.settings = store.settings()
         self._classifier = CamClassifier(model)
-        own = self._classifier.weights_sha256()
-        theirs = store.manifest["classifier"].get("weights_sha256")
-        if own != theirs:
+        given = self._classifier.weights_sha256()
+        expected = store.manifest["classifier"].get("weights_sha256")
+        if given != expected:
             raise ValueError(
-                f"{store.folder} was made with other weights (SHA-256 {str(theirs)[:16]}…) than "
-                f"those given ({own[:16]}…), or with another normalisation. Give the config and "
+                f"{store.folder} was made with other weights (SHA-256 {str(expected)[:16]}…) than "
+                f"those given ({given[:16]}…), or with another normalisation. Give the config and "
                 f"the checkpoint of that run: {store.manifest.get('checkpoint')}"
             )
+        self._tf32 = bool(store.manifest.get("computation", {}).get("tf32", False))
+        self._classifier.speed_up()
+        if self._classifier.device.type == "cpu":
+            tune_malloc()
         self.root = os.fspath(image_root or store.manifest["image_list"]["root"])
 
     @classmethod
@@ -72,33 +100,91 @@ class StoredMaps:
             ValueError: If config, checkpoint and store do not fit together.
         """
         init_default_scope("mmpretrain")
+        place = chosen_device(device)
         model, _ = build_classifier(config, checkpoint)
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model.to(place)
         return cls(store, model, image_root)
 
-    def merged(self, image: Tensor, label: int) -> MergedCam:
-        """The map that boxes are taken from.
+    def of_images(
+        self,
+        items: Sequence[tuple[str, Sequence[int]]],
+        image_root: str | os.PathLike[str] | None = None,
+    ) -> Iterator[StoredMap]:
+        """Compute maps as Step 2 does: read ahead, batched by shape, with the fast forward.
+
+        The maps of a window of images are in memory at a time.
 
         Args:
-            image: BGR, uint8, shape (3, H, W).
-            label: Class whose map it is.
-        """
-        with evaluating(self._classifier.model):
-            return self._classifier.maps(image, torch.tensor([label]), self.settings)
+            items: Names of images in the store, each with the classes whose maps are wanted.
+            image_root: Folder of the images, where it is another than that of this object.
 
-    def score_map(self, file_name: str, label: int) -> np.ndarray:
-        """The map at the size of its image.
+        Yields:
+            The maps of each image, in the order of ``items``. One that cannot be read, or whose
+            map cannot be computed or is not finite, has the reason in their place.
+        """
+        if not items:
+            return
+        images = LabelledImages(_Requests(items, os.fspath(image_root or self.root)))
+        few = len(items) < CHUNK  # not worth the start of processes that read
+        execution = Execution(num_workers=0 if few else None, tf32=self._tf32)
+        device = self._classifier.device
+        with evaluating(self._classifier.model), computing_on(device, self._tf32):
+            pipeline = Pipeline(images, self._classifier, self.settings, execution)
+            names = (name for name, _ in items)
+            for window in pipeline.maps([range(len(items))]):
+                for image in window:
+                    yield _stored_map(next(names), image, self.settings.rule)
+
+    def score_maps(
+        self, items: Sequence[tuple[str, Sequence[int]]]
+    ) -> Iterator[dict[int, np.ndarray] | str]:
+        """Compute maps at the size of their images, for ``dap.evaluation.evaluate_boxes``.
 
         Args:
-            file_name: Name of the image in the store.
-            label: Class whose map it is.
+            items: Names of images in the store, each with the classes whose maps are wanted.
 
-        Returns:
-            In [0, 1], float32, shape (H, W).
-
-        Raises:
-            OSError: If the image cannot be read.
-            ValueError: If it is no image, or its map is not finite.
+        Yields:
+            For each image label → map in [0, 1], float32, shape (H, W); or why there is none.
         """
-        image = read_image(os.path.join(self.root, file_name))
-        return self.merged(image, label).over_image((image.shape[1], image.shape[2]))
+        for image in self.of_images(items):
+            if image.error is not None:
+                yield image.error
+            else:
+                yield {
+                    label: cam.over_image(image.size_hw) for label, cam in image.by_label.items()
+                }
+
+
+class _Requests:
+    """Images of a store with the classes asked for, as a data set."""
+
+    def __init__(self, items: Sequence[tuple[str, Sequence[int]]], root: str) -> None:
+        self.items, self.data_root = items, root
+
+    def full_init(self) -> None:
+        """There is nothing to load."""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        name, labels = self.items[index]
+        return {"img_path": os.path.join(self.data_root, name), "gt_label": list(labels)}
+
+
+def _stored_map(file_name: str, image: ImageMaps, rule: Rule) -> StoredMap:
+    """Merge the scales of an image."""
+    if image.error is not None:
+        return StoredMap(file_name, image.size_hw, {}, image.error)
+    scales = [
+        ScaleMaps(torch.from_numpy(maps), stride, size_hw) for maps, stride, size_hw in image.scales
+    ]
+    maps, cell_size = merge_scales(scales, image.size_hw, rule)
+    if not maps.isfinite().all():
+        error = "FloatingPointError: the activation map is NaN or infinite"
+        return StoredMap(file_name, image.size_hw, {}, error)
+    by_label = {
+        label: MergedCam(maps[i : i + 1], cell_size)
+        for i, label in enumerate(image.entry.labels.tolist())
+    }
+    return StoredMap(file_name, image.size_hw, by_label, None)

@@ -26,7 +26,7 @@ from dap.pseudo_boxes.writing import SUMMARY
 from .gallery import UNKNOWN_BGR, colour_of, encoded, headed, montage, write_picture
 from .histograms import draw_histograms
 from .page import Section, image_source, render_page
-from .quality import quality_section
+from .quality import images_of_worst_classes, quality_section
 from .selections import selections
 from .store_pictures import StoredImage, StorePictures, stored_image
 from .variants import (
@@ -89,9 +89,12 @@ def inspect_boxes(
     pictures = StorePictures(store, image_root, maps)
     if truth is not None:
         pictures.truth = truth_by_image(store, truth)
+    chosen = selections(seen, count, seed)
+    shown = [index for _, indices in chosen.values() for index in indices]
+    shown += images_of_worst_classes(quality or {})
+    pictures.compute_maps(stored_image(store, index) for index in shown)
     if quality is not None:
         sections = [quality_section(quality, pictures, folder / WORST), *sections]
-    chosen = selections(seen, count, seed)
     find = candidate_finder(store, pictures)
     random = [stored_image(store, index) for index in chosen["random"][1]]
     _write_classes(store, seen, folder / "classes.csv")

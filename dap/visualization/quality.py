@@ -6,13 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dap.evaluation.evaluate import quality_table
+from dap.evaluation.quality_table import quality_table
 
 from .gallery import encoded, montage, write_picture
 from .page import Section, image_source
 from .store_pictures import StorePictures, stored_image
 
 PER_CLASS = 3
+
+
+def images_of_worst_classes(result: Mapping[str, Any]) -> list[int]:
+    """Indices in the store of the images that :func:`quality_section` shows.
+
+    Args:
+        result: What :func:`dap.evaluation.evaluate.evaluate_boxes` returns.
+    """
+    return [index for own in result.get("worst_classes", ()) for index in _shown_images(own)]
 
 
 def quality_section(
@@ -28,7 +37,7 @@ def quality_section(
     shown, tiles = [], []
     for own in result.get("worst_classes", ()):
         name = own.get("readable_name") or own.get("name", "all classes")
-        for index in (*own["missed_images"], *own["found_images"])[:PER_CLASS]:
+        for index in _shown_images(own):
             image = stored_image(pictures.store, index)
             tiles.append(pictures.tile(image))
             what = "missed" if index in own["missed_images"] else "found"
@@ -40,3 +49,8 @@ def quality_section(
     if tiles:
         text += " Below, images of the classes with the lowest CorLoc, true boxes in white."
     return Section("Quality against true boxes", [text], quality_table(dict(result)), (), shown)
+
+
+def _shown_images(worst: Mapping[str, Any]) -> list[int]:
+    """A few images of a class, missed ones first."""
+    return [*worst["missed_images"], *worst["found_images"]][:PER_CLASS]

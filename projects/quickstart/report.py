@@ -70,7 +70,7 @@ def inspection() -> dict[str, float]:
     curves = (REPORT / "comparison" / "curves.png").read_bytes()
     pictures = [("Learning curves", image_source(curves, "png"))]
     section = Section("Fine-tuning from them", listing=words, pictures=pictures)
-    quality = evaluate_boxes(store, truth, maps.score_map, most_maps=300)
+    quality = evaluate_boxes(store, truth, maps.score_maps, most_maps=300)
     inspect_boxes(store, REPORT, maps, IMAGES, truth, quality, [section])
     return {name: quality[name] for name in ("recall", "precision")}
 

@@ -11,8 +11,10 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from dap.evaluation.evaluate import evaluate_boxes, quality_table, truth_by_image
+from dap.evaluation.evaluate import evaluate_boxes, truth_by_image
 from dap.evaluation.ground_truth import read_ground_truth
+from dap.evaluation.max_box_accuracy import MaxBoxAccuracy
+from dap.evaluation.quality_table import quality_table
 from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore, generate_pseudo_boxes
 from dap.pseudo_boxes.writing import StoreWriter
 from dap.testing import draw_image, write_image
@@ -161,6 +163,19 @@ class TestByHand:
         assert found[4].tolist() == [LEFT, [60, 60, 70, 70]]
 
 
+def of_each(score_map):
+    """What gives the maps of many images, from what gives one and raises OSError."""
+
+    def score_maps(items):
+        for name, labels in items:
+            try:
+                yield {label: score_map(name, label) for label in labels}
+            except OSError as error:
+                yield f"OSError: {error}"
+
+    return score_maps
+
+
 class TestMaps:
     def test_by_hand(self, store, truth):
         """The left half is 1, of image 2 the right one; the right half of image 1 is .3.
@@ -180,7 +195,7 @@ class TestMaps:
             values[0, 99] = 0  # so that the smallest is 0
             return values[:, ::-1] if file_name == "a/2.JPEG" else values
 
-        found = evaluate_boxes(store, read_ground_truth(truth), score_map)
+        found = evaluate_boxes(store, read_ground_truth(truth), of_each(score_map))
         names = ["a/1.JPEG", "a/2.JPEG", "b/3.JPEG", "c/5.JPEG"]
         assert asked == list(zip(names, [0, 0, 1, 2], strict=True))
         maps = found["score_maps"]
@@ -196,16 +211,34 @@ class TestMaps:
         assert f"MaxBoxAcc of the maps ({maps['thresholds']['max_box_acc']})      75.0" in table
         assert "0.5      20.0  20.0  20.0        20.0  20.0  20.0        75.0  75.0" in table
 
+    def test_each_map_is_judged_before_the_next_is_made(self, store, truth, monkeypatch):
+        """So that those of millions of images are never in memory together."""
+        events, add = [], MaxBoxAccuracy.add
+
+        def score_map(file_name, label):
+            events.append("made")
+            return np.eye(100)
+
+        def judged(*arguments):
+            events.append("judged")
+            add(*arguments)
+
+        monkeypatch.setattr(MaxBoxAccuracy, "add", judged)
+        evaluate_boxes(store, read_ground_truth(truth), of_each(score_map), progress=True)
+        assert events == ["made", "judged"] * 4
+
     def test_classes_are_needed(self, store, tmp_path):
         path = tmp_path / "localization.txt"
         path.write_text("1.JPEG,0,0,50,100")
         with pytest.raises(ValueError, match=r"localization\.txt has no classes, and a map is"):
-            evaluate_boxes(store, read_ground_truth(path), lambda *_: np.zeros((2, 2)))
+            evaluate_boxes(store, read_ground_truth(path), of_each(lambda *_: np.zeros((2, 2))))
 
     def test_map_that_is_not_finite(self, store, truth):
         size_hw = tuple(int(side[0]) for side in store.shards[0].sizes_hw)
         with pytest.raises(ValueError, match=r"no map could be computed.*found NaN"):
-            evaluate_boxes(store, read_ground_truth(truth), lambda *_: np.full(size_hw, np.nan))
+            evaluate_boxes(
+                store, read_ground_truth(truth), of_each(lambda *_: np.full(size_hw, np.nan))
+            )
 
     def test_images_without_a_map_are_counted_and_named(self, store, truth):
         """One cannot be read, another has another size than the one whose boxes are known."""
@@ -222,11 +255,11 @@ class TestMaps:
             height, width = sizes[file_name]
             return np.eye(height + (len(asked) == 2), width)
 
-        found = evaluate_boxes(store, read_ground_truth(truth), score_map)
+        found = evaluate_boxes(store, read_ground_truth(truth), of_each(score_map))
         assert list(found["score_maps"]["failed"]) == asked[:2]
         assert found["score_maps"]["images"] == len(asked) - 2
         assert f"2 images have no map, such as {asked[0]}: OSError: gone" in quality_table(found)
-        few = evaluate_boxes(store, read_ground_truth(truth), score_map, most_maps=2)
+        few = evaluate_boxes(store, read_ground_truth(truth), of_each(score_map), most_maps=2)
         assert few["score_maps"]["images"] <= 2
 
 

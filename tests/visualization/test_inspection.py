@@ -139,6 +139,26 @@ def test_rows_of_table_a2_are_those_of_runs_with_that_nms(photographs, tmp_path)
     assert [a2[0][1][i] for i in (1, 4, 6)] == expected
 
 
+def test_maps_of_all_pictures_are_computed_at_once(photographs, tmp_path, monkeypatch):
+    """Each image once, though it is in several galleries; those of the worst classes too."""
+    store, maps = run(photographs, tmp_path / "store")
+    asked, compute = [], StoredMaps.of_images
+
+    def of_images(self, items, image_root=None):
+        asked.append([name for name, _ in items])
+        return compute(self, items, image_root)
+
+    monkeypatch.setattr(StoredMaps, "of_images", of_images)
+    worst = {"name": "red", "corloc": 0.0, "missed_images": [5], "found_images": []}
+    monkeypatch.setattr("dap.visualization.quality.quality_table", lambda _: "")
+    quality = {"worst_classes": [worst]}
+    inspect_boxes(store, tmp_path / "page", maps, count=1, quality=quality)
+    (first, *others) = [names for names in asked if names]
+    assert not others
+    assert len(set(first)) == len(first) > 1
+    assert store.shards[0].file_name(5) in first
+
+
 def written(folder, records, categories=("n0", "n1"), thresholds=(0.2, 0.5)):
     described = {
         "settings": {"thresholds": list(thresholds)}, "classifier": {}, "shard_size": 64,

@@ -1,0 +1,95 @@
+"""The figures of :func:`dap.evaluation.evaluate.evaluate_boxes` as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def quality_table(result: Mapping[str, Any]) -> str:
+    """The figures of all classes in percent, and the worst classes, for people.
+
+    Args:
+        result: What :func:`~dap.evaluation.evaluate.evaluate_boxes` returns.
+    """
+    matched = result["matched"]
+    lines = [
+        f"{result['images']} images with {result['objects']} objects and {result['boxes']} boxes "
+        f"evaluated; of {result['truth']['images']} images of the ground truth "
+        f"({result['truth']['layout']}) {matched['truth_images_not_in_store']} are not in the "
+        f"store, {result['images_without_truth']} have no object",
+        *_table_of_figures(result),
+        *_table_of_sizes(result["by_size"]),
+        *_table_of_thresholds(result),
+    ]
+    if matched["categories_not_in_store"]:
+        lines.append(
+            f"note: {matched['categories_not_in_store']} categories of the ground truth, with "
+            f"{matched['objects_of_categories_not_in_store']} objects, are not in the store"
+        )
+    if result["per_threshold"] and result["store"]["nms_iou"] is not None:
+        lines.append(
+            f"note: NMS at IoU {result['store']['nms_iou']} has merged the boxes: figures per τ "
+            "are of what it left"
+        )
+    if failed := result.get("score_maps", {}).get("failed"):
+        name, why = next(iter(failed.items()))
+        lines.append(f"note: {len(failed)} images have no map, such as {name}: {why}")
+    if not result["class_agnostic"]:
+        lines.append("")
+        lines += [
+            f"{'worst classes' if not i else '':<16}{_percent(own['corloc'])}  "
+            f"{' '.join(dict.fromkeys((own['name'], own.get('readable_name', own['name']))))}: "
+            f"{len(own['missed_images'])} images missed, {len(own['found_images'])} found"
+            for i, own in enumerate(result["worst_classes"])
+        ]
+    return "\n".join(lines)
+
+
+def _table_of_figures(result: Mapping[str, Any]) -> list[str]:
+    figures = [
+        ("GT-known localisation, IoU .5", result["gt_known_localization"]),
+        ("CorLoc, mean over classes", result["corloc"]),
+        ("precision, IoU .5", result["precision"]),
+        ("recall, IoU .5", result["recall"]),
+        ("average recall, IoU .5:.95", result["average_recall"]),
+    ]
+    if best := result["best_threshold"]:
+        label = f"largest box, best τ ({best['largest_box']['threshold']})"
+        figures.append((label, best["largest_box"]["accuracy"]))
+        figures.append(("any box, best τ, IoU .3 .5 .7", best["any_box"]))
+    if maps := result.get("score_maps"):
+        label = f"MaxBoxAcc of the maps ({maps['thresholds']['max_box_acc']})"
+        figures.append((label, maps["max_box_acc"]))
+        figures.append((f"MaxBoxAccV2 of {maps['images']} maps", maps["max_box_acc_v2"]))
+    return ["", *(f"{name:<34}{_percent(value)}" for name, value in figures)]
+
+
+def _table_of_sizes(by_size: dict[str, Any]) -> list[str]:
+    lines = ["", f"{'size':<8}{'objects':>10}{'recall':>8}{'boxes':>10}{'precision':>11}"]
+    for name, own in by_size.items():
+        recall, precision = _percent(own["recall"]), _percent(own["precision"])
+        lines.append(f"{name:<8}{own['objects']:>10}{recall:>8}{own['boxes']:>10}{precision:>11}")
+    return lines
+
+
+def _table_of_thresholds(result: Mapping[str, Any]) -> list[str]:
+    """Per τ the share of right boxes at each IoU, and that of the maps at the same threshold."""
+    if not result["per_threshold"]:
+        return []
+    lines = ["", f"{'τ':<8}{'largest box .3 .5 .7':<24}{'any box .3 .5 .7':<24}"]
+    at_fixed = result.get("score_maps", {}).get("at_fixed_thresholds", {})
+    lines[-1] += "map's largest .5, all .3 .5 .7" if at_fixed else ""
+    for tau, own in result["per_threshold"].items():
+        cells = [map(_percent, own[kind].values()) for kind in ("largest_box", "any_box")]
+        line = f"{tau:<8}" + "".join(f"{' '.join(cell):<24}" for cell in cells)
+        if tau in at_fixed:
+            own = at_fixed[tau]
+            values = [own["max_contour"], *own["all_contours_by_iou"].values()]
+            line += " ".join(map(_percent, values))
+        lines.append(line)
+    return lines
+
+
+def _percent(share: float | None) -> str:
+    return "    -" if share is None else f"{100 * share:5.1f}"
