@@ -1,0 +1,200 @@
+"""Deformable convolutions, versions 1 and 2, by torchvision.
+
+mmcv's ``im2col_step`` only limits memory; torchvision chooses its own.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .common import at_least_float32, operator
+
+
+def _prepare(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Convert what torchvision's kernels do not take: bfloat16, and float16 on the CPU."""
+    first = tensors[0]
+    if first.dtype == torch.bfloat16 or first.device.type == "cpu":
+        tensors = at_least_float32(*tensors)
+    return tuple(t.contiguous() for t in tensors)
+
+
+def _geometry(sizes: dict[str, Any]) -> tuple[int, ...]:
+    """Order the keyword arguments of version 1 as torchvision's operator takes them."""
+    names = ("dH", "dW", "padH", "padW", "dilationH", "dilationW", "group", "deformable_group")
+    return tuple(sizes[name] for name in names)
+
+
+def _empty_mask_and_bias(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mask and bias that torchvision expects where there are none."""
+    return input.new_zeros(len(input), 1), input.new_zeros(len(weight))
+
+
+@operator
+def deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    **sizes: int,
+) -> None:
+    """Convolve at positions shifted by offsets.
+
+    Args:
+        input: Shape (N, C, H, W).
+        weight: Shape (O, C / group, kH, kW).
+        offset: Shape (N, deformable_group * kH * kW * 2, H', W'), pairs (y, x).
+        output: Shape (N, O, H', W').
+        columns: Not used.
+        ones: Not used.
+        **sizes: kW, kH, dW, dH (stride), padW, padH, dilationW, dilationH, group,
+            deformable_group, im2col_step.
+    """
+    x, w, shift = _prepare(input, weight, offset)
+    mask, bias = _empty_mask_and_bias(x, w)
+    output.copy_(
+        torch.ops.torchvision.deform_conv2d(x, w, shift, mask, bias, *_geometry(sizes), False)
+    )
+
+
+def _gradients(
+    input: Tensor, offset: Tensor, grad_output: Tensor, weight: Tensor, sizes: dict[str, Any]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients by input, weight and offset."""
+    grad, x, w, shift = _prepare(grad_output, input, weight, offset)
+    mask, bias = _empty_mask_and_bias(x, w)
+    gradients = torch.ops.torchvision._deform_conv2d_backward(
+        grad, x, w, shift, mask, bias, *_geometry(sizes), False
+    )
+    return gradients[:3]
+
+
+@operator
+def deform_conv_backward_input(
+    input: Tensor,
+    offset: Tensor,
+    gradOutput: Tensor,  # noqa: N803
+    gradInput: Tensor,  # noqa: N803
+    gradOffset: Tensor,  # noqa: N803
+    weight: Tensor,
+    columns: Tensor,
+    **sizes: int,
+) -> None:
+    """Write the gradients by input and offset; see ``deform_conv_forward``.
+
+    torchvision computes the weight's gradient in the same call. It is kept on the
+    buffer ``columns``, which mmcv hands to ``deform_conv_backward_parameters`` next.
+    """
+    grad_input, columns.grad_weight, grad_offset = _gradients(  # type: ignore[attr-defined]
+        input, offset, gradOutput, weight, sizes
+    )
+    gradInput.copy_(grad_input)
+    gradOffset.copy_(grad_offset)
+
+
+@operator
+def deform_conv_backward_parameters(
+    input: Tensor,
+    offset: Tensor,
+    gradOutput: Tensor,  # noqa: N803
+    gradWeight: Tensor,  # noqa: N803
+    columns: Tensor,
+    ones: Tensor,
+    scale: float,
+    **sizes: int,
+) -> None:
+    """Add ``scale`` times the gradient by the weight to ``gradWeight``; see ``deform_conv_forward``."""
+    grad_weight = columns.__dict__.pop("grad_weight", None)
+    if grad_weight is None:  # the gradient by the weight alone does not depend on its values
+        _, grad_weight, _ = _gradients(input, offset, gradOutput, gradWeight, sizes)
+    gradWeight.add_(grad_weight.to(gradWeight.dtype), alpha=scale)
+
+
+@operator
+def modulated_deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+) -> None:
+    """Convolve at shifted positions, each value multiplied by its mask.
+
+    Args:
+        input: Shape (N, C, H, W).
+        weight: Shape (O, C / group, kernel_h, kernel_w).
+        bias: Shape (O,); any shape if not ``with_bias``.
+        ones: Not used.
+        offset: Shape (N, deformable_group * kernel_h * kernel_w * 2, H', W'), pairs (y, x).
+        mask: Shape (N, deformable_group * kernel_h * kernel_w, H', W').
+        output: Shape (N, O, H', W').
+        columns: Not used.
+        kernel_h, kernel_w: Size of the kernel.
+        stride_h, stride_w: Stride.
+        pad_h, pad_w: Padding by zeros.
+        dilation_h, dilation_w: Dilation.
+        group: Groups of channels.
+        deformable_group: Groups of channels with offsets and masks of their own.
+        with_bias: Whether ``bias`` is added.
+    """
+    x, w, b, shift, factor = _prepare(input, weight, bias, offset, mask)
+    if not with_bias:
+        b = x.new_zeros(len(w))
+    geometry = stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
+    output.copy_(torch.ops.torchvision.deform_conv2d(x, w, shift, factor, b, *geometry, True))
+
+
+@operator
+def modulated_deform_conv_backward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    columns: Tensor,
+    grad_input: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad_output: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+) -> None:
+    """Write the gradients by input, weight, bias, offset and mask; see the forward."""
+    grad, x, w, b, shift, factor = _prepare(grad_output, input, weight, bias, offset, mask)
+    if not with_bias:
+        b = x.new_zeros(len(w))
+    geometry = stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
+    gradients = torch.ops.torchvision._deform_conv2d_backward(
+        grad, x, w, shift, factor, b, *geometry, True
+    )
+    outputs = grad_input, grad_weight, grad_offset, grad_mask, grad_bias
+    for target, gradient in zip(outputs if with_bias else outputs[:4], gradients, strict=False):
+        target.copy_(gradient)
