@@ -9,11 +9,12 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import sys
 
 
 def ops(device: str) -> list[dict[str, str]]:
-    """Run mmcv's NMS and RoIAlign and compare them with torchvision's.
+    """Run mmcv's NMS and RoIAlign, compare them with torchvision's, and say whose they are.
 
     Args:
         device: Where to run them, "cpu" or "cuda".
@@ -36,13 +37,15 @@ def ops(device: str) -> list[dict[str, str]]:
         theirs = torchvision.ops.roi_align(features, rois, 7, 0.5, 2, True)
         return float((ours - theirs).abs().max())
 
-    name = f"mmcv ops on {device}"
+    name = f"operators on {device}"
+    file = str(importlib.import_module("mmcv._ext").__file__)
+    whose = "torchvision's and torch's, by DAP" if file.endswith(".py") else "compiled with mmcv"
     kept, theirs = mmcv_ops.nms(boxes, scores, 0.5)[1], torchvision.ops.nms(boxes, scores, 0.5)
     if not torch.equal(kept, theirs) or difference(features) > 1e-3:
         found = f"nms or roi_align differs from torchvision's (by {difference(features):.2g})"
-        advice = "mmcv's ops compute nonsense here: rebuild mmcv against the torch in use"
+        advice = f"{file} computes wrong values here: mmcv was compiled for another torch"
         return [{"what": name, "found": found, "state": "FAIL", "advice": advice}]
-    results = [{"what": name, "found": "nms, roi_align as torchvision's"}]
+    results = [{"what": name, "found": whose}]
     if device == "cpu" and difference(features.to(memory_format=torch.channels_last)) > 1e-3:
         advice = "keep detectors out of channels_last on a CPU: there mmcv's roi_align is wrong"
         trap = {"what": "channels_last on cpu", "found": "roi_align wrong", "state": "note"}
@@ -51,7 +54,7 @@ def ops(device: str) -> list[dict[str, str]]:
 
 
 def cuda() -> list[dict[str, str]]:
-    """List the GPUs, see whether torch was built for them, and run mmcv's ops on the first."""
+    """List the GPUs, see whether torch was built for them, run the operators on the first."""
     import torch
 
     if not torch.cuda.is_available():
@@ -59,7 +62,7 @@ def cuda() -> list[dict[str, str]]:
         advice = (
             f"{built}: no driver, a driver too old for it, or no GPU"
             if built
-            else "torch is a CPU build: for a GPU install torch and then mmcv for CUDA"
+            else "torch is a CPU build: for a GPU install one for CUDA"
         )
         return [{"what": "CUDA", "found": "no GPU", "state": "note", "advice": advice}]
     results = []
@@ -98,12 +101,16 @@ def built_for(major: int, minor: int, architectures: list[str]) -> bool:
 
 
 def checkpoints() -> list[dict[str, str]]:
-    """Import MMDetection, MMPretrain and DAP, and load what MMEngine saves."""
+    """Import MMDetection, MMPretrain and all of DAP, and load what MMEngine saves."""
     import torch
     from mmengine.logging import HistoryBuffer
 
     for module in ("mmdet.apis", "mmpretrain.apis", "dap"):
         importlib.import_module(module)
+    dap = importlib.import_module("dap")
+    for part in pkgutil.iter_modules(dap.__path__):
+        if part.name not in ("mmcv_ops", "launch"):  # lies beside mmcv; is a program
+            importlib.import_module(f"dap.{part.name}")
     file = io.BytesIO()
     torch.save({"loss": HistoryBuffer([1.0, 3.0], [1, 1])}, file)
     file.seek(0)

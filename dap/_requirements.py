@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-# Plain `pip install mmcv` builds in isolation, sees no torch there, and silently omits the ops.
-MMCV_WITH_OPS = (
-    "MMCV_WITH_OPS=1 pip install --force-reinstall --no-deps --no-build-isolation "
-    "--no-cache-dir mmcv==2.1.0"
-)
+MMCV_LITE = "pip install mmcv-lite==2.1.0"
+# Both distributions own the folder mmcv/, so one must go before the other comes.
+REPLACE_MMCV = f"pip uninstall --yes mmcv && {MMCV_LITE}"
+OPERATORS_AGAIN = "pip install --force-reinstall --no-deps"
 
 
 class RequirementError(RuntimeError):
@@ -80,8 +79,8 @@ class Finding:
 
 
 REQUIREMENTS = (
-    Requirement("torch", "torch>=2.6,<2.12"),
-    Requirement("torchvision", "torchvision>=0.21,<0.27"),
+    Requirement("torch", "torch>=2.6"),
+    Requirement("torchvision", "torchvision>=0.21"),
     Requirement("numpy", "numpy>=1.26"),
     Requirement("cv2", "opencv-python>=4.8"),
     Requirement("PIL", "pillow>=10"),
@@ -92,7 +91,7 @@ REQUIREMENTS = (
     Requirement("jinja2", "jinja2>=3.1"),
     Requirement("tqdm", "tqdm"),
     Requirement("mmengine", "mmengine>=0.10.7,<0.11"),
-    Requirement("mmcv", "mmcv>=2.1,<2.2", MMCV_WITH_OPS),
+    Requirement("mmcv", "mmcv>=2.1,<2.2", MMCV_LITE),
     Requirement("mmdet", "mmdet>=3.3,<3.4"),
     Requirement("mmpretrain", "mmpretrain>=1.2,<2"),
     Requirement("pkg_resources", "setuptools<81"),
@@ -108,7 +107,7 @@ def release(version: str) -> tuple[int, ...]:
 def findings() -> list[Finding]:
     """Look at every requirement, in the order of :data:`REQUIREMENTS`."""
     found = {requirement.module: _find(requirement) for requirement in REQUIREMENTS}
-    for look_closer in (_mmcv_for_mmdet, _ops_of_mmcv, _pkg_resources_for_mmengine):
+    for look_closer in (_mmcv_for_mmdet, _operators_of_mmcv, _pkg_resources_for_mmengine):
         finding = look_closer(found)
         found[finding.requirement.module] = finding
     return list(found.values())
@@ -148,18 +147,30 @@ def _find(requirement: Requirement) -> Finding:
 def _mmcv_for_mmdet(found: dict[str, Finding]) -> Finding:
     """MMDetection 3.3 asserts mmcv < 2.2 while it is imported; its forks do not."""
     mmcv, mmdet = found["mmcv"], found["mmdet"]
+    if mmcv.found != "missing" and mmcv.problem:
+        old = mmcv.problem.rpartition(": run ")[0]
+        return Finding(mmcv.requirement, mmcv.found, f"{old}: {_replace_mmcv()}")
     if mmcv.problem or not mmcv.untested or release(mmdet.found)[:2] != (3, 3):
         return mmcv
     what = f"mmdet {mmdet.found} refuses mmcv >= 2.2, and found {mmcv.found}"
-    return Finding(mmcv.requirement, mmcv.found, mmcv.requirement.problem(what))
+    return Finding(mmcv.requirement, mmcv.found, f"{what}: {_replace_mmcv()}")
 
 
-def _ops_of_mmcv(found: dict[str, Finding]) -> Finding:
+def _replace_mmcv() -> str:
+    return f"install DAP in a new environment, or run `{REPLACE_MMCV}`"
+
+
+def _operators_of_mmcv(found: dict[str, Finding]) -> Finding:
+    """The compiled operators, or DAP's own beside mmcv."""
     mmcv, folder = found["mmcv"], _folder("mmcv")
     if mmcv.problem or folder is None or PathFinder.find_spec("_ext", [str(folder)]):
         return mmcv
-    what = f"DAP needs mmcv with its compiled ops, and {folder} holds none for this Python"
-    return Finding(mmcv.requirement, f"{mmcv.found} without ops", mmcv.requirement.problem(what))
+    what = (
+        f"{folder} has no operators: no compiled ones for this Python, and not those that DAP "
+        "installs beside mmcv"
+    )
+    cure = f"install DAP again, after mmcv: run `{OPERATORS_AGAIN} dap`, in its checkout `… -e .`"
+    return Finding(mmcv.requirement, f"{mmcv.found} without operators", f"{what}: {cure}")
 
 
 def _pkg_resources_for_mmengine(found: dict[str, Finding]) -> Finding:

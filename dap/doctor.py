@@ -17,11 +17,13 @@ from dap._requirements import Finding
 
 OK, NOTE, FAIL = "ok", "note", "FAIL"
 TRIALS = {
-    "ops": f"mmcv's ops do not run: with torch in place, run `{_requirements.MMCV_WITH_OPS}`",
-    "cuda": "the GPU cannot be used: where nvcc is at hand, add FORCE_CUDA=1 to "
-    f"`{_requirements.MMCV_WITH_OPS}`, or hide the GPU by CUDA_VISIBLE_DEVICES=''",
+    "ops": "mmcv's operators do not run. A compiled mmcv must be built for the torch in use; for "
+    f"DAP's operators instead of those, run `{_requirements.REPLACE_MMCV}`",
+    "cuda": "the GPU cannot be used: install a torch for its driver, or hide it by "
+    "CUDA_VISIBLE_DEVICES=''",
     "checkpoints": "reinstall what this names",
 }
+SYSTEMS = ("Linux", "Darwin")
 SECONDS = 300
 
 
@@ -46,7 +48,7 @@ class Result:
 
 def examine() -> list[Result]:
     """Look at the packages; if they are fit, try them out as well."""
-    packages = [_python(), *map(_package, _requirements.findings())]
+    packages = [_python(), _system(), *map(_package, _requirements.findings())]
     if not healthy(packages):
         return [*packages, *_mim()]
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -72,9 +74,22 @@ def report(results: list[Result]) -> str:
 
 
 def _python() -> Result:
-    fit = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    advice = "" if fit else "DAP is tested with Python 3.11 and 3.12"
-    return Result("Python", platform.python_version(), "3.11, 3.12", OK if fit else NOTE, advice)
+    fit = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    advice = ""
+    if not fit:
+        advice = (
+            "DAP is tested with Python 3.11 to 3.13; at the start of a training MMEngine 0.10.7 "
+            "calls pkgutil.find_loader, which Python 3.14 has removed"
+        )
+    return Result("Python", platform.python_version(), "3.11 to 3.13", OK if fit else NOTE, advice)
+
+
+def _system() -> Result:
+    found = platform.system()
+    if found in SYSTEMS:
+        return Result("system", found)
+    advice = "DAP runs on Linux and macOS; on Windows use WSL 2"
+    return Result("system", found, "Linux, macOS", FAIL, advice)
 
 
 def _package(finding: Finding) -> Result:

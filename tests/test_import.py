@@ -54,7 +54,7 @@ class TestVersionGate:
         others = {name: v for name, v in fake_packages.FIT.items() if name != module}
         fake_packages.install(tmp_path, others)
         (install,) = (r.install for r in _requirements.REQUIREMENTS if r.module == module)
-        cure = _requirements.MMCV_WITH_OPS if module == "mmcv" else f"pip install '{install}'"
+        cure = _requirements.MMCV_LITE if module == "mmcv" else f"pip install '{install}'"
         expected = rf"DAP needs {module}( >= [\d.]+)?, and found none: run `{re.escape(cure)}`"
         assert re.fullmatch(expected, complaint(tmp_path))
 
@@ -69,21 +69,43 @@ class TestVersionGate:
             sentence
         )
 
-    def test_mmcv_without_ops(self, tmp_path):
+    def test_mmcv_without_operators(self, tmp_path):
         fake_packages.install(tmp_path, fake_packages.FIT, ops=False)
         sentence = complaint(tmp_path)
-        assert f"compiled ops, and {tmp_path / 'mmcv'} holds none for this Python" in sentence
-        assert "MMCV_WITH_OPS=1 pip install" in sentence
-        assert "--no-build-isolation" in sentence
+        assert sentence.startswith(f"{tmp_path / 'mmcv'} has no operators: no compiled ones for")
+        assert "`pip install --force-reinstall --no-deps dap`" in sentence
 
-    def test_ops_of_another_python_do_not_count(self, tmp_path):
+    def test_operators_of_another_python_do_not_count(self, tmp_path):
         fake_packages.install(tmp_path, fake_packages.FIT, ops=False)
         (tmp_path / "mmcv" / "_ext.cpython-38-x86_64-linux-gnu.so").touch()
-        assert "holds none for this Python" in complaint(tmp_path)
+        assert "has no operators" in complaint(tmp_path)
 
-    def test_mmcv_that_mmdet_refuses(self, tmp_path):
-        fake_packages.install(tmp_path, {**fake_packages.FIT, "mmcv": "2.2.0"})
-        assert "mmdet 3.3.0 refuses mmcv >= 2.2, and found 2.2.0: run `MMCV" in complaint(tmp_path)
+    def test_operators_by_dap_count(self, tmp_path):
+        fake_packages.install(tmp_path, fake_packages.FIT, ops=False)
+        (tmp_path / "mmcv" / "_ext.py").touch()
+        done = fake_packages.run(tmp_path, "-c", CHECK)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_operators_by_dap_alone_are_no_mmcv(self, tmp_path):
+        """What is left of mmcv/ when mmcv was removed, or was never there."""
+        others = {name: v for name, v in fake_packages.FIT.items() if name != "mmcv"}
+        fake_packages.install(tmp_path, others)
+        (tmp_path / "mmcv").mkdir()
+        (tmp_path / "mmcv" / "_ext.py").touch()
+        sentence = complaint(tmp_path)
+        assert sentence == (
+            "DAP needs mmcv >= 2.1, and found none: run `pip install mmcv-lite==2.1.0`"
+        )
+
+    @pytest.mark.parametrize(("version", "words"), [
+        ("2.2.0", "mmdet 3.3.0 refuses mmcv >= 2.2, and found 2.2.0: "),
+        ("2.0.1", "DAP needs mmcv >= 2.1, and found 2.0.1 in "),
+    ])  # fmt: skip
+    def test_mmcv_of_another_version_is_not_installed_over(self, tmp_path, version, words):
+        fake_packages.install(tmp_path, {**fake_packages.FIT, "mmcv": version})
+        sentence = complaint(tmp_path)
+        assert sentence.startswith(words)
+        assert "in a new environment, or run `pip uninstall --yes mmcv && pip install" in sentence
 
     def test_setuptools_without_pkg_resources(self, tmp_path):
         others = {name: v for name, v in fake_packages.FIT.items() if name != "pkg_resources"}
@@ -160,7 +182,8 @@ class TestVersionGate:
     def test_demands_are_those_of_pyproject(self):
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         demanded = {requirement.install for requirement in _requirements.REQUIREMENTS}
-        assert demanded == set(project["dependencies"])
+        # mmcv is left to the environment: it may have mmcv, mmcv-lite or a fork.
+        assert demanded == {*project["dependencies"], "mmcv>=2.1,<2.2"}
 
     @pytest.mark.parametrize(
         ("version", "numbers"),

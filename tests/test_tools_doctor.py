@@ -1,3 +1,4 @@
+import importlib
 import re
 import subprocess
 import sys
@@ -33,7 +34,14 @@ class TestTool:
         done = subprocess.run([sys.executable, str(DOCTOR)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.endswith("All that DAP needs works.\n")
-        for what in (*fake_packages.FIT, "mmcv ops on cpu", "imports", "checkpoints", "mim"):
+        for what in (
+            *fake_packages.FIT,
+            "operators on cpu",
+            "imports",
+            "system",
+            "checkpoints",
+            "mim",
+        ):
             assert re.search(rf"^{what}  .*  ok$", done.stdout, re.MULTILINE), done.stdout
         assert re.search(r"^(CUDA|GPU 0)  ", done.stdout, re.MULTILINE)
 
@@ -43,8 +51,8 @@ class TestTool:
         done = fake_packages.run(tmp_path, str(DOCTOR))
         assert (done.returncode, done.stderr) == (1, "")
         assert re.search(r"^mmdet +2\.28\.2 +>= 3\.3 +FAIL$", done.stdout, re.MULTILINE)
-        assert re.search(r"^mmcv +2\.1\.0 without ops +>= 2\.1 +FAIL$", done.stdout, re.MULTILINE)
-        assert f"run `{_requirements.MMCV_WITH_OPS}`" in done.stdout
+        assert re.search(r"^mmcv +2\.1\.0 without operators +>= 2\.1 +FAIL$", done.stdout, re.M)
+        assert f"run `{_requirements.OPERATORS_AGAIN} dap`" in done.stdout
         assert re.search(r"^note: mim: .*: for `mim train", done.stdout, re.MULTILINE)
         assert done.stdout.endswith("DAP cannot work like this.\n")
 
@@ -83,13 +91,13 @@ class TestTrials:
         broken("mmcv", "ops", "raise ImportError('undefined symbol: at::foo')")
         (result,) = doctor._try("ops")
         assert (result.found, result.state) == ("failed", FAIL)
-        assert result.advice.startswith("ImportError: undefined symbol: at::foo: mmcv's ops do not")
+        assert result.advice.startswith("ImportError: undefined symbol: at::foo: mmcv's operators")
 
     def test_crash_is_reported(self, broken):
         broken("mmcv", "ops", "import os; os.abort()")
         (result,) = doctor._try("ops")
         assert result.state == FAIL
-        assert result.advice.startswith("ended with exit code -6: mmcv's ops do not run")
+        assert result.advice.startswith("ended with exit code -6: mmcv's operators do not run")
 
     def test_hanging_trial_is_given_up(self, broken, monkeypatch):
         monkeypatch.setattr(doctor, "SECONDS", 0.5)
@@ -111,15 +119,42 @@ class TestTrials:
         assert result["state"] == FAIL
         assert "differs from torchvision's" in result["found"]
 
-    def test_correct_channels_last_is_no_trap(self, monkeypatch):
+    def test_wrong_channels_last_is_noted(self, monkeypatch):
+        """As mmcv 2.1.0's compiled roi_align on a CPU; that of torchvision is right."""
         from mmcv import ops
 
         def roi_align(features, rois, size, scale, samples, mode, aligned):
-            return torchvision.ops.roi_align(features, rois, size, scale, samples, aligned)
+            result = torchvision.ops.roi_align(features, rois, size, scale, samples, aligned)
+            return result if features.is_contiguous() else result + 2.8
 
-        assert [result["what"] for result in _probes.ops("cpu")][1:] == ["channels_last on cpu"]
         monkeypatch.setattr(ops, "roi_align", roi_align)
-        assert [result["what"] for result in _probes.ops("cpu")] == ["mmcv ops on cpu"]
+        results = [Result(**result) for result in _probes.ops("cpu")]
+        assert [result.what for result in results] == ["operators on cpu", "channels_last on cpu"]
+        assert results[1].state == NOTE
+
+    def test_operators_in_use_are_named(self):
+        (first, *_) = _probes.ops("cpu")
+        compiled = not importlib.import_module("mmcv._ext").__file__.endswith(".py")
+        assert first["found"] == (
+            "compiled with mmcv" if compiled else "torchvision's and torch's, by DAP"
+        )
+
+    def test_other_systems_are_refused(self, monkeypatch):
+        """Windows has no fcntl, which locks are made of."""
+        monkeypatch.setattr(doctor.platform, "system", lambda: "Windows")
+        result = doctor._system()
+        assert result.state == FAIL
+        assert "Linux and macOS" in result.advice
+
+    def test_part_of_dap_that_cannot_be_imported_is_a_failure(self):
+        code = (
+            "import sys; sys.modules['fcntl'] = None; sys.argv[1:] = ['checkpoints'];"
+            f"import runpy; runpy.run_path({_probes.__file__!r}, run_name='__main__')"
+        )
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True,
+                              text=True)  # fmt: skip
+        assert done.returncode != 0
+        assert "fcntl" in done.stderr.splitlines()[-1]
 
     def test_safe_loader_switched_off(self, monkeypatch):
         monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
