@@ -109,7 +109,10 @@ class LabelledImages(Dataset):
         if hasattr(self.dataset, "samples") and hasattr(self.dataset, "folder_to_idx"):
             yield from self.dataset.samples()
             return
-        self.dataset.full_init()
+        try:
+            self.dataset.full_init()
+        except AssertionError as error:  # mmpretrain's word for a folder that does not fit
+            raise ValueError(f"dataset {type(self.dataset).__name__}: {error}") from error
         warn_of_files_not_taken(self.dataset)
         root = self.root
         for index in range(len(self.dataset)):

@@ -67,20 +67,19 @@ class Execution:
 
 
 def default_workers(on_gpu: bool, local_ranks: int) -> int:
-    """Number of processes that read images, per rank.
+    """Number of processes that read images, per rank, by the cores of this machine.
 
     Args:
-        on_gpu: Whether the rank computes on a GPU. On a CPU, where a forward takes a hundred
-            times as long as reading an image, two are enough.
+        on_gpu: Whether the rank computes on a GPU. On a CPU, a forward takes a hundred times as
+            long as reading an image, so that few readers are enough.
         local_ranks: Number of ranks on this machine, which share its cores.
 
     Returns:
         At least 1, at most 16.
     """
-    if not on_gpu:
-        return 2
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(16, max(1, (cores or 1) // max(1, local_ranks) - 1))
+    per_rank = (cores or 1) // max(1, local_ranks)
+    return min(16, max(1, per_rank - 1 if on_gpu else per_rank // 8))
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,8 @@ def test_readers_follow_the_cores(monkeypatch):
     assert default_workers(on_gpu=True, local_ranks=8) == 7
     assert default_workers(on_gpu=True, local_ranks=1) == 16
     assert default_workers(on_gpu=True, local_ranks=100) == 1
-    assert default_workers(on_gpu=False, local_ranks=1) == 2
+    assert default_workers(on_gpu=False, local_ranks=1) == 8
+    assert default_workers(on_gpu=False, local_ranks=16) == 1
 
 
 MAKER = """

@@ -21,7 +21,6 @@ model = dict(
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(
-            roi_layer=dict(use_torchvision=True),  # on the CPU twice as fast as mmcv's
             out_channels=64,
             featmap_strides=[4, 8, 16, 32],
             finest_scale=24,

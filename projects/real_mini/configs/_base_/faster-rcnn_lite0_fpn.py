@@ -13,7 +13,6 @@ model = dict(
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(
-            roi_layer=dict(use_torchvision=True),  # on a CPU twice as fast as mmcv's
             out_channels=64,
             finest_scale=28,
         ),
