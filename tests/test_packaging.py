@@ -120,5 +120,5 @@ def test_tools_of_the_wheel_take_the_configs_of_the_wheel(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     config = wheel / "dap/.mim/configs/finetune/coco/retinanet_r50-cls-in1k_fpn_90k_coco.py"
     train, test = (line for line in done.stdout.splitlines() if not line.startswith("#"))
-    assert train.startswith(f"python -m mim train mmdet {config} ")
-    assert test.startswith(f"python -m mim test mmdet {config} ")
+    assert train.startswith(f"python -m dap.launch mmdet train {config} ")
+    assert test.startswith(f"python -m dap.launch mmdet test {config} ")

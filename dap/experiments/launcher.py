@@ -95,8 +95,7 @@ class Launcher:
             return [*env, "bash", str(script), self.partition, name, *given]
         if self.gpus > 1:
             return [*environment, "bash", str(script), *given, str(self.gpus)]
-        flag = ["--checkpoint", checkpoint] if checkpoint else []
-        return ["python", "-m", "mim", tool, package, given[0], *flag]
+        return ["python", "-m", "dap.launch", package, tool, *given]  # as mim does, without mim
 
     @property
     def _shares(self) -> list[str]:

@@ -76,7 +76,7 @@ def test_chain_of_a_row():
     pretrain, finetune = (job for job in jobs.values() if job.kind == "train")
     assert pretrain.makes == f"work_dirs/{STEP_3}/iter_40038.pth"
     assert finetune.makes == "work_dirs/faster-rcnn_r50-dap-in1k_fpn_14e_voc07/epoch_14.pth"
-    assert finetune.command[:5] == ("python", "-m", "mim", "train", "mmdet")
+    assert finetune.command[:5] == ("python", "-m", "dap.launch", "mmdet", "train")
 
 
 def test_maps_are_computed_once_for_all_thresholds_and_nms():

@@ -128,7 +128,9 @@ def first(workplace):
 
 def test_chain_goes_on_after_a_kill(workplace, first):
     commands = [line for line in first.splitlines() if line.startswith(("python", "bash"))]
-    tools = [line.split()[3 if " -m mim " in line else 1].split("/")[-1] for line in commands]
+    tools = [
+        line.split()[4 if " -m dap.launch " in line else 1].split("/")[-1] for line in commands
+    ]
     assert tools == ["train", "extract_detector.py", "train", "test"]
     assert "--resume" in commands[0]
     assert "# boxes_resnet50_in1k is finished" in first
