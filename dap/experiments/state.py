@@ -9,8 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from dap.pseudo_boxes.store import read_manifest
-from dap.pseudo_boxes.writing import SUMMARY
+from dap.pseudo_boxes.store import SUMMARY, read_manifest
 
 from .config_tree import leaves
 from .jobs import Job

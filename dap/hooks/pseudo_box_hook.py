@@ -23,8 +23,7 @@ from dap.pseudo_boxes.engine import Watcher
 from dap.pseudo_boxes.from_config import build_training_set, require_normalization
 from dap.pseudo_boxes.images import LabelledImages
 from dap.pseudo_boxes.ranks import all_ranks
-from dap.pseudo_boxes.store import MANIFEST
-from dap.pseudo_boxes.writing import ANNOTATIONS, SUMMARY
+from dap.pseudo_boxes.store import ANNOTATIONS, MANIFEST, SUMMARY
 from dap.registry import HOOKS
 
 

@@ -15,6 +15,7 @@ from .settings import PseudoBoxSettings
 from .shards import Shard
 
 MANIFEST = "manifest.json"
+ANNOTATIONS, SUMMARY = "annotations.json", "summary.json"
 SHARDS = "shards"
 FORMAT = "DAP pseudo boxes, 1"
 _SHARD_NAME = re.compile(r"(\d{5,})-([0-9a-f]{16})\.arrow")
@@ -158,6 +159,21 @@ def identity_hash(described: Mapping[str, Any]) -> str:
     """Hash of :func:`identity` and of the categories."""
     content = [identity(described), described["categories"]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_foreign_files(folder: Path) -> None:
+    """Refuse a folder without a manifest that holds files named like those of a run.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for name in (ANNOTATIONS, SUMMARY, SHARDS):
+        if (folder / name).exists():
+            raise ValueError(
+                f"{folder / name} exists without a {MANIFEST}: it is not of a run of this version "
+                "of DAP. It is left as it is; choose another output folder or move it away. A COCO "
+                "file becomes a store by tools/convert_annotations.py"
+            )
 
 
 def refuse_another_run(folder: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:

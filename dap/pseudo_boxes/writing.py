@@ -17,19 +17,21 @@ from .shards import Shard, encode_shard
 from .sound_shards import SoundShards, failed_rows, sound_shards
 from .statistics import RunStatistics
 from .store import (
+    ANNOTATIONS,
     FORMAT,
     MANIFEST,
     SHARDS,
+    SUMMARY,
     PseudoBoxStore,
     identity_hash,
     read_manifest,
     refuse_another_run,
+    refuse_foreign_files,
     shard_files,
     shard_name,
 )
 
 SMALLEST_SHARD, LARGEST_SHARD = 64, 4096
-ANNOTATIONS, SUMMARY = "annotations.json", "summary.json"
 
 
 def default_shard_size(count: int) -> int:
@@ -87,7 +89,7 @@ class StoreWriter:
         """
         manifest = read_manifest(self.folder)
         if manifest is None:
-            _refuse_foreign_files(self.folder)
+            refuse_foreign_files(self.folder)
         if manifest is None or not ("shards" in manifest or shard_files(self.folder)):
             # An earlier run wrote no shard, so its settings do not bind this one.
             self._write_manifest(self.described)
@@ -303,13 +305,3 @@ class StoreWriter:
             return  # what was made from it stays newer
         with whole_file(path) as file:
             file.write(text)
-
-
-def _refuse_foreign_files(folder: Path) -> None:
-    for name in (ANNOTATIONS, SUMMARY, SHARDS):
-        if (folder / name).exists():
-            raise ValueError(
-                f"{folder / name} exists without a {MANIFEST}: it is not of a run of this version "
-                "of DAP. It is left as it is; choose another output folder or move it away. A COCO "
-                "file becomes a store by tools/convert_annotations.py"
-            )

@@ -17,11 +17,10 @@ from dap.evaluation.evaluate import every_nth, truth_by_image
 from dap.evaluation.ground_truth import GroundTruth
 from dap.files import whole_file, write_bytes
 from dap.pseudo_boxes.shards import NO_THRESHOLD
-from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.pseudo_boxes.store import SUMMARY, PseudoBoxStore
 from dap.pseudo_boxes.stored_maps import StoredMaps
 from dap.pseudo_boxes.survey import Survey, survey
 from dap.pseudo_boxes.verdict import verdict
-from dap.pseudo_boxes.writing import SUMMARY
 
 from .gallery import UNKNOWN_BGR, colour_of, encoded, headed, montage, write_picture
 from .histograms import draw_histograms
