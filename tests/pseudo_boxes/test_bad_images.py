@@ -14,8 +14,15 @@ from mmcv.transforms import LoadImageFromFile
 from mmpretrain.datasets import CustomDataset
 from PIL import Image
 from planted import planted_classifier
+from zoo import save_random_weights, zoo_config
 
-from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes, image_files
+from dap.pseudo_boxes import (
+    Execution,
+    PseudoBoxSettings,
+    generate_from_config,
+    generate_pseudo_boxes,
+    image_files,
+)
 from dap.pseudo_boxes.images import LabelledImages, read_image
 from dap.pseudo_boxes.reading import read_in_order
 from dap.testing import draw_image, make_class_folders, write_image
@@ -306,3 +313,18 @@ def test_decoders_that_return_something_else_are_named(tmp_path):
     path = write_image(tmp_path / "x.png", UPRIGHT.astype(np.uint16))
     with pytest.raises(ValueError, match=r"decoded to uint16 of shape \(128, 192, 3\)"):
         read_image(str(path), LoadImageFromFile(color_type="unchanged"))
+
+
+def test_classifier_of_the_zoo_over_odd_files(folders, tmp_path):
+    """By the tool's function, which lists the folders itself."""
+    (folders[1] / "red" / "removed.jpg").unlink(missing_ok=True)
+    config = zoo_config(folders[1])
+    checkpoint = save_random_weights(config, tmp_path / "weights.pth")
+    execution = Execution(num_workers=0)
+    summary = generate_from_config(
+        config, str(checkpoint), tmp_path / "out", str(folders[1]), execution=execution
+    )
+    failed = {failure["file_name"] for failure in summary["failed"]}
+    not_listed = {"red/folder.jpg", "red/removed.jpg"}  # a folder is no image, the other is gone
+    assert failed == {f"red/{name}" for name in UNREADABLE} - not_listed
+    assert summary["images"] == 6 + len(READABLE)

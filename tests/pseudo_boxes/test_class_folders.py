@@ -13,6 +13,7 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from mmpretrain.datasets.custom import get_samples
 from planted import model_config, planted_state
+from zoo import save_random_weights, zoo_config
 
 from dap.pseudo_boxes import ClassFolders, generate_from_config
 from dap.pseudo_boxes.categories import coco_categories, imagenet_wordnet_ids
@@ -400,3 +401,18 @@ def test_listing_holds_the_names_of_one_class_at_a_time(tmp_path):
     assert [next(samples), next(samples)] == [("a/1.jpg", 0), ("b/1.jpg", 1)]
     os.rename(root / "c" / "1.jpg", root / "c" / "2.jpg")
     assert list(samples) == [("c/2.jpg", 2)]
+
+
+def test_folders_of_some_classes_for_a_classifier_of_the_zoo(tmp_path):
+    """Its checkpoint knows the names of its classes."""
+    root = make_class_folders(tmp_path / "images", 2, {"red": "red", "green": "green"})
+    (root / "green" / "0.jpg").rename(root / "green" / "0.jfif")
+    config = zoo_config(root)
+    checkpoint = save_random_weights(config, tmp_path / "weights.pth")
+    generate_from_config(config, str(checkpoint), tmp_path / "out", str(root))
+    coco = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == [
+        "green/0.jfif", "green/1.jpg", "red/0.jpg", "red/1.jpg",
+    ]  # fmt: skip
+    assert [category["name"] for category in coco["categories"]] == ["blue", "green", "red"]
+    assert {a["category_id"] for a in coco["annotations"]} == {2, 3}

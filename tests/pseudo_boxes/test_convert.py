@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from zoo import zoo_run
 
 from dap.pseudo_boxes import PseudoBoxStore, convert, writing
 from dap.pseudo_boxes.convert import coco_to_store, convert_annotations, store_to_coco
 from dap.pseudo_boxes.writing import StoreWriter
+from dap.testing import make_class_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 CATEGORIES = [{"id": 9, "name": "n9"}, {"id": 4, "name": "n4", "supercategory": "bird"}]
@@ -370,3 +372,15 @@ def test_tool(store, tmp_path):
     done = tool(tmp_path / "2", tmp_path / "2")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_run_of_a_classifier_of_the_zoo_survives_both_ways(tmp_path):
+    root = make_class_folders(tmp_path / "images", 3)
+    zoo_run(root, tmp_path / "out")
+    convert_annotations(tmp_path / "out" / "annotations.json", tmp_path / "store")
+    convert_annotations(tmp_path / "store", tmp_path / "again.json")
+    first, again = (
+        json.loads((tmp_path / name).read_text()) for name in ("out/annotations.json", "again.json")
+    )
+    assert first["images"] == again["images"]
+    assert first["annotations"] == again["annotations"]

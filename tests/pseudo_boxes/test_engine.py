@@ -11,6 +11,7 @@ from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from mmpretrain.registry import MODELS
 from planted import model_config, planted_classifier, planted_state
 from pycocotools.coco import COCO
+from zoo import zoo_run
 
 from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes, health
 from dap.testing import draw_image, make_class_folders, write_image
@@ -486,3 +487,16 @@ def test_what_follows_the_end_of_a_jpeg_does_not_matter(tmp_path):
     (root / "red" / "cut.jpg").write_bytes(thumbnail[: len(whole) + 300])
     summary, _ = generate(root, tmp_path / "out")
     assert [failure["file_name"] for failure in summary["failed"]] == ["red/cut.jpg"]
+
+
+def test_classifier_of_the_zoo_gives_boxes_within_its_images(tmp_path):
+    root = make_class_folders(tmp_path / "images", 3)
+    summary = zoo_run(root, tmp_path / "out")
+    coco = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    sizes = {image["id"]: (image["width"], image["height"]) for image in coco["images"]}
+    assert summary["images"] == len(sizes) == 9
+    assert summary["merged"]["boxes"] == len(coco["annotations"]) > 9
+    for annotation in coco["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        assert 0 <= x < x + width <= sizes[annotation["image_id"]][0] + 0.01
+        assert 0 <= y < y + height <= sizes[annotation["image_id"]][1] + 0.01

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
+from zoo import zoo_config
 
 from dap._malloc import tune_malloc
 from dap.pseudo_boxes.fast_forward import fold_batch_norm
@@ -201,3 +202,17 @@ def test_all_norms_of_a_real_backbone_are_folded(config):
 def test_malloc_is_tuned_where_it_is_glibcs(monkeypatch):
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     assert not tune_malloc()
+
+
+def test_classifier_of_the_zoo(tmp_path):
+    """All norms of mmpretrain's own ResNet-18 config are folded, and its features stay."""
+    config = zoo_config(tmp_path)
+    torch.manual_seed(0)
+    backbone = MODELS.build(config.model).backbone
+    randomize(backbone)
+    probe = torch.randn(2, 3, 96, 64)
+    folded = fold_batch_norm(backbone, probe)
+    assert not [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)]
+    with torch.no_grad():
+        (before,), (after,) = backbone(probe), folded(probe)
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4)

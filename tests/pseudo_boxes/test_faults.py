@@ -10,6 +10,7 @@ import pytest
 from mmpretrain.datasets import CustomDataset
 from planted import planted_classifier
 from test_engine import SETTINGS, tree
+from zoo import zoo_run
 
 from dap.files import locked
 from dap.pseudo_boxes import Execution, PseudoBoxStore, generate_pseudo_boxes, health
@@ -276,3 +277,23 @@ def test_threads_change_nothing(root, tmp_path, written):
             assert tree(tmp_path / str(threads)) == written
     finally:
         torch.set_num_threads(before)
+
+
+def test_classifier_of_the_zoo_goes_on_after_an_interruption(root, tmp_path, monkeypatch):
+    zoo_run(root, tmp_path / "undisturbed")
+    write = StoreWriter.write
+
+    def interrupted(self, shard, *args):
+        if shard == 2:
+            raise KeyboardInterrupt
+        write(self, shard, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            zoo_run(root, tmp_path / "out")
+    zoo_run(root, tmp_path / "out")
+    written = tree(tmp_path / "undisturbed")
+    for name, content in tree(tmp_path / "out").items():
+        if "checkpoint" not in content.decode("latin-1"):  # which has another name
+            assert content == written[name], name

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from planted import planted_classifier
+from zoo import zoo_run
 
 from dap.cam.boxes import Candidates, box_candidates
 from dap.pseudo_boxes import (
@@ -25,7 +26,7 @@ from dap.pseudo_boxes import (
 from dap.pseudo_boxes.merging import FLAT, NO_LABEL, NOTHING_ABOVE, merged_boxes, rounded
 from dap.pseudo_boxes.shards import Shard, encode_shard
 from dap.pseudo_boxes.writing import StoreWriter
-from dap.testing import draw_image, write_image
+from dap.testing import draw_image, make_class_folders, write_image
 
 TOOL = Path(__file__).parents[2] / "tools" / "select_boxes.py"
 TAUS = (0.2, 0.3, 0.4, 0.5)
@@ -474,3 +475,15 @@ def test_nms_on_the_command_line(source, tmp_path, run_tool):
     with pytest.raises(SystemExit, match="2"):
         run_tool(source, "--out", tmp_path / "both", "--no-nms", "--nms-iou", ".5")
     assert not (tmp_path / "both").exists()
+
+
+def test_run_of_a_classifier_of_the_zoo(tmp_path):
+    root = make_class_folders(tmp_path / "images", 3)
+    zoo_run(root, tmp_path / "all", {"pseudo_boxes.nms_iou": None})
+    (tmp_path / "all.pth").rename(tmp_path / "own.pth")
+    zoo_run(root, tmp_path / "own", {"pseudo_boxes.thresholds": (0.3, 0.5)})
+    select_boxes(tmp_path / "all", tmp_path / "selected", (0.3, 0.5), 0.8)
+    own, selected = (
+        (tmp_path / name / "annotations.json").read_bytes() for name in ("own", "selected")
+    )
+    assert own == selected

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from zoo import zoo_run
 
 from dap.pseudo_boxes import PseudoBoxStore
 from dap.pseudo_boxes.survey import survey
 from dap.pseudo_boxes.verdict import verdict
 from dap.pseudo_boxes.writing import StoreWriter
+from dap.testing import make_class_folders
 
 CATEGORIES = [{"id": i + 1, "name": f"n{i}"} for i in range(3)]
 RECORDS = [
@@ -113,3 +115,11 @@ def test_run_without_any_usable_number(tmp_path):
     found = judged(tmp_path, many([], 3), top1=None, merged={"boxes_per_image": None})
     assert found.text.startswith("no boxes an image")
     assert "right" not in found.text
+
+
+def test_run_of_a_classifier_of_the_zoo(tmp_path):
+    root = make_class_folders(tmp_path / "images", 3)
+    summary = zoo_run(root, tmp_path / "out")
+    seen = survey(PseudoBoxStore(tmp_path / "out"))
+    assert (seen.images, seen.boxes) == (9, summary["merged"]["boxes"])
+    assert verdict(seen, summary).text.startswith(f"{seen.boxes / 9:.2f} boxes an image")

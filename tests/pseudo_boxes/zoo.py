@@ -7,6 +7,8 @@ import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
+from dap.pseudo_boxes import Execution, generate_from_config
+
 ZOO = Path(mmpretrain.__file__).parent / ".mim" / "configs"
 CLASSES = ("blue", "green", "red")
 
@@ -35,3 +37,14 @@ def save_random_weights(config, path, seed=0):
     meta = {"dataset_meta": {"classes": CLASSES}}
     torch.save({"state_dict": model.state_dict(), "meta": meta}, path)
     return path
+
+
+def zoo_run(root, out, options=(), **execution):
+    """Step 2 of class folders by a classifier of the zoo, as its tool does it."""
+    config = zoo_config(root)
+    config.merge_from_dict(dict(options))
+    checkpoint = out.with_name(f"{out.name}.pth")
+    if not checkpoint.exists():
+        save_random_weights(config, checkpoint)
+    execution = Execution(**{"num_workers": 0, "shard_size": 8, **execution})
+    return generate_from_config(config, str(checkpoint), out, execution=execution, device="cpu")
