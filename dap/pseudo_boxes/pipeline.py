@@ -76,7 +76,14 @@ class Pipeline:
         """
         indices = list(chain.from_iterable(groups))
         samples = read_in_order(
-            self.images, indices, self._workers, self._timeout, pin_memory=self.on_gpu
+            self.images,
+            indices,
+            self._workers,
+            self._timeout,
+            pin_memory=self.on_gpu,
+            # A GPU queues some thousand kernels, a few batches; to hand it a window takes this
+            # process nearly as long as to compute it. Meanwhile the next window is read.
+            ahead=self.window if self.on_gpu else 0,
         )
         cut = windows(samples, [len(group) for group in groups], self.window, WINDOW_BYTES)
         for window in self._records_on_gpu(cut) if self.on_gpu else self._records_on_cpu(cut):
