@@ -32,7 +32,7 @@ from .images import Entry, LabelledImages, Sample
 
 CHUNK = 8  # images that a worker hands over at once
 PREFETCH = 2  # chunks per worker that are asked for ahead, at least
-AHEAD_BYTES = 1 << 30  # of images that are asked for ahead beyond that
+AHEAD_BYTES = 3 << 29  # of images that are asked for ahead beyond that
 POLL = 1.0  # seconds between looks at a worker that says nothing
 
 
