@@ -33,6 +33,7 @@ TAIL = 15  # lines of a failed section that are kept
 def main() -> None:
     """Run one section, in its process, or all of them, each in one."""
     args = parse_args()
+    args.out = str(Path(args.out).resolve())  # a section may work in another folder
     if args.section:
         run_section(args)
         return
@@ -41,6 +42,7 @@ def main() -> None:
             from step2 import made_up
 
             args.images = str(made_up(Path(folder) / "images"))
+        args.images = str(Path(args.images).resolve())
         rows = run_all(args, Path(folder))
     print_table(rows)
     sys.exit(any(row["state"] == "failed" for row in rows))
@@ -66,7 +68,7 @@ def parse_args() -> argparse.Namespace:
 
 def run_all(args: argparse.Namespace, folder: Path) -> list[dict]:
     """Run the sections one after the other; all rows, those of failures included."""
-    out = Path(args.out).resolve()
+    out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     known = len(read_rows(out))
     deadline = time.monotonic() + 60 * MINUTES

@@ -74,9 +74,12 @@ def profile(options: Options, report: Report) -> None:
         samples = [images[i] for i in range(count)]
         part("decode, in a process", since(begin, count), options.workers)
         reading(options, report)
+        if options.device == "cuda":  # as the reading processes hand them over
+            samples = [
+                sample._replace(image=None if sample.image is None else sample.image.pin_memory())
+                for sample in samples
+            ]
         pixels = [sample.image for sample in samples if sample.image is not None]
-        if options.device == "cuda":
-            pixels = [image.pin_memory() for image in pixels]
         copied: list[torch.Tensor] = []
         part(
             "copy to the device",
@@ -91,7 +94,13 @@ def profile(options: Options, report: Report) -> None:
         forward = maker.features_with("bf16" if options.device == "cuda" else None)
         batches = view_batches(Listed(options.images, count), options.device, 32)
         part("forward", forward_seconds(forward, batches) * 1000 / count)
-        part("maps and pooled features", best(lambda: maps(maker), 32))
+        features = [
+            torch.rand(64, maker.weight.shape[1], *size, device=maker.device).contiguous(
+                memory_format=torch.channels_last
+            )
+            for size in TYPICAL
+        ]
+        part("maps and pooled features", best(lambda: maps(maker, features), 32))
         window(samples, maker, part, options)
     report(Row("memory", peak_memory()))
 
@@ -128,15 +137,13 @@ def resize(images: list[torch.Tensor], maker: Any) -> None:
                 _padded_views(group[start : start + 32], side, maker.normalize)
 
 
-def maps(maker: Any) -> None:
+def maps(maker: Any, features: list[torch.Tensor]) -> None:
     """Maps of 32 images and their mirror images from features, and the means of these."""
     from dap.cam import class_activation_map
 
-    channels = maker.weight.shape[1]
-    for height, width in TYPICAL:
-        features = torch.ones(64, channels, height, width, device=maker.device)
-        class_activation_map(features, maker.weight, torch.arange(64) % 1000)
-        features.mean(dim=(2, 3))
+    for of_scale in features:
+        class_activation_map(of_scale, maker.weight, torch.arange(64) % 1000)
+        of_scale.mean(dim=(2, 3))
 
 
 def window(samples: list, maker: Any, part: Callable[..., None], options: Options) -> None:

@@ -248,7 +248,8 @@ class Run(NamedTuple):
 
     Attributes:
         seconds: From the start of the first image to the end of the last.
-        steady: Images per second without the first quarter, in which processes start.
+        steady: Images per second without the first quarter, in which processes start; of all
+            where that is less than a window of a GPU, whose images are finished together.
         writing: Seconds of writing the shards.
         mean_batch: Images per batch in the mean; 0 if each is computed alone.
     """
@@ -278,7 +279,7 @@ def run_step2(
         autocast: Half precision, or None.
     """
     from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes
-    from dap.pseudo_boxes.pipeline import Pipeline
+    from dap.pseudo_boxes.pipeline import WINDOW_GPU, Pipeline
     from dap.pseudo_boxes.writing import StoreWriter
 
     clock, writing, mean_batch = Clock(), 0.0, 0.0
@@ -304,8 +305,9 @@ def run_step2(
     finally:
         StoreWriter.write = write  # type: ignore[method-assign]
         Pipeline.mean_batch = describe  # type: ignore[method-assign]
-    quarter = len(clock.times) // 4
-    steady = (len(clock.times) - quarter) / (clock.times[-1] - clock.times[quarter - 1])
+    ends = [clock.begin, *clock.times]
+    quarter = len(clock.times) // 4 // WINDOW_GPU * WINDOW_GPU
+    steady = (len(clock.times) - quarter) / (ends[-1] - ends[quarter])
     return Run(clock.times[-1] - clock.begin, steady, writing, mean_batch)
 
 
