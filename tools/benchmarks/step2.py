@@ -244,7 +244,7 @@ def forward_seconds(forward: Callable[[torch.Tensor], torch.Tensor], batches: li
 
 
 class Run(NamedTuple):
-    """What a run of Step 2 took.
+    """What a run of Step 2 took, by the first process; in others all is 0 but ``writing``.
 
     Attributes:
         seconds: From the start of the first image to the end of the last.
@@ -307,8 +307,9 @@ def run_step2(
         Pipeline.mean_batch = describe  # type: ignore[method-assign]
     ends = [clock.begin, *clock.times]
     quarter = len(clock.times) // 4 // WINDOW_GPU * WINDOW_GPU
-    steady = (len(clock.times) - quarter) / (ends[-1] - ends[quarter])
-    return Run(clock.times[-1] - clock.begin, steady, writing, mean_batch)
+    taken = ends[-1] - ends[quarter]
+    steady = (len(clock.times) - quarter) / taken if taken else 0.0
+    return Run(ends[-1] - clock.begin, steady, writing, mean_batch)
 
 
 class Clock:
