@@ -223,9 +223,11 @@ def _maps_of_several_labels(features: Tensor, weight: Tensor, labels: Sequence[T
             f"labels: expected classes in [0, {len(weight)}) as the linear layer has "
             f"{len(weight)} rows, found {int(all_labels.min())} to {int(all_labels.max())}"
         )
+    # One copy of all labels that nothing waits for: one per image would make a GPU idle.
+    rows = weight[all_labels.to(weight.device, torch.long, non_blocking=True)]
     maps = [
-        weight[image_labels.to(weight.device, torch.long)] @ features[:, i].flatten(2)
-        for i, image_labels in enumerate(labels)
+        image_rows @ features[:, i].flatten(2)
+        for i, image_rows in enumerate(rows.split([len(of_image) for of_image in labels]))
     ]
     return torch.cat(maps, dim=1).unflatten(2, features.shape[-2:])
 

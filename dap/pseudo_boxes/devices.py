@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -42,18 +42,41 @@ def require_supported(device: torch.device) -> None:
 
 @contextmanager
 def computing_on(device: torch.device, tf32: bool) -> Iterator[None]:
-    """Make a device the current one, in the precision that is asked for."""
+    """Make a device the current one, in the precision that is asked for.
+
+    On a GPU, cuDNN's algorithms are those that give the same bits in each run: a training that
+    this may be part of often has them chosen by timing (``cudnn.benchmark``). All is as before
+    at the end.
+
+    Args:
+        device: A CPU or a CUDA device.
+        tf32: Whether float32 may be computed in TF32.
+
+    Raises:
+        ValueError: If Step 2 does not work on the device.
+    """
     require_supported(device)
     if device.type == "cpu":
         yield
         return
-    backends: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [backend.allow_tf32 for backend in backends]
-    with torch.cuda.device(device):
-        try:
-            for backend in backends:
-                backend.allow_tf32 = tf32
-            yield
-        finally:
-            for backend, allowed in zip(backends, before, strict=True):
-                backend.allow_tf32 = allowed
+    wanted = [*_precisions(tf32)]
+    wanted += [(torch.backends.cudnn, "benchmark", False)]
+    wanted += [(torch.backends.cudnn, "deterministic", True)]
+    with torch.cuda.device(device), ExitStack() as stack:
+        for owner, name, value in wanted:
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, value)
+        yield
+
+
+def _precisions(tf32: bool) -> list[tuple[Any, str, Any]]:
+    """The settings of TF32: owner, name and value.
+
+    Since torch 2.9 they have new names, and reading the old ones is an error where somebody has
+    set the new ones.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(cudnn, "conv"):
+        value = "tf32" if tf32 else "ieee"
+        return [(matmul, "fp32_precision", value), (cudnn.conv, "fp32_precision", value)]
+    return [(owner, "allow_tf32", tf32) for owner in (matmul, cudnn)]

@@ -31,7 +31,8 @@ from .image_files import TEMPORARY
 from .images import Entry, LabelledImages, Sample
 
 CHUNK = 8  # images that a worker hands over at once
-PREFETCH = 2  # chunks per worker that are asked for ahead
+PREFETCH = 2  # chunks per worker that are asked for ahead, at least
+AHEAD_BYTES = 3 << 29  # of images that are asked for ahead beyond that
 POLL = 1.0  # seconds between looks at a worker that says nothing
 
 
@@ -41,6 +42,7 @@ def read_in_order(
     num_workers: int,
     timeout: float = 120.0,
     pin_memory: bool = False,
+    ahead: int = 0,
 ) -> Iterator[Sample]:
     """Read images in worker processes.
 
@@ -55,6 +57,8 @@ def read_in_order(
         timeout: Seconds that reading one image may take in a worker.
         pin_memory: Whether to put images in page-locked memory, from which they are copied to a
             GPU in the background. Without a GPU it makes no difference.
+        ahead: Images that workers read while nothing is taken from here, as far as they fit into
+            ``AHEAD_BYTES``. A few are always read ahead.
 
     Yields:
         A sample per index. What the data set raises, other than for an unreadable file, is raised
@@ -68,7 +72,7 @@ def read_in_order(
                 sample = sample._replace(image=sample.image.pin_memory())
             yield sample
         return
-    pool = _Pool(images, indices, num_workers, timeout, pin_memory)
+    pool = _Pool(images, indices, num_workers, timeout, pin_memory, ahead)
     try:
         while (chunk := pool.next_chunk()) is not None:
             yield from chunk
@@ -105,6 +109,7 @@ class _Pool:
         num_workers: int,
         timeout: float,
         pin_memory: bool,
+        ahead: int,
     ) -> None:
         self.images, self.indices = images, indices
         self.timeout, self.pin_memory = timeout, pin_memory
@@ -114,13 +119,16 @@ class _Pool:
         self.finished: dict[int, list[Sample]] = {}
         self.workers: list[_Worker] = []
         self.num_workers = min(num_workers, self.count)
+        # Chunks that a worker may be asked for ahead.
+        self.prefetch = max(PREFETCH, -(-ahead // max(1, self.size * self.num_workers)))
+        self.taken_chunks = self.taken_bytes = 0
 
     def next_chunk(self) -> list[Sample] | None:
         """Wait for the next chunk in the order; None behind the last."""
         if self.delivered == self.count:
             return None
         while len(self.workers) < self.num_workers:
-            self.workers.append(_Worker(self.images))
+            self.workers.append(_Worker(self.images, self.prefetch))
         self._step(0)
         while self.delivered not in self.finished:
             self._step(POLL)
@@ -146,7 +154,7 @@ class _Pool:
 
     def _ask(self) -> None:
         """Ask for the chunks of the window, each of the worker with the least to do."""
-        end = min(self.count, self.delivered + PREFETCH * self.num_workers)
+        end = min(self.count, self.delivered + self._most_ahead())
         while self.asked < end:
             start = self.asked * self.size
             chunk = list(self.indices[start : start + self.size])
@@ -154,16 +162,25 @@ class _Pool:
             worker.ask(_Task(self.asked, chunk))
             self.asked += 1
 
+    def _most_ahead(self) -> int:
+        """Number of chunks that may be read ahead, by the bytes of those so far in the mean."""
+        least, most = (count * self.num_workers for count in (PREFETCH, self.prefetch))
+        if not self.taken_bytes:
+            return least
+        return max(least, min(most, AHEAD_BYTES * self.taken_chunks // self.taken_bytes))
+
     def _take_all(self, worker: _Worker) -> None:
         while (taken := worker.take(self.timeout, self.pin_memory)) is not None:
             task, samples = taken
             self.finished[task.number] = samples
+            self.taken_chunks += 1
+            self.taken_bytes += sum(s.image.numel() for s in samples if s.image is not None)
 
     def _replace(self, place: int) -> None:
         """Read the chunk that a worker was lost at image by image, and go on with a new worker."""
         lost = self.workers[place]
         lost.close()
-        self.workers[place] = worker = _Worker(self.images)
+        self.workers[place] = worker = _Worker(self.images, self.prefetch)
         tasks = list(lost.tasks)
         for task in tasks[1:]:  # not begun
             worker.ask(task)
@@ -171,7 +188,7 @@ class _Pool:
             self.finished[task.number] = [self._read_alone(index) for index in task.indices]
 
     def _read_alone(self, index: int) -> Sample:
-        worker = _Worker(self.images)
+        worker = _Worker(self.images, 1)
         try:
             worker.ask(_Task(0, [index]))
             while (taken := worker.take(self.timeout, self.pin_memory)) is None:
@@ -188,17 +205,22 @@ class _Worker:
 
     Pixels come in files in memory, one for each chunk that may be on its way. They are kept and
     filled again: to allocate them anew takes the main process four times as long as to copy them.
+
+    Args:
+        images: The data set.
+        prefetch: Chunks that it may be asked for ahead.
     """
 
-    def __init__(self, images: LabelledImages) -> None:
+    def __init__(self, images: LabelledImages, prefetch: int) -> None:
         context = multiprocessing.get_context()
         self.connection, theirs = context.Pipe()
         self.tasks: deque[_Task] = deque()
         self.beat = context.RawValue("d", time.monotonic())  # when it last began an image
-        self.process = context.Process(target=_serve, args=(images, theirs, self.beat), daemon=True)
+        serving = (images, theirs, self.beat, prefetch)
+        self.process = context.Process(target=_serve, args=serving, daemon=True)
         self.process.start()
         theirs.close()  # so that its death ends the connection
-        self.files = [_memory_file() for _ in range(PREFETCH)]
+        self.files = [_memory_file() for _ in range(prefetch)]
         self.next_file = cycle(self.files)
         with suppress(OSError):  # it has died: `take` will say so
             for file in self.files:
@@ -210,7 +232,7 @@ class _Worker:
         return [self.connection, self.process.sentinel]
 
     def ask(self, task: _Task) -> None:
-        """Have a chunk read, of at most ``PREFETCH`` at a time."""
+        """Have a chunk read, of at most ``prefetch`` at a time."""
         if not self.tasks:
             self.beat.value = time.monotonic()
         self.tasks.append(task)
@@ -275,12 +297,12 @@ def _cut(message: list[_Read], file: BinaryIO, pin_memory: bool) -> list[Sample]
     ]
 
 
-def _serve(images: LabelledImages, connection: Any, beat: ctypes.c_double) -> None:
+def _serve(images: LabelledImages, connection: Any, beat: ctypes.c_double, prefetch: int) -> None:
     """Read what is asked for, until the main process ends this one."""
     end_with_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    files = [os.fdopen(recv_handle(connection), "r+b") for _ in range(PREFETCH)]
+    files = [os.fdopen(recv_handle(connection), "r+b") for _ in range(prefetch)]
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the main process is gone
         for file in cycle(files):
             indices = connection.recv()

@@ -144,9 +144,9 @@ class WindowMaps:
         try:
             return [(batch, self._maps_of(batch))]
         except (RuntimeError, AssertionError) as error:
-            if isinstance(error, DEVICE_ERRORS):
-                raise
             too_large = _is_out_of_memory(error)
+            if isinstance(error, DEVICE_ERRORS) and not too_large:
+                raise
             if len(batch.images) == 1:
                 if too_large:
                     raise self._out_of_memory(batch.images[0], error) from error
@@ -245,7 +245,11 @@ class WindowMaps:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; libraries below torch say so in the text alone."""
+    """Whether memory ran out; libraries below torch say so in the text alone.
+
+    So does the device where the memory is not torch's own, such as that of a kernel's code. Unlike
+    other errors of the device, this one leaves it fit for use.
+    """
     return isinstance(error, torch.OutOfMemoryError) or any(
         text in str(error) for text in _OUT_OF_MEMORY
     )

@@ -103,10 +103,17 @@ def test_one_image_that_is_too_large_ends_the_run_and_names_the_options():
         assert words in str(stopped.value)
 
 
-def test_libraries_that_say_out_of_memory_in_words_count(monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        (getattr(torch, "AcceleratorError", RuntimeError), "CUDA error: out of memory"),
+    ],
+)
+def test_libraries_that_say_out_of_memory_in_words_count(monkeypatch, error, words):
     def failing(self, images):
         if len(images) > 2:
-            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+            raise error(words)
         return MeanColours.forward(self, images)
 
     classifier = small_memory()

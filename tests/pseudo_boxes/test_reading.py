@@ -114,6 +114,36 @@ def test_images_that_are_kept_stay_as_they_are(images):
         assert_same(sample, images[index])
 
 
+@pytest.mark.parametrize(
+    ("ahead", "limit", "read"),
+    [(0, 1 << 30, 12), (20, 1 << 30, 24), (1000, 1 << 30, COUNT), (1000, 1, 12)],
+)
+def test_images_are_read_ahead_while_none_is_taken(images, monkeypatch, ahead, limit, read):
+    """Of the first chunk of 4 one image is taken; two chunks, or 20 images, more are asked for."""
+    monkeypatch.setattr(reading, "AHEAD_BYTES", limit)
+    done = multiprocessing.Value("i", 0)
+
+    def count():
+        with done.get_lock():
+            done.value += 1
+
+    images.trouble = dict.fromkeys(range(COUNT), count)
+    samples = read_in_order(images, range(COUNT), 1, ahead=ahead)
+    next(samples)
+    end = time.monotonic() + 20
+    while done.value < read and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    assert done.value == read
+    for index, sample in enumerate(samples, 1):
+        assert_same(sample, images[index])
+
+
+def test_image_that_kills_its_process_while_many_are_read_ahead(images):
+    images.trouble = {9: die(signal.SIGKILL)}
+    check(images, range(COUNT), {9}, "died (signal 9)", num_workers=2, ahead=1000)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS])
 def test_image_that_kills_its_process(images, number):
     images.trouble = {9: die(number)}

@@ -1,7 +1,6 @@
 """Speed of Step 2, each figure beside its reference in one run.
 
     python tools/benchmarks/step2.py cpu --images FOLDER [--network lite0|r18|r50] [--count 64]
-    python tools/benchmarks/step2.py gpu --images FOLDER [--count 20000]
     python tools/benchmarks/step2.py boxes
     python tools/benchmarks/step2.py writing
 
@@ -9,8 +8,8 @@ FOLDER holds class folders of photographs, at most 1000; without it, photographs
 weights are random, of which speed does not depend. ``cpu``: with one thread, the plain loop over
 images, the pure forward of the same views, and Step 2 from files to store; the latter two in two
 processes, too.
-``gpu``: the same on a GPU with bf16, the folder repeated, and what each part of the work takes.
 ``boxes``: boxes of one map against a reference with scipy. ``writing``: the cost of a shard.
+On a GPU: gpu.py.
 """
 
 import argparse
@@ -22,10 +21,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from dap.pseudo_boxes import Execution
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 SIDES, TAUS = (576, 288), (0.2, 0.3, 0.4, 0.5)
@@ -35,6 +38,8 @@ NETWORKS = {
                "features_only": False, "pretrained": False}, 1280),
     "r18": ({"type": "ResNet", "depth": 18, "out_indices": (3,)}, 512),
     "r50": ({"type": "ResNet", "depth": 50, "out_indices": (3,)}, 2048),
+    "tiny": ({"type": "ResNet", "depth": 18, "out_indices": (3,), "base_channels": 8,
+              "stem_channels": 8}, 64),
 }  # fmt: skip
 
 
@@ -183,7 +188,9 @@ def view_batches(
     ]
 
 
-def fast_forward(network: str, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
+def fast_forward(
+    network: str, device: str, autocast: str | None = None
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """The forward that Step 2 uses."""
     from dap._malloc import tune_malloc
     from dap.pseudo_boxes import CamClassifier
@@ -192,7 +199,7 @@ def fast_forward(network: str, device: str) -> Callable[[torch.Tensor], torch.Te
         tune_malloc()
     maker = CamClassifier(classifier(network, device))
     maker.speed_up()
-    return maker.features_with("bf16" if device != "cpu" else None)
+    return maker.features_with(autocast)
 
 
 def seconds_of(task: tuple, queue: object) -> None:
@@ -215,14 +222,18 @@ def seconds_of(task: tuple, queue: object) -> None:
             torch.distributed.init_process_group(
                 "gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=world_size
             )
-        taken = run_step2(network, data, "cpu", f"{out}/store", workers=1)["all"]
+        from dap.pseudo_boxes import Execution
+
+        execution = Execution(1, shard_size=SHARD, keep_going=True)
+        taken = run_step2(network, data, "cpu", f"{out}/store", execution).seconds
     queue.put(taken)  # type: ignore[attr-defined]
 
 
 def forward_seconds(forward: Callable[[torch.Tensor], torch.Tensor], batches: list) -> float:
-    """Seconds of the network alone."""
+    """Seconds of the network alone, after one batch of each shape on a GPU and three on a CPU."""
+    shapes = {batch.shape: batch for batch in batches}
     with torch.inference_mode():
-        for batch in batches[:3]:
+        for batch in shapes.values() if torch.cuda.is_available() else batches[:3]:
             forward(batch)
         _wait()
         begin = time.perf_counter()
@@ -232,16 +243,47 @@ def forward_seconds(forward: Callable[[torch.Tensor], torch.Tensor], batches: li
     return time.perf_counter() - begin
 
 
-def run_step2(network: str, data: Listed, device: str, out: str, workers: int) -> dict[str, float]:
+class Run(NamedTuple):
+    """What a run of Step 2 took, by the first process; in others all is 0 but ``writing``.
+
+    Attributes:
+        seconds: From the start of the first image to the end of the last.
+        steady: Images per second without the first quarter, in which processes start; of all
+            where that is less than a window of a GPU, whose images are finished together.
+        writing: Seconds of writing the shards.
+        mean_batch: Images per batch in the mean; 0 if each is computed alone.
+    """
+
+    seconds: float
+    steady: float
+    writing: float
+    mean_batch: float
+
+
+def run_step2(
+    network: str,
+    data: Listed,
+    device: str,
+    out: str,
+    execution: "Execution",
+    autocast: str | None = None,
+) -> Run:
     """Run Step 2 from files to store.
 
-    Returns:
-        Seconds of ``all``, from the first image on, and of ``writing`` the shards.
+    Args:
+        network: Key of ``NETWORKS``.
+        data: The images.
+        device: Where to compute.
+        out: Folder to write.
+        execution: With ``keep_going``, as random weights make worthless boxes.
+        autocast: Half precision, or None.
     """
-    from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes
+    from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes
+    from dap.pseudo_boxes.pipeline import WINDOW_GPU, Pipeline
     from dap.pseudo_boxes.writing import StoreWriter
 
-    clock, writing, write = Clock(), 0.0, StoreWriter.write
+    clock, writing, mean_batch = Clock(), 0.0, 0.0
+    write, describe = StoreWriter.write, Pipeline.mean_batch
 
     def timed_write(*args: object) -> None:
         nonlocal writing
@@ -249,33 +291,41 @@ def run_step2(network: str, data: Listed, device: str, out: str, workers: int) -
         write(*args)  # type: ignore[arg-type]
         writing += time.perf_counter() - begin
 
+    def watched_mean(pipeline: Pipeline) -> str:
+        nonlocal mean_batch
+        mean_batch = pipeline.images_done / max(1, pipeline.batches_done)
+        return describe(pipeline)
+
     StoreWriter.write = timed_write  # type: ignore[assignment]
-    settings = PseudoBoxSettings(autocast=None if device == "cpu" else "bf16")
-    execution = Execution(
-        workers,
-        shard_size=SHARD if device == "cpu" else None,
-        keep_going=True,  # random weights make worthless boxes
-    )
+    Pipeline.mean_batch = watched_mean  # type: ignore[method-assign]
     try:
         model = classifier(network, device)
+        settings = PseudoBoxSettings(autocast=autocast)
         generate_pseudo_boxes(model, data, out, settings, execution=execution, watcher=clock)
     finally:
         StoreWriter.write = write  # type: ignore[method-assign]
-    return {"all": clock.last - clock.first, "writing": writing}
+        Pipeline.mean_batch = describe  # type: ignore[method-assign]
+    ends = [clock.begin, *clock.times]
+    quarter = len(clock.times) // 4 // WINDOW_GPU * WINDOW_GPU
+    taken = ends[-1] - ends[quarter]
+    steady = (len(clock.times) - quarter) / taken if taken else 0.0
+    return Run(ends[-1] - clock.begin, steady, writing, mean_batch)
 
 
 class Clock:
-    """Takes the time from the start of a run to its last image, in its first process."""
+    """Takes the time of each image from the start of a run on, in its first process."""
 
-    first = last = 0.0
+    def __init__(self) -> None:
+        self.begin = 0.0
+        self.times: list[float] = []
 
     def start(self, *_: object) -> None:
         """Start."""
-        self.first = self.last = time.perf_counter()
+        self.begin = time.perf_counter()
 
     def look(self, *_: object) -> None:
         """Take the time of an image."""
-        self.last = time.perf_counter()
+        self.times.append(time.perf_counter())
 
 
 def measured(part: str, network: str, folder: Path, count: int, world_size: int = 1) -> float:
@@ -318,73 +368,6 @@ def cpu(network: str, folder: Path, count: int, rounds: int) -> None:
         print(f"{network}: Step 2 / {other}: {middle['Step 2'] / middle[other]:.2f}")
     for one, two in (("Step 2", "Step 2, two processes"), ("pure forward", "pure forward, two")):
         print(f"{network}: {one}, two processes / one: {middle[two] / middle[one]:.2f}")
-
-
-def gpu(network: str, folder: Path, count: int, workers: int) -> None:
-    """Target 6, and what each part of the work takes by itself."""
-    device = "cuda"
-    data = Listed(folder, count)
-    print(f"{torch.cuda.get_device_name()}, {workers} processes that read")
-    shapes = view_batches(Listed(folder, 1024), device, 32)
-    forward = fast_forward(network, device)
-    pure = 1024 / forward_seconds(forward, shapes)
-    del shapes
-    with tempfile.TemporaryDirectory() as out:
-        spent = run_step2(network, data, device, out, workers)
-        rate = count / spent["all"]
-        print(f"{network}: pure forward {pure:.0f} images/s, Step 2 {rate:.0f} images/s = "
-              f"{rate / pure:.2f} of it, {rate / 25.7:.1f} x the paper's 25.7")  # fmt: skip
-        print(f"writing: {spent['writing'] / spent['all']:.2%} of all")
-    profile(network, folder, pure)
-
-
-def profile(network: str, folder: Path, pure: float) -> None:
-    """Milliseconds an image of each part, each alone on 256 images."""
-    from dap.cam import padded_size
-    from dap.cam.views import _padded_views
-    from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings
-    from dap.pseudo_boxes.images import LabelledImages
-    from dap.pseudo_boxes.records import window_records
-    from dap.pseudo_boxes.window import BatchLimit, WindowMaps
-
-    images = LabelledImages(Listed(folder, 256))
-    maker = CamClassifier(classifier(network, "cuda"))
-    maker.speed_up()
-    settings = PseudoBoxSettings(autocast="bf16")
-    took: dict[str, float] = {"forward": 1000 / pure}
-    begin = time.perf_counter()
-    samples = [images[i] for i in range(256)]
-    took["decode, one process"] = (time.perf_counter() - begin) * 1000 / 256
-    begin = time.perf_counter()
-    on_device = [sample.image.pin_memory().cuda() for sample in samples if sample.image is not None]
-    _wait()
-    took["copy"] = (time.perf_counter() - begin) * 1000 / 256
-    for warm in (True, False):
-        begin = time.perf_counter()
-        with torch.inference_mode():
-            for side in SIDES:
-                groups: dict[tuple[int, int], list[torch.Tensor]] = {}
-                for image in on_device:
-                    size = padded_size((image.shape[1], image.shape[2]), side)
-                    groups.setdefault(size, []).append(image)
-                for group in groups.values():
-                    _padded_views(group[:32], side, maker.normalize)
-        _wait()
-        if not warm:
-            took["resize, normalise, pad"] = (time.perf_counter() - begin) * 1000 / 256
-    for _ in range(2):
-        begin = time.perf_counter()
-        maps = WindowMaps(samples, maker, settings, BatchLimit(32, max(SIDES)))
-        queued = time.perf_counter() - begin
-        found = maps.fetch()
-        whole = time.perf_counter() - begin
-    took["main thread until all is queued"] = queued * 1000 / 256
-    took["copy to maps, all parts on the device"] = whole * 1000 / 256
-    begin = time.perf_counter()
-    window_records(found, settings)
-    took["boxes, one process"] = (time.perf_counter() - begin) * 1000 / 256
-    for name, milliseconds in took.items():
-        print(f"{name}: {milliseconds:.3f} ms an image")
 
 
 def writing(folder: Path) -> None:
@@ -454,19 +437,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("cpu", "gpu", "boxes", "writing"))
+    parser.add_argument("what", choices=("cpu", "boxes", "writing"))
     parser.add_argument("--images", help="folder of class folders; default: made-up photographs")
-    parser.add_argument("--network", choices=tuple(NETWORKS), help="default: lite0, GPU r50")
-    parser.add_argument("--count", type=int, help="images; default: 64, GPU 20000")
+    parser.add_argument("--network", choices=tuple(NETWORKS), default="lite0")
+    parser.add_argument("--count", type=int, default=64, help="images")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="GPU: that read")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         images = Path(args.images) if args.images else made_up(Path(folder))
         if args.what == "cpu":
-            cpu(args.network or "lite0", images, args.count or 64, args.rounds)
-        elif args.what == "gpu":
-            gpu(args.network or "r50", images, args.count or 20_000, args.workers)
+            cpu(args.network, images, args.count, args.rounds)
         elif args.what == "boxes":
             boxes()
         else:

@@ -1,0 +1,185 @@
+"""Step 2 on a device: images per second against the network alone, and what each part takes."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from gpu_rows import GOAL, Options, Report, Row, peak_memory, wait
+from step2 import (
+    SIDES,
+    Listed,
+    classifier,
+    fast_forward,
+    forward_seconds,
+    run_step2,
+    view_batches,
+)
+
+PROFILED = 256  # images
+TYPICAL = [(18, 24), (9, 12)]  # cells of the map of an image of 4:3 per scale, at stride 32
+
+
+def speed(options: Options, report: Report, autocast: str | None = "bf16") -> None:
+    """Step 2 from files to store, and the network alone on batches of the same shapes."""
+    from dap.pseudo_boxes import Execution
+    from dap.pseudo_boxes.devices import computing_on
+
+    network, batch = ("tiny", 4) if options.quick else ("r50", 32)
+    count = 16 if options.quick else 16384 if autocast else 8192
+    alone = min(count, 2048)
+    place = torch.device(options.device, 0 if options.device == "cuda" else None)
+    with computing_on(place, True):
+        batches = view_batches(Listed(options.images, alone), options.device, batch)
+        pure = alone / forward_seconds(fast_forward(network, options.device, autocast), batches)
+        mean = sum(len(views) / 2 for views in batches) / len(batches)
+    del batches
+    report(Row("the network alone", f"{pure:.0f} images/s, {mean:.1f} images per batch"))
+    if options.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    execution = Execution(options.workers, batch_size=batch, keep_going=True)
+    with tempfile.TemporaryDirectory() as out:
+        data = Listed(options.images, count)
+        run = run_step2(network, data, options.device, out, execution, autocast)
+    rate = count / run.seconds
+    report(Row("Step 2 from files to store", f"{rate:.0f} images/s; the goal is {GOAL}"))
+    report(Row("without the first quarter", f"{run.steady:.0f} images/s"))
+    shares = f"{rate / pure:.2f}, without the first quarter {run.steady / pure:.2f}"
+    report(Row("share of the network alone", shares))
+    report(Row("mean batch", f"{run.mean_batch:.1f} images"))
+    report(Row("writing", f"{run.writing / run.seconds:.2%} of the time"))
+    report(Row("memory", peak_memory()))
+
+
+def profile(options: Options, report: Report) -> None:
+    """Milliseconds per image of each part, each by itself."""
+    from dap.pseudo_boxes import CamClassifier
+    from dap.pseudo_boxes.devices import computing_on
+    from dap.pseudo_boxes.images import LabelledImages
+
+    network, count = ("tiny", 8) if options.quick else ("r50", PROFILED)
+    images = LabelledImages(Listed(options.images, count))
+    maker = CamClassifier(classifier(network, options.device))
+    maker.speed_up()
+
+    def part(name: str, milliseconds: float, processes: int = 1) -> None:
+        rate = 1000 * processes / milliseconds
+        among = f" with {processes} processes" if processes > 1 else ""
+        report(Row(name, f"{milliseconds:.3f} ms per image, {rate:.0f} images/s{among}"))
+
+    with computing_on(maker.device, True), torch.inference_mode():
+        begin = time.perf_counter()
+        samples = [images[i] for i in range(count)]
+        part("decode, in a process", since(begin, count), options.workers)
+        reading(options, report)
+        if options.device == "cuda":  # as the reading processes hand them over
+            samples = [
+                sample._replace(image=None if sample.image is None else sample.image.pin_memory())
+                for sample in samples
+            ]
+        pixels = [sample.image for sample in samples if sample.image is not None]
+        copied: list[torch.Tensor] = []
+        part(
+            "copy to the device",
+            best(
+                lambda: copied.__setitem__(
+                    slice(None), [image.to(maker.device, non_blocking=True) for image in pixels]
+                ),
+                count,
+            ),
+        )
+        part("resize, normalise, pad", best(lambda: resize(copied, maker), count))
+        forward = maker.features_with("bf16" if options.device == "cuda" else None)
+        batches = view_batches(Listed(options.images, count), options.device, 32)
+        part("forward", forward_seconds(forward, batches) * 1000 / count)
+        features = [
+            torch.rand(64, maker.weight.shape[1], *size, device=maker.device).contiguous(
+                memory_format=torch.channels_last
+            )
+            for size in TYPICAL
+        ]
+        part("maps and pooled features", best(lambda: maps(maker, features), 32))
+        window(samples, maker, part, options)
+    report(Row("memory", peak_memory()))
+
+
+def reading(options: Options, report: Report) -> None:
+    """All reading processes together, into page-locked memory where there is a GPU."""
+    from dap.pseudo_boxes.images import LabelledImages
+    from dap.pseudo_boxes.reading import read_in_order
+
+    count = 32 if options.quick else 4096
+    images = LabelledImages(Listed(options.images, count))
+    stream = read_in_order(images, range(count), options.workers, pin_memory=True, ahead=2048)
+    half = count // 2
+    for _ in range(half):
+        next(stream)
+    begin = time.perf_counter()
+    left = sum(1 for _ in stream)
+    rate = left / (time.perf_counter() - begin)
+    report(Row("reading, all processes", f"{rate:.0f} images/s with {options.workers} processes"))
+
+
+def resize(images: list[torch.Tensor], maker: Any) -> None:
+    """Make the views of all images, 32 of one padded size at a time."""
+    from dap.cam import padded_size
+    from dap.cam.views import _padded_views
+
+    for side in SIDES:
+        groups: dict[tuple[int, int], list[torch.Tensor]] = {}
+        for image in images:
+            size = padded_size((image.shape[1], image.shape[2]), side)
+            groups.setdefault(size, []).append(image)
+        for group in groups.values():
+            for start in range(0, len(group), 32):
+                _padded_views(group[start : start + 32], side, maker.normalize)
+
+
+def maps(maker: Any, features: list[torch.Tensor]) -> None:
+    """Maps of 32 images and their mirror images from features, and the means of these."""
+    from dap.cam import class_activation_map
+
+    for of_scale in features:
+        class_activation_map(of_scale, maker.weight, torch.arange(64) % 1000)
+        of_scale.mean(dim=(2, 3))
+
+
+def window(samples: list, maker: Any, part: Callable[..., None], options: Options) -> None:
+    """A window as a whole: until all is queued, until the maps are there, and its boxes."""
+    from dap.pseudo_boxes import PseudoBoxSettings
+    from dap.pseudo_boxes.records import window_records
+    from dap.pseudo_boxes.window import BatchLimit, WindowMaps
+
+    settings = PseudoBoxSettings(autocast="bf16" if options.device == "cuda" else None)
+    for _ in range(2):
+        wait()
+        begin = time.perf_counter()
+        started = WindowMaps(samples, maker, settings, BatchLimit(32, max(SIDES)))
+        queued = since(begin, len(samples), waiting=False)
+        found = started.fetch()
+        whole = since(begin, len(samples))
+    part("main thread until all is queued", queued)
+    part("all parts on the device, to the maps", whole)
+    begin = time.perf_counter()
+    window_records(found, settings)
+    part("boxes, in a process", since(begin, len(samples)), max(1, options.workers // 4))
+
+
+def best(function: Callable[[], None], count: int) -> float:
+    """Milliseconds per image, the better of two calls after one that warms up."""
+    taken = []
+    for _ in range(3):
+        wait()
+        begin = time.perf_counter()
+        function()
+        taken.append(since(begin, count))
+    return min(taken[1:])
+
+
+def since(begin: float, count: int, waiting: bool = True) -> float:
+    """Milliseconds per image since a time."""
+    if waiting:
+        wait()
+    return (time.perf_counter() - begin) * 1000 / count
