@@ -15,8 +15,9 @@ import sys
 # torch reads these once, at its first allocation. On a CPU large pages for feature maps are a tenth
 # faster; on a GPU segments that can grow keep batches of many sizes from fragmenting the memory.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-if "PYTORCH_ALLOC_CONF" not in os.environ:
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # of torch since 2.9, and before
+if not os.environ.keys() & set(names):
+    os.environ.update(dict.fromkeys(names, "expandable_segments:True"))
 
 import torch
 from mmengine.config import Config, DictAction
