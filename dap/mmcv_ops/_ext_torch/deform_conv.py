@@ -11,12 +11,19 @@ from torch import Tensor
 from .common import at_least_float32, operator
 
 
-def _prepare(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Convert what torchvision's kernels do not take: bfloat16, and float16 on the CPU."""
-    first = tensors[0]
-    if first.dtype == torch.bfloat16 or first.device.type == "cpu":
-        tensors = at_least_float32(*tensors)
-    return tuple(t.contiguous() for t in tensors)
+OUTSIDE = -1e4  # a shift that leaves any map, and that float16 can hold
+
+
+def _prepare(offset: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Convert what torchvision's kernels do not take: bfloat16, and float16 on the CPU.
+
+    A sample whose offset is not finite counts as zero in mmcv. torchvision would read
+    outside the map if it is NaN.
+    """
+    converted = (offset.nan_to_num(nan=OUTSIDE, posinf=OUTSIDE, neginf=OUTSIDE), *tensors)
+    if offset.dtype == torch.bfloat16 or offset.device.type == 'cpu':
+        converted = at_least_float32(*converted)
+    return tuple(t.contiguous() for t in converted)
 
 
 def _geometry(sizes: dict[str, Any]) -> tuple[int, ...]:
@@ -52,7 +59,7 @@ def deform_conv_forward(
         **sizes: kW, kH, dW, dH (stride), padW, padH, dilationW, dilationH, group,
             deformable_group, im2col_step.
     """
-    x, w, shift = _prepare(input, weight, offset)
+    shift, x, w = _prepare(offset, input, weight)
     mask, bias = _empty_mask_and_bias(x, w)
     output.copy_(
         torch.ops.torchvision.deform_conv2d(x, w, shift, mask, bias, *_geometry(sizes), False)
@@ -63,7 +70,7 @@ def _gradients(
     input: Tensor, offset: Tensor, grad_output: Tensor, weight: Tensor, sizes: dict[str, Any]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients by input, weight and offset."""
-    grad, x, w, shift = _prepare(grad_output, input, weight, offset)
+    shift, grad, x, w = _prepare(offset, grad_output, input, weight)
     mask, bias = _empty_mask_and_bias(x, w)
     gradients = torch.ops.torchvision._deform_conv2d_backward(
         grad, x, w, shift, mask, bias, *_geometry(sizes), False
@@ -153,7 +160,7 @@ def modulated_deform_conv_forward(
         deformable_group: Groups of channels with offsets and masks of their own.
         with_bias: Whether ``bias`` is added.
     """
-    x, w, b, shift, factor = _prepare(input, weight, bias, offset, mask)
+    shift, x, w, b, factor = _prepare(offset, input, weight, bias, mask)
     if not with_bias:
         b = x.new_zeros(len(w))
     geometry = stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
@@ -188,7 +195,7 @@ def modulated_deform_conv_backward(
     with_bias: bool,
 ) -> None:
     """Write the gradients by input, weight, bias, offset and mask; see the forward."""
-    grad, x, w, b, shift, factor = _prepare(grad_output, input, weight, bias, offset, mask)
+    shift, grad, x, w, b, factor = _prepare(offset, grad_output, input, weight, bias, mask)
     if not with_bias:
         b = x.new_zeros(len(w))
     geometry = stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
