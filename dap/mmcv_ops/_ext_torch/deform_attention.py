@@ -21,12 +21,12 @@ def _levels(value: Tensor, shapes: Tensor) -> Iterator[tuple[int, slice, Tensor]
         keys = slice(start, start + height * width)
         start = keys.stop
         maps = value[:, keys].permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
-        yield level, keys, at_least_float32(maps)[0]
+        yield level, keys, at_least_float32(maps)
 
 
 def _by_head(tensor: Tensor) -> Tensor:
     """Turn (B, queries, heads, ...) into (B * heads, queries, ...), at least float32."""
-    return at_least_float32(tensor.transpose(1, 2).flatten(0, 1))[0]
+    return at_least_float32(tensor.transpose(1, 2).flatten(0, 1))
 
 
 @operator
@@ -80,7 +80,11 @@ def ms_deform_attn_backward(
     """Write the gradients by value, sampling locations and attention weights.
 
     Args:
-        value, ..., attention_weights: As in the forward.
+        value: As in the forward.
+        value_spatial_shapes: As in the forward.
+        value_level_start_index: As in the forward.
+        sampling_locations: As in the forward.
+        attention_weights: As in the forward.
         grad_output: Shape (B, queries, heads * channels).
         grad_value: Output, shaped as ``value``.
         grad_sampling_loc: Output, shaped as ``sampling_locations``.

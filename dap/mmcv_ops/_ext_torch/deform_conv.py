@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .common import at_least_float32, operator
 
-
 OUTSIDE = -1e4  # a shift that leaves any map, and that float16 can hold
 
 
@@ -21,8 +20,8 @@ def _prepare(offset: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
     outside the map if it is NaN.
     """
     converted = (offset.nan_to_num(nan=OUTSIDE, posinf=OUTSIDE, neginf=OUTSIDE), *tensors)
-    if offset.dtype == torch.bfloat16 or offset.device.type == 'cpu':
-        converted = at_least_float32(*converted)
+    if offset.dtype == torch.bfloat16 or offset.device.type == "cpu":
+        converted = tuple(map(at_least_float32, converted))
     return tuple(t.contiguous() for t in converted)
 
 
@@ -82,9 +81,9 @@ def _gradients(
 def deform_conv_backward_input(
     input: Tensor,
     offset: Tensor,
-    gradOutput: Tensor,  # noqa: N803
-    gradInput: Tensor,  # noqa: N803
-    gradOffset: Tensor,  # noqa: N803
+    gradOutput: Tensor,
+    gradInput: Tensor,
+    gradOffset: Tensor,
     weight: Tensor,
     columns: Tensor,
     **sizes: int,
@@ -105,14 +104,14 @@ def deform_conv_backward_input(
 def deform_conv_backward_parameters(
     input: Tensor,
     offset: Tensor,
-    gradOutput: Tensor,  # noqa: N803
-    gradWeight: Tensor,  # noqa: N803
+    gradOutput: Tensor,
+    gradWeight: Tensor,
     columns: Tensor,
     ones: Tensor,
     scale: float,
     **sizes: int,
 ) -> None:
-    """Add ``scale`` times the gradient by the weight to ``gradWeight``; see ``deform_conv_forward``."""
+    """Add ``scale`` times the gradient by the weight to ``gradWeight``; see the forward."""
     grad_weight = columns.__dict__.pop("grad_weight", None)
     if grad_weight is None:  # the gradient by the weight alone does not depend on its values
         _, grad_weight, _ = _gradients(input, offset, gradOutput, gradWeight, sizes)
@@ -152,10 +151,14 @@ def modulated_deform_conv_forward(
         mask: Shape (N, deformable_group * kernel_h * kernel_w, H', W').
         output: Shape (N, O, H', W').
         columns: Not used.
-        kernel_h, kernel_w: Size of the kernel.
-        stride_h, stride_w: Stride.
-        pad_h, pad_w: Padding by zeros.
-        dilation_h, dilation_w: Dilation.
+        kernel_h: Height of the kernel.
+        kernel_w: Width of the kernel.
+        stride_h: Stride along y.
+        stride_w: Stride along x.
+        pad_h: Rows of zeros at both ends.
+        pad_w: Columns of zeros at both ends.
+        dilation_h: Dilation along y.
+        dilation_w: Dilation along x.
         group: Groups of channels.
         deformable_group: Groups of channels with offsets and masks of their own.
         with_bias: Whether ``bias`` is added.
