@@ -1,4 +1,5 @@
 import math
+import sys
 
 import pytest
 import torch
@@ -129,14 +130,24 @@ def test_attention_has_the_gradients_of_finite_differences(mmcv_ops):
     gradcheck(lambda v, l, w: function(v, shapes, start, l, w, 64), inputs)  # noqa: E741
 
 
-def test_attention_equals_the_reference_of_mmcv(mmcv_ops):
+@pytest.mark.parametrize("samples", [1, 4])
+def test_attention_equals_the_reference_of_mmcv(ext, mmcv_ops, monkeypatch, samples):
+    """With 3 points per query the queries are cut into parts only if one sample is allowed."""
+    ours = sys.modules[ext.ms_deform_attn_forward.__module__]
+    monkeypatch.setattr(ours, "SAMPLES_PER_OUTPUT", samples)
     module = mmcv_ops.multi_scale_deform_attn
     value, shapes, start, locations, weights = attention_inputs(seed=3)
+    inputs = [t.requires_grad_() for t in (value, locations, weights)]
     result = module.MultiScaleDeformableAttnFunction.apply(
         value, shapes, start, locations, weights, 64
     )
     expected = module.multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
     torch.testing.assert_close(result, expected)
+    grad = randn(*result.shape, seed=4)
+    for ours_grad, its_grad in zip(
+        *(torch.autograd.grad(r, inputs, grad) for r in (result, expected)), strict=True
+    ):
+        torch.testing.assert_close(ours_grad, its_grad)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

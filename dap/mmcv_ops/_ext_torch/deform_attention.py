@@ -1,6 +1,7 @@
 """Multi-scale deformable attention by bilinear sampling, in chunks of queries.
 
-At a time at most as many sampled values are held as the output has elements.
+At a time at most four times as many sampled values are held as the output has elements:
+a level of four points per query, as in Deformable DETR.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from .common import at_least_float32, operator, slices
 
+SAMPLES_PER_OUTPUT = 4
 BILINEAR, ZEROS = 0, 0  # torch's numbers of grid_sample's mode and padding
 
 
@@ -56,7 +58,7 @@ def ms_deform_attn_forward(
     grids, weights = 2 * _by_head(sampling_locations) - 1, _by_head(attention_weights)
     output = grids.new_zeros(batch * heads, channels, queries)
     for level, _, maps in _levels(value, value_spatial_shapes):
-        for part in slices(queries, -(-queries // points)):
+        for part in slices(queries, SAMPLES_PER_OUTPUT * queries // points):
             sampled = torch.grid_sampler_2d(maps, grids[:, part, level], BILINEAR, ZEROS, False)
             output[:, :, part] += sampled.mul_(weights[:, None, part, level]).sum(-1)
     return (
@@ -98,7 +100,7 @@ def ms_deform_attn_backward(
     backward = torch.ops.aten.grid_sampler_2d_backward
     for level, keys, maps in _levels(value, value_spatial_shapes):
         grad_maps = torch.zeros_like(maps)
-        for part in slices(queries, -(-queries // points)):
+        for part in slices(queries, SAMPLES_PER_OUTPUT * queries // points):
             grid, weight = grids[:, part, level], weights[:, None, part, level]
             grad = grads[:, :, part, None]
             sampled = torch.grid_sampler_2d(maps, grid, BILINEAR, ZEROS, False)
