@@ -203,3 +203,33 @@ def test_masked_conv_is_a_convolution_at_the_masked_positions(mmcv_ops):
     torch.testing.assert_close(result, functional.conv2d(x, weight, bias, padding=1) * mask)
     nothing = mmcv_ops.masked_conv.masked_conv2d(x, torch.zeros_like(mask), weight, bias, 1)
     assert not nothing.any()
+
+
+@pytest.mark.parametrize("layer", ["carafe", "masked_conv2d", "deform_conv2d", "deform_roi_pool"])
+def test_channels_last_changes_nothing(mmcv_ops, layer):
+    """Compiled mmcv stops, or reads wrong values, for channels_last features.
+
+    mmcv.ops itself does not take such weights of a masked convolution.
+    """
+    mask = randn(1, 5, 6, seed=3) > 0
+    arguments = {
+        "carafe": (randn(1, 18, 10, 12), 3, 2, 2),
+        "masked_conv2d": (mask, randn(3, 4, 3, 3), randn(3), 1),
+        "deform_conv2d": (randn(1, 8, 4, 5), randn(3, 4, 2, 2)),
+        "deform_roi_pool": (torch.tensor([[0.0, 1, 1, 4, 4]]).double(), None, (2, 2), 1.0, 2),
+    }[layer]
+    function = getattr(mmcv_ops, layer, None) or getattr(mmcv_ops.masked_conv, layer)
+    results = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        tensors = [
+            t.contiguous(memory_format=memory_format)
+            if isinstance(t, torch.Tensor) and t.dim() == 4 and layer != "masked_conv2d"
+            else t
+            for t in arguments
+        ]
+        features = randn(1, 4, 5, 6).contiguous(memory_format=memory_format).requires_grad_()
+        output = function(features, *tensors)
+        results.append([output])
+        if layer != "masked_conv2d":  # mmcv gives it no gradient
+            results[-1] += torch.autograd.grad(output.square().sum(), features)
+    torch.testing.assert_close(*results)
