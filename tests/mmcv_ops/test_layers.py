@@ -90,6 +90,24 @@ def test_modulated_deform_conv_has_the_gradients_of_finite_differences(mmcv_ops,
     gradcheck(lambda *t: mmcv_ops.modulated_deform_conv2d(*t, 1, 0, 1, 2, 2), inputs, atol=1e-4)
 
 
+def test_modulated_deform_conv_reads_larger_offsets_and_masks_as_mmcv_does(mmcv_ops):
+    """DyHead: stride 2, fields of the input's size. The first numbers of each image count."""
+    x, weight = randn(2, 2, 4, 6), randn(3, 2, 3, 3, seed=1)
+    offset, mask = randn(2, 18, 4, 6, seed=2).requires_grad_(), randn(2, 9, 4, 6, seed=3)
+    result = mmcv_ops.modulated_deform_conv2d(x, offset, mask, weight, None, 2, 1)
+    small = [t.flatten(1)[:, : c * 6].reshape(2, c, 2, 3) for t, c in ((offset, 18), (mask, 9))]
+    expected = mmcv_ops.modulated_deform_conv2d(x, *small, weight, None, 2, 1)
+    assert torch.equal(result, expected)
+    gradients = [torch.autograd.grad(r.square().sum(), offset)[0] for r in (result, expected)]
+    assert torch.equal(*gradients)
+
+
+def test_modulated_deform_conv_names_offsets_that_are_too_small(mmcv_ops):
+    x, weight, mask = randn(1, 1, 4, 4), randn(1, 1, 1, 1), randn(1, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"offset has height and width \(3, 4\), expected"):
+        mmcv_ops.modulated_deform_conv2d(x, randn(1, 2, 3, 4), mask, weight)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_deform_convs_take_16_bit_floats(mmcv_ops, dtype):
     x, weight = torch.ones(1, 1, 4, 4, dtype=dtype), torch.ones(1, 1, 2, 2, dtype=dtype)

@@ -119,6 +119,14 @@ def make_modulated(g: Generator) -> list[Any]:
     return [x, offset, mask, weight, torch.randn(6, generator=g), *geometry]
 
 
+def make_dyhead(g: Generator) -> list[Any]:
+    """As make_modulated with stride 2, but offsets and masks have the size of the input."""
+    x = torch.randn(2, 4, integer(g, 4, 8), integer(g, 4, 8), generator=g)
+    offset = torch.randn(2, 18, *x.shape[2:], generator=g)
+    mask = torch.rand(2, 9, *x.shape[2:], generator=g)
+    return [x, offset, mask, torch.randn(6, 4, 3, 3, generator=g), None, 2, 1]
+
+
 def make_focal(g: Generator) -> list[Any]:
     """Logits, targets with background, gamma, alpha."""
     count, classes = integer(g, 1, 20), integer(g, 1, 6)
@@ -327,6 +335,7 @@ def cases_of_layers() -> list[Case]:
     return [
         Case("DeformConv2d", make_deform, ops.deform_conv2d, [0, 1, 2]),
         Case("ModulatedDeformConv2d", make_modulated, ops.modulated_deform_conv2d, [0, 1, 2, 3, 4]),
+        Case("the same as in DyHead", make_dyhead, ops.modulated_deform_conv2d, [0, 1, 2, 3]),
         Case(
             "sigmoid_focal_loss",
             make_focal,

@@ -118,6 +118,36 @@ def deform_conv_backward_parameters(
     gradWeight.add_(grad_weight.to(gradWeight.dtype), alpha=scale)
 
 
+def _at_output_size(name: str, field: Tensor, output: Tensor) -> Tensor:
+    """Read offsets or masks of each image as mmcv's kernels of version 2 do.
+
+    They take the numbers in memory one after the other as (channels, H', W') of the
+    output, whatever the field's own H and W are. DyHead trains and predicts with
+    fields of twice the output's size, so that its weights depend on it.
+
+    Args:
+        name: Of the field, for the error.
+        field: Shape (N, channels, H, W).
+        output: Shape (N, O, H', W').
+
+    Returns:
+        Shape (N, channels, H', W').
+
+    Raises:
+        ValueError: If the field has fewer numbers than the output needs.
+    """
+    if field.shape[2:] == output.shape[2:]:
+        return field
+    shape = (len(field), field.shape[1], *output.shape[2:])
+    needed = shape[1] * shape[2] * shape[3]
+    if field[:1].numel() < needed:
+        raise ValueError(
+            f"{name} has height and width {tuple(field.shape[2:])}, expected those of the "
+            f"output, {tuple(output.shape[2:])}"
+        )
+    return field.flatten(1)[:, :needed].reshape(shape)
+
+
 @operator
 def modulated_deform_conv_forward(
     input: Tensor,
@@ -149,7 +179,8 @@ def modulated_deform_conv_forward(
         ones: Not used.
         offset: Shape (N, deformable_group * kernel_h * kernel_w * 2, H', W'), pairs (y, x).
         mask: Shape (N, deformable_group * kernel_h * kernel_w, H', W').
-        output: Shape (N, O, H', W').
+        output: Shape (N, O, H', W'). Offsets and masks of another H' and W' are read
+            as by mmcv, see ``_at_output_size``.
         columns: Not used.
         kernel_h: Height of the kernel.
         kernel_w: Width of the kernel.
@@ -162,7 +193,12 @@ def modulated_deform_conv_forward(
         group: Groups of channels.
         deformable_group: Groups of channels with offsets and masks of their own.
         with_bias: Whether ``bias`` is added.
+
+    Raises:
+        ValueError: If offsets or masks are smaller than the output.
     """
+    offset = _at_output_size("offset", offset, output)
+    mask = _at_output_size("mask", mask, output)
     shift, x, w, b, factor = _prepare(offset, input, weight, bias, mask)
     if not with_bias:
         b = x.new_zeros(len(w))
@@ -198,13 +234,23 @@ def modulated_deform_conv_backward(
     with_bias: bool,
 ) -> None:
     """Write the gradients by input, weight, bias, offset and mask; see the forward."""
-    shift, grad, x, w, b, factor = _prepare(offset, grad_output, input, weight, bias, mask)
+    shift, grad, x, w, b, factor = _prepare(
+        _at_output_size("offset", offset, grad_output),
+        grad_output,
+        input,
+        weight,
+        bias,
+        _at_output_size("mask", mask, grad_output),
+    )
     if not with_bias:
         b = x.new_zeros(len(w))
     geometry = stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
     gradients = torch.ops.torchvision._deform_conv2d_backward(
         grad, x, w, shift, factor, b, *geometry, True
     )
-    outputs = grad_input, grad_weight, grad_offset, grad_mask, grad_bias
-    for target, gradient in zip(outputs if with_bias else outputs[:4], gradients, strict=False):
-        target.copy_(gradient)
+    grad_input.copy_(gradients[0])
+    grad_weight.copy_(gradients[1])
+    for target, gradient in ((grad_offset, gradients[2]), (grad_mask, gradients[3])):
+        target.view(len(target), -1)[:, : gradient[0].numel()] = gradient.flatten(1)
+    if with_bias:
+        grad_bias.copy_(gradients[4])
