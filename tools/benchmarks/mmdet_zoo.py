@@ -5,7 +5,7 @@
 
 Of all configs, those with the same set of component types are run once, by the one
 with the shallowest backbone; each folder is run at least once. A run is loss and
-backward on two images and prediction on one, of 128 x 128 pixels (512 x 512 if the
+backward on two images and prediction on one, of 128 x 128 pixels (256 or 512 if the
 detector needs it), with random weights and at most 64 sampled RoIs per image, in a
 process of its own with a time limit. The results file is appended to, and configs that
 are in it are not run again.
@@ -23,8 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-SIZES = (128, 512)
+SIZES = (128, 256, 512)
 ROIS_PER_IMAGE = 64
+# Boxes before and after NMS, which change the time alone.
+LIMITS = {"nms_pre": 200, "max_per_img": 20, "max_num": 20}
 MOST_CLASSES = 80  # masks of segmentation are bytes
 VIDEO = "needs videos (tracking)"
 TRACKERS = {
@@ -98,7 +100,7 @@ def prepare(model: Any) -> None:
     """Make a model config cheap to run.
 
     Pretrained weights and the enlargement of batches are blanked, all scores are let
-    through, few RoIs are sampled.
+    through, few RoIs are sampled, few boxes are kept.
     """
     for node in walk(model):
         for key in ("pretrained", "teacher_ckpt", "checkpoint"):
@@ -112,6 +114,9 @@ def prepare(model: Any) -> None:
             node["score_thr"] = 0.0
         if str(node.get("type")).endswith("Sampler") and "num" in node:
             node["num"] = min(node["num"], ROIS_PER_IMAGE)
+        for key, most in LIMITS.items():
+            if isinstance(node.get(key), int):
+                node[key] = min(node[key], most)
 
 
 def reason_to_skip(model: dict[str, Any]) -> str | None:
@@ -323,7 +328,7 @@ def table(args: argparse.Namespace) -> None:
         "# Detectors of MMDetection 3.3 with `mmcv_ops`\n",
         "Loss and backward on two images and prediction on one, of every distinct set of component",
         "types in the config folder of MMDetection 3.3, with random weights and at most 64 sampled",
-        "RoIs per image. Images have 128 x 128 pixels, or 512 x 512 where given; on the CPU, with",
+        "RoIs per image. Images have 128 x 128 pixels, or 256 or 512 where given; on the CPU, with",
         f"torch {torch.__version__}, torchvision {torchvision.__version__} and mmcv-lite.",
         "Made by `tools/benchmarks/mmdet_zoo.py`. A config stands for all with equal components.\n",
         f"{numbers}.\n",
