@@ -7,7 +7,6 @@ import os
 import runpy
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -88,12 +87,6 @@ def from_detector(checkpoint):
     return [f"model.init_cfg.checkpoint={checkpoint}"]
 
 
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
 class Place:
     """A folder and commands that run in it."""
 
@@ -101,7 +94,7 @@ class Place:
         self.folder = folder
 
     def environment(self):
-        return {**os.environ, "PYTHON": sys.executable, "PORT": str(free_port())}
+        return {**os.environ, "PYTHON": sys.executable}
 
     def run(self, *command):
         done = subprocess.run(
