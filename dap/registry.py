@@ -7,6 +7,7 @@ ImportError raised in here.
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
@@ -14,6 +15,7 @@ from mmengine.registry import Registry
 
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="dap", locations=["dap.datasets"])
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="dap", locations=["dap.hooks"])
+LOOPS = Registry("loop", parent=MMENGINE_LOOPS, scope="dap", locations=["dap.evaluation"])
 METRICS = Registry("metric", parent=MMENGINE_METRICS, scope="dap", locations=["dap.evaluation"])
 MODELS = Registry(
     "model",

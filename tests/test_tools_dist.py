@@ -68,9 +68,7 @@ class TestScripts:
         ]
         bash("dist_train.sh", "a.py", "2", PYTHON=str(recorder), PORT="29501")
         said = recorder.with_name("said").read_text().splitlines()
-        assert said[3:6] == [
-            *("--node-rank=0", "--master-addr=127.0.0.1", "--master-port=29501")
-        ]
+        assert said[3:6] == [*("--node-rank=0", "--master-addr=127.0.0.1", "--master-port=29501")]
 
     @pytest.mark.parametrize(
         ("script", "arguments"),
@@ -243,7 +241,11 @@ class TestSlurm:
             cwd=tmp_path,
             env={
                 **os.environ,
-                **{"PACKAGE": "ranker", "PYTHONPATH": f"{tmp_path}:{TOOLS.parent}", "PYTHON": sys.executable},
+                **{
+                    "PACKAGE": "ranker",
+                    "PYTHONPATH": f"{tmp_path}:{TOOLS.parent}",
+                    "PYTHON": sys.executable,
+                },
                 "CUDA_VISIBLE_DEVICES": "",
             },
             capture_output=True,
@@ -257,7 +259,6 @@ class TestSlurm:
         monkeypatch.delenv("SLURM_PROCID", raising=False)
         with pytest.raises(ValueError, match="expected a process that srun has started"):
             launch.init_processes("slurm")
-
 
 
 class TestLaunch:

@@ -59,11 +59,14 @@ CLASSIFIER_OPTIONS = [
     "train_dataloader.dataset.data_prefix=train",
     "train_dataloader.dataset.metainfo.classes=('blue','green','red')",
 ]
-SMALL_STEP_3 = ["train_dataloader.dataset.pipeline.2.scales=[(160,48),(160,64)]"]
 SMALL_VALIDATION = [
     "val_dataloader.dataset.pipeline.1.scale=(96,64)",
     "val_dataloader.num_workers=0",
     "val_dataloader.persistent_workers=False",
+]
+SMALL_STEP_3 = [
+    *SMALL_VALIDATION,
+    "train_dataloader.dataset.pipeline.2.scales=[(160,48),(160,64)]",
 ]
 VOC_OPTIONS = [
     *SMALL_VALIDATION,

@@ -164,7 +164,7 @@ class Plan:
             batch=launcher.gpus * config.train_dataloader.batch_size,
             inputs=(*data_files(config, ("train_dataloader", "val_dataloader")), *read),
         )
-        if config.get("val_cfg") is None and package == "mmdet":
+        if self.configs.folder(run.config) == "pretrain":
             self._extracted(name, made)
         return made
 

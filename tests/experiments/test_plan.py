@@ -133,11 +133,11 @@ def test_iterations_of_k_shot_runs():
         (16, 8, {"total_batch": 32}),  # at most 8
         # 2 images in place of 32: LR is scaled, 16 times the iterations.
         (1, 2, {"total_batch": 2, "train_cfg.max_iters": 640608, "param_scheduler.0.end": 32000,
-                "default_hooks.checkpoint.interval": 80000}),
+                "train_cfg.val_interval": 80000, "default_hooks.checkpoint.interval": 80000}),
         # 7 GPUs: 4 images each, 28 in all.
         (7, None, {"total_batch": 28, "train_dataloader.batch_size": 4,
                    "train_cfg.max_iters": 45758, "param_scheduler.0.end": 2286,
-                   "default_hooks.checkpoint.interval": 5714}),
+                   "default_hooks.checkpoint.interval": 5714, "train_cfg.val_interval": 5714}),
     ],
 )  # fmt: skip
 def test_batches_of_pretraining(gpus, batch, expected):
