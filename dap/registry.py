@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
@@ -22,6 +23,12 @@ MODELS = Registry(
     parent=MMENGINE_MODELS,
     scope="dap",
     locations=["dap.self_training.flip_averaging", "dap.transfer.frozen_timm_backbone"],
+)
+VISBACKENDS = Registry(
+    "vis_backend",
+    parent=MMENGINE_VISBACKENDS,
+    scope="dap",
+    locations=["dap.visualization.vis_backends"],
 )
 WEIGHT_INITIALIZERS = Registry(
     "weight initializer",
