@@ -115,6 +115,7 @@ def reproduce(
         plan.root,
         places,
         gpus=visible_gpus(places) if plan.launcher.kind == "pytorch" else (),
+        logged=places > 1,
     )
     return report(experiment, rows, plan, chosen)
 

@@ -68,13 +68,13 @@ def run_jobs(
     processes: int,
     environment: Mapping[str, str] | None = None,
     gpus: Sequence[str] = (),
+    logged: bool = True,
 ) -> None:
     """Run jobs, several at a time, each after those whose files it reads.
 
     A job takes as many of the places as it has GPUs, at least one and at most all. One that is
-    ready and for which there are places starts, even if an earlier one still waits for more. With
-    several places, what a job prints goes to :func:`log_file`. After a failure no further job
-    starts, and those that run are waited for.
+    ready and for which there are places starts, even if an earlier one still waits for more. After
+    a failure no further job starts, and those that run are waited for.
 
     Args:
         jobs: In an order in which they could run one after the other.
@@ -83,6 +83,7 @@ def run_jobs(
         environment: Variables of all commands beside those of this process.
         gpus: Name of the GPU of each place, for ``CUDA_VISIBLE_DEVICES`` of the jobs that have
             GPUs; none to leave that variable as it is.
+        logged: Whether what a job prints goes to its :func:`log_file`; else to the terminal.
 
     Raises:
         ValueError: If ``processes`` is not positive, or a result of other settings is there;
@@ -100,7 +101,7 @@ def run_jobs(
 
     def start(job: Job, places: Sequence[str]) -> Future[None]:
         names = {"CUDA_VISIBLE_DEVICES": ",".join(places)} if gpus and job.gpus else {}
-        log = log_file(root, job.name) if processes > 1 else None
+        log = log_file(root, job.name) if logged else None
         return pool.submit(run_job, job, root, log, {**(environment or {}), **names})
 
     with ThreadPoolExecutor(processes) as pool:
