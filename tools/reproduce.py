@@ -103,7 +103,7 @@ def main() -> None:
         elif args.job:
             run_one(experiment, plan, args.job, args.only, args.seeds)
         else:
-            call = (sys.executable, sys.argv[0], *repeated(args, parser))
+            call = (sys.executable, __file__, *repeated(args, parser))
             submission = Submission(call, args.time, tuple(shlex.split(args.sbatch_args)))
             how = submission if args.submit else None
             text = reproduce(experiment, plan, args.only, args.seeds, args.dry_run, args.gpus, how)
