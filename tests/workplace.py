@@ -195,8 +195,8 @@ def kill_all(process):
     found, waiting = [], [process.pid]
     while waiting:
         found.append(waiting.pop())
-        children = Path(f"/proc/{found[-1]}/task/{found[-1]}/children")
-        waiting += map(int, children.read_text().split())
+        for children in Path(f"/proc/{found[-1]}/task").glob("*/children"):  # of each thread
+            waiting += map(int, children.read_text().split())
     for pid in found:
         os.kill(pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
