@@ -38,17 +38,36 @@ class PseudoBoxDataset(BaseDetDataset):
     The categories of the store, in its order, are the classes. ``metainfo.classes`` may list them
     to have them compared.
 
+    Some images may be held out to validate on: ``part='val'`` has those, ``part='train'`` all
+    others. They are chosen evenly from the images with boxes, in the order of the store, so that
+    the same store always gives the same ones, and class folders about as many each.
+
     Args:
         ann_file: Folder of a finished run, or its ``manifest.json``.
+        part: ``'train'``, ``'val'``, or None for all images.
+        held_out: Images of ``'val'``, but no more than a tenth of those with boxes (at least one).
         **kwargs: Those of mmdet's ``BaseDetDataset`` other than ``proposal_file``;
             ``serialize_data`` has no effect. ``filter_cfg`` has the keys of ``CocoDataset``.
 
     Raises:
         ValueError: If there is no finished store, it is damaged, its categories are not those of
-            ``metainfo.classes``, or no box is left.
+            ``metainfo.classes``, no box is left, or ``part`` or ``held_out`` is out of range.
     """
 
-    def __init__(self, ann_file: str = "", *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        ann_file: str = "",
+        *args: Any,
+        part: str | None = None,
+        held_out: int = 1000,
+        **kwargs: Any,
+    ) -> None:
+        if part not in (None, "train", "val") or held_out < 1:
+            raise ValueError(
+                f"PseudoBoxDataset: part={part!r}, held_out={held_out!r}; expected part 'train', "
+                "'val' or None, and held_out from 1"
+            )
+        self.part, self.held_out = part, held_out
         if kwargs.get("proposal_file") is not None:
             raise ValueError(
                 "PseudoBoxDataset takes no proposal_file: nothing is held per image. Train with "
@@ -71,7 +90,14 @@ class PseudoBoxDataset(BaseDetDataset):
             "same folder and allow_unused=True",
         )
         usable = [shard.sizes_hw[0] > 0 for shard in store.shards]
-        images = StoredImages(store, _indices(usable), self._layout())
+        indices = _indices(usable)
+        if self.part is not None:
+            with_boxes = [np.diff(shard.starts) > 0 for shard in store.shards]
+            both = [a & b for a, b in zip(usable, with_boxes, strict=True)]
+            held_out = evenly_held_out(_indices(both), self.held_out)
+            is_train = self.part == "train"
+            indices = np.setdiff1d(indices, held_out) if is_train else held_out
+        images = StoredImages(store, indices, self._layout())
         if not self.test_mode and not any(image["instances"] for image in images):
             raise no_box_to_train_on(self.ann_file, len(images))
         return images
@@ -190,6 +216,20 @@ class StoredImages(Sequence[dict[str, Any]]):
     def take(self, indices: np.ndarray) -> StoredImages:
         """Other images of the same store."""
         return StoredImages(self.store, indices, self._layout, self._shards)
+
+
+def evenly_held_out(indices: np.ndarray, count: int) -> np.ndarray:
+    """Choose images at even distances.
+
+    Args:
+        indices: Those to choose from, sorted, shape (N,).
+        count: How many; at most a tenth of them are taken, but at least one if there is one.
+
+    Returns:
+        The middles of as many equal stretches, sorted, shape (M,).
+    """
+    taken = min(count, max(1, len(indices) // 10), len(indices))
+    return indices[(2 * np.arange(taken) + 1) * len(indices) // (2 * max(1, taken))]
 
 
 def _indices(chosen: Sequence[np.ndarray]) -> np.ndarray:

@@ -28,6 +28,7 @@ class Job:
         inputs: Files and folders that it reads.
         reads: Those of them that other jobs make.
         batch: Images of a training iteration, all processes together.
+        gpus: GPUs that it uses; 0 for one process without.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Job:
     inputs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     batch: int = 0
+    gpus: int = 0
 
 
 class Jobs(dict[str, Job]):
