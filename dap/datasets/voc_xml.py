@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 from tqdm import tqdm
 
+from dap.coco_file import parse_coco
 from dap.files import (
     IMAGE_SUFFIXES,
     files_below,
@@ -23,8 +24,6 @@ from dap.files import (
     read_names,
     write_coco,
 )
-
-from .few_shot_source import parse_coco
 
 
 def convert_xml_tree(
