@@ -49,10 +49,18 @@ def main() -> None:
         )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    left_out = done.pop("left_out")
+    left_out, dropped, alike = (done.pop(key) for key in ("left_out", "dropped", "alike"))
     print(f"{args.out}: " + ", ".join(f"{count} {name}" for name, count in done.items()))
     if left_out:
         print(f"warning: {left_out_line(left_out)}", file=sys.stderr)
+    if dropped:
+        print(f"warning: {left_out_line(dropped, what='boxes dropped')}", file=sys.stderr)
+    for names in alike:
+        print(
+            f"warning: the classes {names} differ in upper and lower case alone, and are taken for "
+            "different ones",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":
