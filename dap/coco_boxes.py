@@ -110,8 +110,8 @@ class LeftOutBoxes:
         if self.swapped:
             text += (
                 f" The stated size of {len(self.swapped)} images looks swapped, as where EXIF turns"
-                f" a photograph: the boxes of {self.swapped[0]} fit with width and height "
-                "exchanged alone. Write the size of the image as it is shown."
+                f" a photograph: the boxes of {self.swapped[0]} fit only with width "
+                "and height exchanged. Write the size of the image as it is shown."
             )
         return text.strip()
 

@@ -57,8 +57,8 @@ def read_voc(
 
     Raises:
         FileNotFoundError: If a list, an XML file or a file of ``exclude`` is missing.
-        ValueError: If a file is malformed, an image is not there or is there twice with different
-            suffixes, or no usable box is left.
+        ValueError: If a file is malformed, an image is there twice with different suffixes, or no
+            usable box is left.
     """
     roots = {os.path.basename(os.path.abspath(folder)): Path(folder) for folder in folders}
     if not folders or len(roots) < len(folders):
@@ -149,13 +149,20 @@ def _parse(content: bytes, xml: Path, image: str) -> _Image:
 
 
 def _image_files(root: Path, stems: Sequence[str]) -> dict[str, str]:
-    """Find the image file of each stem; without a folder of images, all are taken for .jpg."""
+    """Find the image file of each stem; one that is not there is taken to be a .jpg."""
     folder = root / "JPEGImages"
     if not folder.is_dir():
         print_log(f"{folder} is not there: the images are taken to be .jpg files", "current")
         return {stem: f"{stem}.jpg" for stem in stems}
     find = ImageFinder(folder)
-    return {stem: find(stem) for stem in stems}
+    missing = [stem for stem in stems if not find.matches(stem)]
+    if missing:
+        warn(
+            f"{folder}: {len(missing)} of {len(stems)} images are not there, such as {missing[0]}; "
+            "they are taken to be .jpg files. Training stops where one is still not there"
+        )
+    absent = set(missing)
+    return {stem: f"{stem}.jpg" if stem in absent else find(stem) for stem in stems}
 
 
 def _count(image: _Image) -> Counter[str]:

@@ -198,12 +198,17 @@ class ImageFinder:
         Raises:
             ValueError: If there is none, or several that differ in their suffix.
         """
-        folder, name = os.path.split(stem)
-        matches = self._listing(folder).get(name, ())
+        matches = self.matches(stem)
         if len(matches) != 1:
-            which = f"{len(matches)} ({', '.join(matches)})" if matches else "none"
+            names = ", ".join(map(os.path.basename, matches))
+            which = f"{len(matches)} ({names})" if matches else "none"
             raise ValueError(f"expected one image {self.root / stem}.*, found {which}")
-        return f"{folder}/{matches[0]}" if folder else matches[0]
+        return matches[0]
+
+    def matches(self, stem: str) -> list[str]:
+        """Give the paths of all images with this stem."""
+        folder, name = os.path.split(stem)
+        return [os.path.join(folder, file) for file in self._listing(folder).get(name, ())]
 
     def _list(self, folder: str) -> dict[str, list[str]]:
         """List the images of a folder by their stems."""

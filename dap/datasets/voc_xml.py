@@ -97,6 +97,7 @@ def convert_xml_tree(
         for stem in tqdm(stems, unit="xml", mininterval=interval):
             try:
                 record = {
+                    "stem": stem,
                     "file_name": find_image(stem),
                     **read_xml(root / f"{stem}.xml", one_based),
                 }
@@ -208,11 +209,11 @@ def _faults(record: dict[str, Any], ids: Mapping[str, int]) -> Iterator[dict[str
             why = "has no area" if fault == _NO_AREA else f"is outside {size_wh[0]} x {size_wh[1]}"
             if looks_swapped((box for _, box, _ in record["objects"]), size_wh):
                 why += (
-                    ": the boxes fit with width and height exchanged alone, the stated size looks "
-                    "swapped, as where EXIF turns a photograph"
+                    ": the boxes fit only with width and height exchanged, so that the stated size "
+                    "looks swapped, as where EXIF turns a photograph"
                 )
             reason = f"<object> {name!r}, x, y, width, height {list(bbox)}, {why}"
-            yield {"file": record["file_name"], "reason": reason}
+            yield {"file": f"{record['stem']}.xml", "reason": reason}
 
 
 def _images(spool: TextIO) -> Iterator[dict[str, Any]]:

@@ -231,7 +231,7 @@ def test_boxes_without_area_are_dropped(tree):
     assert [item["bbox"] for item in content["annotations"]] == [[0, 0, 9.5, 4]]
     assert [item["id"] for item in content["annotations"]] == [1]
     assert summary["dropped_without_area"] == 3
-    assert [item["file"] for item in summary["dropped"]] == ["a.JPEG"] * 3
+    assert [item["file"] for item in summary["dropped"]] == ["a.xml"] * 3
     assert summary["dropped"][0]["reason"] == (
         "<object> 'cat', x, y, width, height [5, 0, 0, 9], has no area"
     )

@@ -150,8 +150,8 @@ def test_files_of_dropped_boxes_are_named(tmp_path, capsys):
     assert (done["dropped_without_area"], done["dropped_outside"]) == (1, 1)
     reasons = {item["file"]: item["reason"] for item in done["dropped"]}
     assert reasons == {
-        "turned.jpg": "<object> 'cat', x, y, width, height [59, 11, -9, 29], has no area",
-        "outside.jpg": "<object> 'cat', x, y, width, height [199, 11, 41, 29], is outside 100 x 80",
+        "turned.xml": "<object> 'cat', x, y, width, height [59, 11, -9, 29], has no area",
+        "outside.xml": "<object> 'cat', x, y, width, height [199, 11, 41, 29], is outside 100 x 80",
     }
     make_few_shot_subsets(tmp_path / "out", [3], voc=[root])
     shown = capsys.readouterr().out
@@ -167,7 +167,7 @@ def test_tool_names_files_of_dropped_boxes_and_similar_classes(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "warning: 2 boxes dropped, all of them named in the file's info:" in done.stderr
-    assert "turned.jpg: <object> 'cat'" in done.stderr
+    assert "turned.xml: <object> 'cat'" in done.stderr
     assert "warning: the classes Cat, cat differ in upper and lower case alone" in done.stderr
 
 
@@ -177,7 +177,7 @@ def test_size_that_looks_swapped_is_named_as_such(tmp_path, capsys):
     text = changed("<ymin>12<", "<ymin>71<", changed("<ymax>40<", "<ymax>95<", text))
     root = write(tmp_path / "VOCx", {"phone": text, "fine": OK})
     (dropped,) = convert(root)["dropped"]
-    assert dropped["file"] == "phone.jpg"
+    assert dropped["file"] == "phone.xml"
     assert "the stated size looks swapped, as where EXIF turns a photograph" in dropped["reason"]
     make_few_shot_subsets(tmp_path / "out", [2], voc=[root])
     assert "stated size of 1 images looks swapped" in capsys.readouterr().out
@@ -206,10 +206,22 @@ def test_images_of_any_kind(tmp_path, capsys):
     )
 
 
-def test_image_that_is_not_there_stops_the_draw(tmp_path):
+def test_image_that_is_not_there_is_named(tmp_path, capsys):
+    """A draw needs none: annotations may be at hand before the images are."""
     root = write(tmp_path / "VOCx", {"a": OK, "b": OK})
     (root / "JPEGImages" / "b.jpg").unlink()
-    with pytest.raises(ValueError, match=r"expected one image .*JPEGImages/b\.\*, found none"):
+    (folder,) = make_few_shot_subsets(tmp_path / "out", [2], voc=[root])
+    assert "JPEGImages: 1 of 2 images are not there, such as b;" in capsys.readouterr().out
+    names = [
+        i["file_name"] for i in json.loads((folder / "annotations.json").read_text())["images"]
+    ]
+    assert names == ["VOCx/JPEGImages/a.jpg", "VOCx/JPEGImages/b.jpg"]
+
+
+def test_two_images_of_one_stem_are_refused(tmp_path):
+    root = write(tmp_path / "VOCx", {"a": OK})
+    (root / "JPEGImages" / "a.png").touch()
+    with pytest.raises(ValueError, match=r"expected one image .*a\.\*, found 2 \(a\.jpg, a\.png\)"):
         make_few_shot_subsets(tmp_path / "out", [1], voc=[root])
 
 
