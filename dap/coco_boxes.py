@@ -52,8 +52,8 @@ def looks_swapped(boxes: Iterable[Sequence[float]], size_wh: tuple[int, int]) ->
         boxes: All boxes of the image, x, y, width, height in pixels.
         size_wh: Width and height that are stated for it, in pixels.
     """
-    corners = [(x + w, y + h) for x, y, w, h in boxes]
-    right, bottom = (max(ends, default=0) - _TOLERANCE for ends in zip(*corners, strict=True))
+    corners = [(0.0, 0.0), *((x + w, y + h) for x, y, w, h in boxes)]
+    right, bottom = (max(ends) - _TOLERANCE for ends in zip(*corners, strict=True))
     width, height = size_wh
     fits = right <= width and bottom <= height
     return not fits and right <= height and bottom <= width
@@ -94,7 +94,7 @@ class LeftOutBoxes:
                     f"annotation {item['id']} of {image['file_name']} ({size_wh[0]} x "
                     f"{size_wh[1]}), bbox {item['bbox']}",
                 )
-        if annotations and looks_swapped((item["bbox"] for item in annotations), size_wh):
+        if looks_swapped((item["bbox"] for item in annotations), size_wh):
             self.swapped.append(f"{image['file_name']} ({size_wh[0]} x {size_wh[1]})")
 
     def message(self) -> str:

@@ -78,7 +78,8 @@ def convert_xml_tree(
         boxes ``dropped_without_area``, ``dropped_outside`` of the stated size and
         ``dropped_of_other_classes``; ``left_out`` has ``file`` and ``reason`` of each XML file that
         is broken, states no size, or has no image, ``dropped`` those of each box without area or
-        outside, and ``alike`` the names of classes that differ in upper and lower case alone.
+        outside, ``swapped`` those of files whose width and height look exchanged, and ``alike`` the
+        names of classes that differ in upper and lower case alone.
 
     Raises:
         OSError: If a folder is not there, ``out`` is a folder or a file with other content.
@@ -180,12 +181,14 @@ def _write(
     """Write the COCO file from the records of all images, which are streamed."""
     ids = {name: number for number, name in enumerate(names, 1)}
     dropped = [fault for _, record in _records(spool) for fault in _faults(record, ids)]
+    swapped = [fault for _, record in _records(spool) for fault in _swapped(record)]
     categories = [{"id": number, "name": name} for name, number in ids.items()]
     info = {
         "description": "VOC-style XML files as COCO",
         "one_based": one_based,
         "left_out": left_out,
         "dropped": dropped,
+        "swapped": swapped,
     }
     counts = dict.fromkeys(
         ("images", "annotations", "ignored", _NO_AREA, _OUTSIDE, "dropped_of_other_classes"), 0
@@ -193,7 +196,13 @@ def _write(
     images = map(json.dumps, _images(spool))
     annotations = map(json.dumps, _annotations(spool, ids, counts))
     write_coco(out, info, categories, images, annotations, once=True)
-    return {**counts, "categories": len(names), "left_out": left_out, "dropped": dropped}
+    return {
+        **counts,
+        "categories": len(names),
+        "left_out": left_out,
+        "dropped": dropped,
+        "swapped": swapped,
+    }
 
 
 def _records(spool: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -207,13 +216,19 @@ def _faults(record: dict[str, Any], ids: Mapping[str, int]) -> Iterator[dict[str
     for name, bbox, _ in record["objects"]:
         if name in ids and (fault := _fault(bbox, record)):
             why = "has no area" if fault == _NO_AREA else f"is outside {size_wh[0]} x {size_wh[1]}"
-            if looks_swapped((box for _, box, _ in record["objects"]), size_wh):
-                why += (
-                    ": the boxes fit only with width and height exchanged, so that the stated size "
-                    "looks swapped, as where EXIF turns a photograph"
-                )
             reason = f"<object> {name!r}, x, y, width, height {list(bbox)}, {why}"
             yield {"file": f"{record['stem']}.xml", "reason": reason}
+
+
+def _swapped(record: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """Name an image whose boxes do not fit the stated size, but fit that of a turned image."""
+    width, height = record["width"], record["height"]
+    if looks_swapped((bbox for _, bbox, _ in record["objects"]), (width, height)):
+        yield {
+            "file": f"{record['stem']}.xml",
+            "reason": f"<size> is {width} x {height}, and the boxes fit {height} x {width} alone, "
+            "as where EXIF turns a photograph; state the size of the image as it is shown",
+        }
 
 
 def _images(spool: TextIO) -> Iterator[dict[str, Any]]:

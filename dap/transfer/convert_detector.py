@@ -99,6 +99,7 @@ def convert_detector(
         ValueError: If an argument is unknown, or the checkpoint is no such detector.
     """
     out = output_file(out)
+    _check_choice("suffix of out", out.suffix, (".pth",))
     _check_choice("style", style, (None, *STYLES))
     _check_choice("pixels", pixels, (None, *PIXELS))
     _check_choice("background", background, ("first", "last"))

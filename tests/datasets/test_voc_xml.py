@@ -97,6 +97,7 @@ def test_layout_of_det(det):
         "categories": 2,
         "left_out": [],
         "dropped": [],
+        "swapped": [],
         "alike": [],
     }
     assert [path.name for path in det.out.parent.iterdir()] == ["det.json"]

@@ -176,9 +176,13 @@ def test_size_that_looks_swapped_is_named_as_such(tmp_path, capsys):
     text = changed(">100<", ">100<", changed(">80<", ">60<"))
     text = changed("<ymin>12<", "<ymin>71<", changed("<ymax>40<", "<ymax>95<", text))
     root = write(tmp_path / "VOCx", {"phone": text, "fine": OK})
-    (dropped,) = convert(root)["dropped"]
-    assert dropped["file"] == "phone.xml"
-    assert "the stated size looks swapped, as where EXIF turns a photograph" in dropped["reason"]
+    done = convert(root)
+    assert [item["file"] for item in done["dropped"]] == ["phone.xml"]
+    (swapped,) = done["swapped"]
+    assert swapped["file"] == "phone.xml"
+    assert (
+        "<size> is 100 x 60, and the boxes fit 60 x 100 alone, as where EXIF" in swapped["reason"]
+    )
     make_few_shot_subsets(tmp_path / "out", [2], voc=[root])
     assert "stated size of 1 images looks swapped" in capsys.readouterr().out
 

@@ -373,6 +373,11 @@ def test_unknown_settings_are_refused(tmp_path, settings):
         convert_detector(tmp_path / "a.pth", tmp_path / "out.pth", **settings)
 
 
+def test_other_kinds_of_files_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match=r"suffix of out: expected one of '\.pth', found '\.safe"):
+        convert_detector(tmp_path / "a.pth", tmp_path / "out.safetensors")
+
+
 def test_other_anchors_are_refused(tmp_path):
     source = save(tmp_path / "a.pth", release())
     with pytest.raises(ValueError, match=r"ratios \[1, 1, 1\]; expected \[0\.5, 1\.0, 2\.0\]"):
