@@ -22,7 +22,7 @@ MODELS = Registry(
     "model",
     parent=MMENGINE_MODELS,
     scope="dap",
-    locations=["dap.self_training.flip_averaging", "dap.transfer.frozen_timm_backbone"],
+    locations=["dap.transfer.frozen_timm_backbone"],
 )
 VISBACKENDS = Registry(
     "vis_backend",
