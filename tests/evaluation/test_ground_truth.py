@@ -67,7 +67,8 @@ class TestXml:
         ):
             read_ground_truth(tmp_path)
         write(path, XML.replace("<xmax>437</xmax>", ""))
-        with pytest.raises(ValueError, match=rf"{path}: <bndbox> of <object> 'n02084071' has no <xmax>"):
+        message = rf"{path}: <bndbox> of <object> 'n02084071' has no <xmax>"
+        with pytest.raises(ValueError, match=message):
             read_ground_truth(tmp_path)
         file = write(tmp_path / "1.json", "{}")
         with pytest.raises(ValueError, match="is no folder of XML files"):

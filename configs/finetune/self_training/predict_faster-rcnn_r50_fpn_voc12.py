@@ -1,4 +1,4 @@
-"""Predictions of a VOC detector on unlabelled images and their mirrors (paper, section 4.3, Table 9).
+"""Predictions of a VOC detector on unlabelled images and their mirrors (paper, Table 9).
 
 ``mim test mmdet THIS --checkpoint CHECKPOINT --tta``, the list of images being made by
 ``python tools/unlabelled_images.py data/VOCdevkit/VOC2012 --split trainval``.
