@@ -11,10 +11,12 @@ from torch import Tensor
 from dap.checkpoint_contents import find_weights, renamed, select
 from dap.checkpoint_files import read_checkpoint
 
-__all__ = ["LEFT_OUT", "load_weights", "renamed", "require_finite", "select"]
+__all__ = ["LEFT_OUT", "NOT_WANTED", "load_weights", "renamed", "require_finite", "select"]
 
-# Under this key a file from `extract_detector` names the layers that it was written without.
+# Under these keys a file from `extract_detector` names the layers that it was written without:
+# those of the categories, and those that its user did not want.
 LEFT_OUT = "category_dependent"
+NOT_WANTED = "left_out"
 
 
 def load_weights(checkpoint: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -75,7 +77,10 @@ def _read_meta(content: object, weights: dict[str, Tensor]) -> dict[str, Any]:
     """Give a checkpoint's ``meta``, with what `extract_detector` noted in the state dict."""
     meta = content.get("meta") if isinstance(content, Mapping) else None
     meta = dict(meta) if isinstance(meta, Mapping) else {}
-    if isinstance(meta.get(LEFT_OUT), str):  # safetensors know only text
-        meta[LEFT_OUT] = json.loads(meta[LEFT_OUT])
     noted = getattr(weights, "_metadata", {}).get("", {})
-    return meta | {LEFT_OUT: noted[LEFT_OUT]} if LEFT_OUT in noted else meta
+    for key in (LEFT_OUT, NOT_WANTED):
+        if isinstance(meta.get(key), str):  # safetensors know only text
+            meta[key] = json.loads(meta[key])
+        if key in noted:
+            meta[key] = noted[key]
+    return meta
