@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import nn
 
-from dap.checkpoint import LEFT_OUT
+from dap.checkpoint import LEFT_OUT, NORMALIZATION
 from dap.transfer.category_dependent import state_shapes
 from dap.transfer.model_configs import (
     UNBUILDABLE,
@@ -17,6 +17,7 @@ from dap.transfer.model_configs import (
     parse_model_config,
     read_model_config,
 )
+from dap.transfer.normalization import Normalization, normalization_of_config
 
 
 class CheckpointNames:
@@ -45,9 +46,13 @@ class CheckpointNames:
             self.failures.append(f"{checkpoint} has no config")
 
     @property
-    def config(self) -> ModelConfig | None:
-        """Config of the checkpoint's detector, if there is any."""
-        return self.given or self.own
+    def normalization(self) -> Normalization | None:
+        """How images of the checkpoint's detector were normalised, if anything tells."""
+        config = self.given or self.own
+        if config is not None:
+            return normalization_of_config(config.model)
+        note = self.meta.get(NORMALIZATION)
+        return None if note is None else Normalization.of_note(note)
 
     def category_dependent(
         self, module: nn.Module, weights: Collection[str], target: ModelConfig | None

@@ -27,6 +27,15 @@ class Normalization(NamedTuple):
             return f"{order}, pixels as they are"
         return f"{order}, mean={_short(self.mean)}, std={_short(self.std)}"
 
+    def note(self) -> dict[str, Any]:
+        """Give it as values of JSON."""
+        return {"mean": [*self.mean], "std": [*self.std], "swaps": self.swaps}
+
+    @classmethod
+    def of_note(cls, note: Mapping[str, Any]) -> "Normalization":
+        """Read what `note` gave."""
+        return cls(_numbers(note["mean"]), _numbers(note["std"]), bool(note["swaps"]))
+
     def is_like(self, other: "Normalization") -> bool:
         """Say whether two normalisations are the same, up to rounded constants."""
         return self.swaps == other.swaps and all(

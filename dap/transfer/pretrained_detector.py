@@ -15,7 +15,7 @@ from dap.registry import WEIGHT_INITIALIZERS
 from dap.transfer.category_dependent import differing_in_class_count
 from dap.transfer.checkpoint_names import CheckpointNames
 from dap.transfer.loading import LoadAgain, reinitialises_itself, transfer
-from dap.transfer.normalization import normalization_of_config, normalization_of_detector
+from dap.transfer.normalization import normalization_of_detector
 from dap.transfer.refusals import refuse_backbone_alone, refuse_unmatched_parts
 from dap.transfer.report import TransferReport, detector_parts, shorten
 from dap.transfer.selection import Selection, dotted_names
@@ -187,8 +187,7 @@ class PretrainedDetector:
 
 def _other_normalization(module: nn.Module, names: CheckpointNames) -> list[str]:
     """Warn if the checkpoint's detector was trained on images normalised in another way."""
-    before = normalization_of_config(names.config.model) if names.config else None
-    now = normalization_of_detector(module)
+    before, now = names.normalization, normalization_of_detector(module)
     if before is None or now is None or before.is_like(now):
         return []
     return [

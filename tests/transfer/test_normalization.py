@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from tiny_detectors import MMDET_CONFIGS, build, mark, save_mmengine, tiny_model
 
-from dap.transfer import PretrainedDetector
+from dap.transfer import PretrainedDetector, extract_detector
 from dap.transfer.normalization import normalization_of_config, normalization_of_detector
 
 CAFFE = {"mean": [103.53, 116.28, 123.675], "std": [1.0, 1.0, 1.0], "bgr_to_rgb": False}
@@ -80,6 +80,18 @@ def test_config_that_is_passed_counts(tmp_path, log):
     PretrainedDetector(tmp_path / "raw.pth", model_cfg=with_preprocessor(**CAFFE))(target())
 
     assert "raw.pth was trained on images of BGR" in log()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_extracted_file_remembers(tmp_path, log, suffix):
+    path = extract_detector(source(tmp_path, **CAFFE), tmp_path / f"out{suffix}")
+    again = extract_detector(path, tmp_path / f"again/out{suffix}")
+
+    PretrainedDetector(again)(target(**CAFFE))
+    assert "was trained on images" not in log()
+    PretrainedDetector(again)(target())
+    assert f"{again} was trained on images of BGR" in log()
+    assert again.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,8 @@ def test_resumed_training_does_not_read_the_pre_trained_detector(
 
     monkeypatch.setattr(CheckpointLoader, "load_checkpoint", noting)
 
-    run_one_iteration(
-        tmp_path / "run", annotations, model_cfg, CLASSES, resume=True, train_cfg=longer
-    )
+    changes = {"resume": True, "train_cfg": longer, "experiment_name": "resumed"}
+    run_one_iteration(tmp_path / "run", annotations, model_cfg, CLASSES, **changes)
 
     second = trained(tmp_path / "run/iter_2.pth")
     counters = ("num_batches_tracked", "running_mean", "running_var")
