@@ -57,10 +57,21 @@ def _models_of(module: nn.Module, config: object) -> Iterator[Mapping[str, Any]]
     """Go through the dicts of a config that may be the detector's, at any depth."""
     if isinstance(config, Mapping):
         init_cfg = config.get("init_cfg")
-        if init_cfg and init_cfg == getattr(module, "init_cfg", None):
+        if init_cfg and _comparable(init_cfg) == _comparable(getattr(module, "init_cfg", None)):
             yield config
         for value in config.values():
             yield from _models_of(module, value)
     elif isinstance(config, list | tuple):
         for value in config:
             yield from _models_of(module, value)
+
+
+def _comparable(init_cfg: object) -> object:
+    """Take what a text cannot tell out of an ``init_cfg``: the text has classes as names."""
+    if isinstance(init_cfg, Mapping):
+        copy = {key: _comparable(value) for key, value in init_cfg.items()}
+        kind = copy.get("type")
+        return copy if not isinstance(kind, str) else {**copy, "type": kind.split(".")[-1]}
+    if isinstance(init_cfg, list | tuple):
+        return [_comparable(value) for value in init_cfg]
+    return init_cfg.__name__ if isinstance(init_cfg, type) else init_cfg

@@ -62,6 +62,19 @@ def test_config_of_the_runner_tells_what_depends_on_the_categories(tmp_path, ann
     assert_moved(trained(out), raw)
 
 
+def test_new_style_config_with_classes(tmp_path, annotations, raw):
+    """The Runner's text has their names, the detector has the classes."""
+    model_cfg = with_init_cfg(tiny_model("faster-rcnn", 3), checkpoint=raw)
+    config = one_iteration(tmp_path / "run", annotations, model_cfg, CLASSES)
+    text = config.pretty_text.replace("'dap.PretrainedDetector'", "PretrainedDetector")
+    file = tmp_path / "config.py"
+    file.write_text(f"from dap.transfer import PretrainedDetector\n{text}")
+
+    Runner.from_cfg(Config.fromfile(file)).train()
+
+    assert_moved(trained(tmp_path / "run/iter_1.pth"), raw)
+
+
 def test_runner_of_before_tells_nothing(tmp_path, annotations, raw):
     """A detector built by hand after a training, from the same config."""
     model_cfg = with_init_cfg(tiny_model("faster-rcnn", 3), checkpoint=raw)
