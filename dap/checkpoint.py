@@ -11,10 +11,24 @@ from torch import Tensor
 from dap.checkpoint_contents import find_weights, renamed, select
 from dap.checkpoint_files import read_checkpoint
 
-__all__ = ["LEFT_OUT", "load_weights", "renamed", "require_finite", "select"]
+__all__ = [
+    "LEFT_OUT",
+    "NORMALIZATION",
+    "NOTES",
+    "NOT_WANTED",
+    "load_weights",
+    "renamed",
+    "require_finite",
+    "select",
+]
 
-# Under this key a file from `extract_detector` names the layers that it was written without.
+# Under these keys a file from `extract_detector` names the layers that it was written without
+# (those of the categories, and those that its user did not want) and how images were normalised.
 LEFT_OUT = "category_dependent"
+NOT_WANTED = "left_out"
+NORMALIZATION = "normalization"
+# Safetensors keep all of it as JSON under one key: they write several in random order.
+NOTES = "dap_notes"
 
 
 def load_weights(checkpoint: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -75,7 +89,10 @@ def _read_meta(content: object, weights: dict[str, Tensor]) -> dict[str, Any]:
     """Give a checkpoint's ``meta``, with what `extract_detector` noted in the state dict."""
     meta = content.get("meta") if isinstance(content, Mapping) else None
     meta = dict(meta) if isinstance(meta, Mapping) else {}
-    if isinstance(meta.get(LEFT_OUT), str):  # safetensors know only text
+    if isinstance(meta.get(LEFT_OUT), str):  # safetensors of older versions
         meta[LEFT_OUT] = json.loads(meta[LEFT_OUT])
+    if isinstance(meta.get(NOTES), str):
+        meta |= json.loads(meta.pop(NOTES))
     noted = getattr(weights, "_metadata", {}).get("", {})
-    return meta | {LEFT_OUT: noted[LEFT_OUT]} if LEFT_OUT in noted else meta
+    keys = (LEFT_OUT, NOT_WANTED, NORMALIZATION)
+    return meta | {key: noted[key] for key in keys if key in noted}

@@ -2,6 +2,7 @@
 
     python tools/extract_detector.py work_dirs/dap/epoch_1.pth weights/
     python tools/extract_detector.py epoch_1.pth weights/dap-r50.safetensors --config CONFIG
+    python tools/extract_detector.py epoch_1.pth weights/ --exclude roi_head.bbox_head
 
 The file has no optimizer state and the first digits of its sha256 in its name, which is printed.
 A config takes it as load_from, or as the checkpoint of dap.PretrainedDetector.
@@ -22,9 +23,13 @@ def main() -> None:
     parser.add_argument("checkpoint", help="a detector's checkpoint: file or URL")
     parser.add_argument("out", help="folder, or a name that ends with .pth or .safetensors")
     parser.add_argument("--config", help="its config, if the checkpoint has none in it")
+    parser.add_argument("--parts", nargs="+", metavar="MODULE", help="write these modules alone")
+    parser.add_argument(
+        "--exclude", nargs="+", metavar="MODULE", default=(), help="leave these modules out too"
+    )
     args = parser.parse_args()
     try:
-        path = extract_detector(args.checkpoint, args.out, args.config)
+        path = extract_detector(args.checkpoint, args.out, args.config, args.parts, args.exclude)
     except (ValueError, OSError, KeyError) as error:
         sys.exit(f"error: {error}")
     print(path)

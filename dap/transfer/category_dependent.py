@@ -14,11 +14,13 @@ from mmengine.registry import DefaultScope, Registry
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from dap.transfer.language_models import with_language_models_at_hand
+
 Shape = tuple[int, ...]
 
 CLASS_COUNTS = ("num_classes", "num_things_classes", "num_stuff_classes")
-# Constructors read the files that these name.
-_FILES = ("init_cfg", "pretrained", "teacher_ckpt")
+# Constructors read the files that these name, or download them.
+_FILES = ("init_cfg", "pretrained", "checkpoint_path", "teacher_ckpt")
 _WRITTEN_BY_DETRS = {
     "bbox_head": ("share_pred_layer", "num_pred_layer", "as_two_stage"),
     "dn_cfg": ("num_classes", "embed_dims", "num_matching_queries"),
@@ -49,7 +51,8 @@ def category_dependent_parameters(
         Names as in the detector's ``state_dict``; none for a detector without categories.
 
     Raises:
-        ValueError: If ``model_cfg`` has no ``type``; a whole config has none.
+        ValueError: If ``model_cfg`` has no ``type``, as a whole config has none, or if it names a
+            language model that is not at hand.
         KeyError: If a type of the config is not registered.
     """
     as_configured = state_shapes(model_cfg, scope)
@@ -72,7 +75,7 @@ def state_shapes(
         Shape of each parameter and persistent buffer by name.
 
     Raises:
-        ValueError: If ``model_cfg`` has no ``type``.
+        ValueError: If ``model_cfg`` has no ``type`` or names a language model that is not at hand.
         KeyError: If a type of the config is not registered.
     """
     if "type" not in model_cfg:
@@ -83,7 +86,7 @@ def state_shapes(
     from mmdet.registry import MODELS  # not on top: seconds, which most of `dap` need not wait
 
     with _undisturbed(), DefaultScope.overwrite_default_scope(scope):
-        cfg = _buildable(model_cfg)
+        cfg = with_language_models_at_hand(_buildable(model_cfg))
         if raise_class_counts_by:
             cfg = _raised(cfg, raise_class_counts_by, MODELS)
         model = _build_without_weights(cfg, MODELS)
@@ -149,7 +152,9 @@ def _buildable(cfg: Any) -> Any:
     since they refuse to find it there.
     """
     if isinstance(cfg, Mapping):
-        copy = {k: None if k in _FILES else _buildable(v) for k, v in cfg.items()}
+        copy: dict[str, Any] = {
+            k: _blank(v) if k in _FILES else _buildable(v) for k, v in cfg.items()
+        }
         if copy.get("type") == "MMSyncBN":
             copy["type"] = "BN"
         if {"encoder", "decoder"} <= copy.keys():
@@ -160,6 +165,11 @@ def _buildable(cfg: Any) -> Any:
     if isinstance(cfg, list | tuple):
         return type(cfg)(_buildable(value) for value in cfg)
     return 1.0 if isinstance(cfg, torch.Tensor) else cfg  # DETR's class weight
+
+
+def _blank(value: object) -> bool | None:
+    """Give what stands for no file; TIMMBackbone refuses ``pretrained=None``."""
+    return False if isinstance(value, bool) else None
 
 
 def _raised(cfg: Any, by: int, registry: Registry) -> Any:

@@ -16,8 +16,9 @@ def transfer(
     weights: dict[str, Tensor],
     category_dependent: Collection[str],
     checkpoint: str = "the given weights",
+    leaves_out: Callable[[str], bool] = lambda name: False,
 ) -> TransferReport:
-    """Load all weights that fit, but those that depend on the categories.
+    """Load all weights that fit, but those that depend on the categories or are left out.
 
     ``load_state_dict`` does it, so that what modules know of older names holds here too.
 
@@ -26,24 +27,31 @@ def transfer(
         weights: Tensors by name.
         category_dependent: Names to leave as they are.
         checkpoint: Where the weights come from, for the report.
+        leaves_out: Whether a name stays as it is by the user's wish; this goes first.
 
     Returns:
         What moved and what did not.
     """
-    target = {name: tuple(value.shape) for name, value in detector.state_dict().items()}
-    dependent = frozenset(category_dependent)
+    state = detector.state_dict()
+    target = {name: tuple(value.shape) for name, value in state.items()}
+    left_out = {name for name in {**target, **weights} if leaves_out(name)}
+    dependent = frozenset(category_dependent) - left_out
+    kept = dependent | left_out
     mismatched = {
         name: (tuple(value.shape), target[name])
         for name, value in weights.items()
-        if name in target and name not in dependent and tuple(value.shape) != target[name]
+        if name in target and name not in kept and tuple(value.shape) != target[name]
     }
-    loadable = select(weights, lambda name: name not in dependent and name not in mismatched)
+    loadable = select(weights, lambda name: name not in kept and name not in mismatched)
+    before = {name: state[name].clone() for name in target if name in left_out}
     absent, unexpected = detector.load_state_dict(loadable, strict=False)
+    for name, value in before.items():  # modules rename what they are given
+        state[name].copy_(value)
     # torch supplies the step counters of batch norms that an old checkpoint lacks
     supplied = {n for n in target if n.endswith(".num_batches_tracked") and n not in loadable}
-    empty = {*absent, *supplied}
+    empty = {*absent, *supplied, *left_out}
     loaded = [name for name in target if name not in empty]
-    wanted = {n: s for n, s in target.items() if n not in dependent and n not in supplied}
+    wanted = {n: s for n, s in target.items() if n not in kept and n not in supplied}
     parts = detector_parts(detector)
     return TransferReport(
         checkpoint=checkpoint,
@@ -53,6 +61,10 @@ def transfer(
         missing=tuple(name for name in wanted if name in empty),
         unexpected=tuple(sorted({*unexpected, *(dependent & weights.keys() - target.keys())})),
         mismatched=mismatched,
+        left_out=(
+            *(name for name in target if name in left_out),
+            *sorted(left_out - target.keys()),
+        ),
         unmatched_parts=tuple(part for part in parts if _found_nothing(part, wanted, loaded)),
     )
 

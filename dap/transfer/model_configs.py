@@ -1,16 +1,13 @@
-"""Where the config of a detector comes from: the caller, a checkpoint, or the living objects."""
+"""The config of a detector, from the caller or from a text, and what it tells."""
 
 import ast
-import gc
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from mmengine.config import Config, ConfigDict
-from mmengine.registry import DefaultScope
-from torch import nn
+from mmengine.config import Config
 
-from dap.transfer.category_dependent import state_shapes
+from dap.transfer.category_dependent import category_dependent_parameters
 
 # What constructors raise when a config does not fit the installed packages.
 UNBUILDABLE = (
@@ -48,7 +45,7 @@ def read_model_config(
     """
     config = Config.fromfile(source) if isinstance(source, str | os.PathLike) else source
     if "model" in config:
-        return ModelConfig(config["model"], config.get("default_scope") or "mmdet")
+        return _as_runner_builds(config)
     if isinstance(config, Mapping) and "type" in config:
         return ModelConfig(config)
     named = source if isinstance(source, str | os.PathLike) else "the given config"
@@ -61,26 +58,72 @@ def read_model_config(
 def parse_model_config(text: str) -> ModelConfig | None:
     """Read the config text that MMEngine keeps in a checkpoint's ``meta['cfg']``.
 
-    ``Config.fromstring`` would execute it; a checkpoint must not be able to run code, so that
-    only literals and ``dict(...)`` are taken.
-
     Args:
         text: What ``Config.pretty_text`` gave.
 
     Returns:
         The model's config and its scope, or None if the text does not hold them as literals.
     """
-    try:
-        values = {
-            statement.targets[0].id: _literal(statement.value)
-            for statement in ast.parse(text).body
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
-        }
-    except (SyntaxError, ValueError):
-        return None
+    values = parse_values(text, ("model", "default_scope", "data_preprocessor"))
     if not isinstance(values.get("model"), dict):
         return None
-    return ModelConfig(values["model"], values.get("default_scope") or "mmdet")
+    return _as_runner_builds(values)
+
+
+def parse_values(text: str, names: Collection[str]) -> dict[str, Any]:
+    """Read some top-level values of a config's text.
+
+    ``Config.fromstring`` would execute it; a checkpoint must not be able to run code, so that
+    only literals and ``dict(...)`` are taken.
+
+    Args:
+        text: What ``Config.pretty_text`` gave.
+        names: Which values.
+
+    Returns:
+        The values by name; none if the text is no config or one of them is no literal.
+    """
+    try:
+        return {
+            statement.targets[0].id: _literal(statement.value)
+            for statement in ast.parse(text).body
+            if isinstance(statement, ast.Assign)
+            and isinstance(statement.targets[0], ast.Name)
+            and statement.targets[0].id in names
+        }
+    except (SyntaxError, ValueError):
+        return {}
+
+
+def dependent_by_config(config: ModelConfig, source: str) -> frozenset[str]:
+    """Find the category-dependent names, and turn what constructors raise into one sentence.
+
+    Args:
+        config: A detector's config.
+        source: Whose config it is, for the error.
+
+    Returns:
+        Names as in the detector's ``state_dict``.
+
+    Raises:
+        ValueError: If the detector cannot be built here.
+    """
+    try:
+        return category_dependent_parameters(*config)
+    except UNBUILDABLE as error:
+        what = " ".join(str(error.args[0] if error.args else error).split())
+        raise ValueError(
+            f"{source}: the detector of its config cannot be built here "
+            f"({type(error).__name__}: {what})."
+        ) from error
+
+
+def _as_runner_builds(config: Mapping[str, Any]) -> ModelConfig:
+    """Put a ``data_preprocessor`` beside ``model`` into it, as MMEngine's Runner does."""
+    model = config["model"]
+    if config.get("data_preprocessor") is not None and "data_preprocessor" not in model:
+        model = {**model, "data_preprocessor": config["data_preprocessor"]}
+    return ModelConfig(model, config.get("default_scope") or "mmdet")
 
 
 def _literal(node: ast.expr) -> Any:
@@ -100,42 +143,3 @@ def _literal(node: ast.expr) -> Any:
         case ast.Name(id="inf" | "nan" as number):
             return float(number)
     return ast.literal_eval(node)
-
-
-def find_live_config(module: nn.Module) -> ModelConfig | None:
-    """Find the config that a built detector came from among the objects that are alive.
-
-    A module keeps no config, and a state dict without ``meta`` names none either; yet whoever
-    has built the detector mostly still holds the config, a Runner as ``runner.cfg``. A config is
-    taken only if a detector built from it has the module's very names and shapes.
-
-    Args:
-        module: The detector.
-
-    Returns:
-        Its config, or None if none that fits is alive.
-    """
-    scope = DefaultScope.get_current_instance()
-    scope_name = scope.scope_name if scope else "mmdet"
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    for candidate in _candidates(module):
-        try:
-            if state_shapes(candidate, scope_name) == expected:
-                return ModelConfig(candidate, scope_name)
-        except UNBUILDABLE:  # of another version, half made, or no config at all
-            continue
-    return None
-
-
-def _candidates(module: nn.Module) -> Iterator[Mapping[str, Any]]:
-    """Dicts of the module's type, those with its very ``init_cfg`` first."""
-    name = type(module).__name__
-    found: list[Mapping[str, Any]] = []
-    for thing in gc.get_objects():
-        if type(thing) is not dict and type(thing) is not ConfigDict:
-            continue
-        kind = thing.get("type")
-        if kind is type(module) or (isinstance(kind, str) and kind.split(".")[-1] == name):
-            found.append(thing)
-    init_cfg = getattr(module, "init_cfg", None)
-    yield from sorted(found, key=lambda config: config.get("init_cfg") != init_cfg)

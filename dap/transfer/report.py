@@ -27,6 +27,8 @@ class TransferReport:
         unexpected: In the checkpoint alone.
         mismatched: The missing that the checkpoint has in another shape, with its shape and the
             detector's.
+        left_out: Left at their initialisation, or in the checkpoint, because the user does not want
+            them (``parts``, ``exclude``), category-dependent or not.
         unmatched_parts: The parts that found nothing: no weight, or none but biases and the like,
             which fit by accident.
     """
@@ -39,19 +41,24 @@ class TransferReport:
     unexpected: tuple[str, ...] = ()
     mismatched: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
     unmatched_parts: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def table(self) -> str:
         """Count per module: a line each, and the sum."""
-        groups = (self.loaded, self.category_dependent, self.missing, self.unexpected)
+        groups = [self.loaded, self.category_dependent, self.missing, self.unexpected]
+        columns = [*_COLUMNS]
+        if self.left_out:
+            groups.append(self.left_out)
+            columns.append("left-out")
         counts = [self._per_part(names) for names in groups]
         rows = dict.fromkeys((*self.parts, *(part for count in counts for part in count)))
         width = max(map(len, (*rows, "module")))
-        lines = ["  ".join((f"{'module':{width}}", *_COLUMNS))]
+        lines = ["  ".join((f"{'module':{width}}", *columns))]
         for label, numbers in (
             *((part, [count[part] for count in counts]) for part in rows),
             ("total", [len(names) for names in groups]),
         ):
-            cells = (f"{n:{len(c)}}" for n, c in zip(numbers, _COLUMNS, strict=True))
+            cells = (f"{n:{len(c)}}" for n, c in zip(numbers, columns, strict=True))
             lines.append("  ".join((f"{label:{width}}", *cells)))
         return "\n".join(lines)
 

@@ -2,9 +2,9 @@
 
 import pytest
 from mmengine.config import Config
-from tiny_detectors import MMDET_CONFIGS, build, mark, tiny_model
+from tiny_detectors import MMDET_CONFIGS
 
-from dap.transfer.model_configs import find_live_config, parse_model_config, read_model_config
+from dap.transfer.model_configs import parse_model_config, read_model_config
 
 
 @pytest.mark.parametrize(
@@ -68,48 +68,3 @@ def test_read_from_file_whole_config_and_model():
     assert read_model_config({"model": {"type": "A"}, "default_scope": "x"}) == ({"type": "A"}, "x")
     with pytest.raises(ValueError, match=r"no `model`; found keys \['lr'\]"):
         read_model_config({"lr": 3})
-
-
-def test_live_config_is_found_by_shapes():
-    """Configs that differ in one number are alive too, and the right one was built from."""
-    others = [tiny_model("faster-rcnn", 5), tiny_model("faster-rcnn-agnostic", 4)]
-    model_cfg = tiny_model("faster-rcnn", 4)
-    detector = build(model_cfg)
-
-    found = find_live_config(detector)
-
-    assert found.model.roi_head.bbox_head.num_classes == 4
-    assert not found.model.roi_head.bbox_head.reg_class_agnostic
-    assert len(others) == 2
-
-
-def test_live_config_that_cannot_be_built_is_passed_over():
-    """The broken ones come first, because they have the detector's init_cfg."""
-    model_cfg = tiny_model("retinanet", 4)
-    detector = build(model_cfg)
-    model_cfg.init_cfg = {"type": "SetAfterwards"}
-    broken = [
-        {"type": "RetinaNet", "backbone": {"type": "NoSuchBackbone"}, "init_cfg": None},
-        {"type": "mmdet.RetinaNet", "bbox_head": {"type": "RetinaHead"}, "init_cfg": None},
-    ]
-
-    assert find_live_config(detector).model is model_cfg
-    assert len(broken) == 2
-
-
-def test_own_init_cfg_decides_between_configs_of_equal_shapes():
-    """With one class, agnostic and class-specific regression have the same shapes."""
-    agnostic = tiny_model("faster-rcnn-agnostic", 1)
-    specific = tiny_model("faster-rcnn", 1)
-    for init_cfg, model_cfg in (({"type": "A"}, agnostic), ({"type": "B"}, specific)):
-        model_cfg.init_cfg = init_cfg
-    for model_cfg in (agnostic, specific):
-        found = find_live_config(build(model_cfg))
-
-        assert found.model.roi_head.bbox_head.reg_class_agnostic == (model_cfg is agnostic)
-
-
-def test_no_config_alive():
-    detector = mark(build(tiny_model("cascade-rcnn", 7)))
-
-    assert find_live_config(detector) is None

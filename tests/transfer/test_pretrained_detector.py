@@ -4,16 +4,23 @@ Source detectors are filled with numbers between 10 and 11, which no initialisat
 """
 
 import copy
-import gc
 import subprocess
 import sys
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
-from mmengine.runner import CheckpointLoader, Runner
-from tiny_detectors import FAMILIES, build, mark, save_mmengine, tiny_model, with_init_cfg
+from mmengine.runner import CheckpointLoader
+from tiny_detectors import (
+    FAMILIES,
+    build,
+    mark,
+    run_one_iteration,
+    save_mmengine,
+    tiny_model,
+    with_init_cfg,
+)
 
 from dap.testing import make_coco, tiny_classifier_config
 from dap.transfer import PretrainedDetector, category_dependent_parameters, transfer
@@ -36,10 +43,10 @@ def source(path, family="faster-rcnn", num_classes=4, kind="mmengine", **changes
     return path, detector.state_dict()
 
 
-def init(model_cfg, checkpoint, **kwargs):
-    """Build and initialise a detector, its config alive as in a Runner."""
-    model_cfg = with_init_cfg(model_cfg, checkpoint=checkpoint, **kwargs)
-    detector = build(model_cfg)
+def init(target_cfg, checkpoint, **kwargs):
+    """Build and initialise a detector without a Runner."""
+    target_cfg = with_init_cfg(target_cfg, checkpoint=checkpoint, **kwargs)
+    detector = build(target_cfg)
     detector.init_weights()
     return detector
 
@@ -61,7 +68,8 @@ def test_all_but_the_category_dependent_layers_move(tmp_path, family, kind, num_
     model_cfg = tiny_model(family, num_classes)
     dependent = category_dependent_parameters(model_cfg)
 
-    detector = init(model_cfg, path)
+    passed = {"raw": {"model_cfg": tiny_model(family, 4)}, "mmengine": {}}[kind]
+    detector = init(model_cfg, path, **passed)
 
     assert dependent
     assert_moved(detector, weights, dependent)
@@ -111,7 +119,7 @@ def test_table_in_the_log(tmp_path, log):
     torch.save({**weights, "neck.extra.weight": torch.zeros(1), "old": torch.zeros(1)}, path)
     model_cfg = tiny_model("faster-rcnn", 4)
 
-    init(model_cfg, path)
+    init(model_cfg, path, model_cfg=model_cfg)
 
     lines = [line.split() for line in log().splitlines()]
     assert ["module", "loaded", "category-dependent", "missing", "unexpected"] in lines
@@ -124,8 +132,7 @@ def test_table_in_the_log(tmp_path, log):
 
 
 @pytest.mark.parametrize("kind", ["dict", "config", "file"])
-def test_raw_weights_without_any_config_alive(tmp_path, kind):
-    """The config of the detector is gone: it must be passed if nothing else tells."""
+def test_config_of_raw_weights_is_passed(tmp_path, kind):
     path, weights = source(tmp_path / "dap.pth", num_classes=7, kind="raw")
     model_cfg = tiny_model("faster-rcnn", 7).to_dict()
     config = Config({"model": model_cfg})
@@ -141,8 +148,8 @@ def test_raw_weights_without_any_config_alive(tmp_path, kind):
 
 def test_nothing_tells_what_depends_on_the_categories(tmp_path):
     path, _ = source(tmp_path / "dap.pth", num_classes=9, kind="raw")
-    detector = build(tiny_model("faster-rcnn", 9))
-    gc.collect()
+    alive = tiny_model("faster-rcnn", 9)  # what else lives must not matter
+    detector = build(alive)
 
     with pytest.raises(ValueError, match=r"dap\.pth has no config.*model_cfg=CONFIG.*--config"):
         PretrainedDetector(path)(detector)
@@ -152,7 +159,6 @@ def test_nothing_tells_what_depends_on_the_categories(tmp_path):
 def test_shapes_tell_if_no_config_does(tmp_path, log, family):
     path, weights = source(tmp_path / "dap.pth", family, num_classes=4, kind="raw")
     detector = build(tiny_model(family, 9))
-    gc.collect()
 
     report = PretrainedDetector(path)(detector)
 
@@ -168,7 +174,6 @@ def test_other_differences_tell_nothing_of_the_categories(tmp_path, changes):
     changes = {f"roi_head.bbox_head.{key}": value for key, value in changes.items()}
     path, _ = source(tmp_path / "dap.pth", num_classes=8, kind="raw")
     detector = build(tiny_model("faster-rcnn", 8, **changes))
-    gc.collect()
 
     with pytest.raises(ValueError, match="no shape shows another class count"):
         PretrainedDetector(path, allow_missing="roi_head.bbox_head")(detector)
@@ -179,12 +184,14 @@ def test_config_of_the_checkpoint_that_cannot_be_built(tmp_path, log):
     detector = mark(build(copy.deepcopy(model_cfg)))
     model_cfg.neck.type = "NeckOfAnotherProject"
     path = save_mmengine(tmp_path / "dap.pth", detector, model_cfg)
-    target_cfg = tiny_model("faster-rcnn", 4)
+    target = init(tiny_model("faster-rcnn", 9), path)
 
-    target = init(target_cfg, path)
-
+    assert "dap.pth: the detector of its config cannot be built here" in log()
     assert "NeckOfAnotherProject" in log()
     assert_moved(target, detector.state_dict(), FASTER_RCNN_DEPENDENT)
+    with pytest.raises(ValueError, match=r"cannot be built here .*NeckOfAnotherProject") as error:
+        init(tiny_model("faster-rcnn", 4), path)
+    assert "has no config" not in str(error.value)
 
 
 def test_category_dependent_in_the_source_alone(tmp_path):
@@ -229,8 +236,8 @@ def test_module_that_finds_nothing(tmp_path, family, part):
     model_cfg = tiny_model(family, 4)
 
     with pytest.raises(ValueError, match=f"dap.pth has nothing for {part}\\. ") as error:
-        init(model_cfg, path)
-    detector = init(model_cfg, path, allow_missing=[part])
+        init(model_cfg, path, model_cfg=model_cfg)
+    detector = init(model_cfg, path, allow_missing=[part], model_cfg=model_cfg)
 
     message = str(error.value)
     assert f"The detector has {part}." in message
@@ -245,8 +252,9 @@ def test_box_head_of_other_names_is_not_saved_by_its_class_layers(tmp_path):
     path, weights = source(tmp_path / "dap.pth", kind="raw")
     torch.save({n.replace("shared_fcs", "fcs"): v for n, v in weights.items()}, path)
 
+    model_cfg = tiny_model("faster-rcnn", 4)
     with pytest.raises(ValueError, match=r"nothing for roi_head\.bbox_head"):
-        init(tiny_model("faster-rcnn", 4), path)
+        init(model_cfg, path, model_cfg=model_cfg)
 
 
 def test_module_of_other_shapes_found_nothing(tmp_path):
@@ -256,20 +264,51 @@ def test_module_of_other_shapes_found_nothing(tmp_path):
         init(tiny_model("retinanet", 4), path)
 
 
+def semi_supervised(detector_cfg):
+    """Give the config of a semi-supervised detector that has two of these."""
+    preprocessor = {"type": "MultiBranchDataPreprocessor"}
+    preprocessor["data_preprocessor"] = detector_cfg.data_preprocessor
+    return ConfigDict(
+        type="SoftTeacher",
+        detector=copy.deepcopy(detector_cfg),
+        data_preprocessor=preprocessor,
+        semi_train_cfg={"freeze_teacher": True},
+        semi_test_cfg={"predict_on": "teacher"},
+    )
+
+
 def test_prefix_takes_one_detector_of_several(tmp_path):
     path, weights = source(tmp_path / "dap.pth", kind="raw")
     both = {f"student.{name}": value for name, value in weights.items()}
     both |= {f"teacher.{name}": value + 1 for name, value in weights.items()}
     torch.save(both, path)
     model_cfg = tiny_model("faster-rcnn", 4)
+    whole_cfg = semi_supervised(model_cfg)
 
-    detector = init(model_cfg, path, prefix="student.")
+    detector = init(model_cfg, path, prefix="student.", model_cfg=whole_cfg)
 
     assert_moved(detector, weights, FASTER_RCNN_DEPENDENT)
     with pytest.raises(ValueError, match=r"the checkpoint has student\.backbone.*pass prefix="):
-        init(model_cfg, path)
+        init(model_cfg, path, model_cfg=model_cfg)
     with pytest.raises(ValueError, match=r"prefix='pupil\.'; it has student\.backbone"):
         init(model_cfg, path, prefix="pupil.")
+
+
+def test_prefix_that_the_config_does_not_have(tmp_path):
+    """By the names of a plain detector nothing below the prefix would be category-dependent."""
+    path, weights = source(tmp_path / "dap.pth", kind="raw")
+    torch.save({f"student.{name}": value for name, value in weights.items()}, path)
+    model_cfg = tiny_model("faster-rcnn", 4)
+
+    with pytest.raises(ValueError, match=r"none of the 4 names .* by model_cfg begins so"):
+        init(model_cfg, path, prefix="student.", model_cfg=model_cfg)
+
+
+def test_model_cfg_of_another_detector(tmp_path):
+    path, _ = source(tmp_path / "dap.pth", kind="raw")
+
+    with pytest.raises(ValueError, match=r"model_cfg is of another detector .*retina_cls"):
+        init(tiny_model("faster-rcnn", 4), path, model_cfg=tiny_model("retinanet", 4))
 
 
 def test_names_that_mmdet_converts(tmp_path):
@@ -278,7 +317,8 @@ def test_names_that_mmdet_converts(tmp_path):
     weights = {n: v for n, v in weights.items() if not n.startswith("roi_head.")}
     torch.save({n.replace("rpn_head.", "bbox_head."): v for n, v in weights.items()}, path)
 
-    detector = init(tiny_model("faster-rcnn", 4), path, allow_missing="roi_head.bbox_head")
+    model_cfg = tiny_model("faster-rcnn", 4)
+    detector = init(model_cfg, path, allow_missing="roi_head.bbox_head", model_cfg=model_cfg)
 
     assert torch.equal(detector.rpn_head.rpn_conv.weight, weights["rpn_head.rpn_conv.weight"])
 
@@ -369,7 +409,9 @@ def test_checkpoint_of_a_backbone_that_is_allowed_to_miss_is_read(tmp_path):
         "checkpoint": str(tmp_path / "backbone.pth"),
     }
 
-    detector = init(model_cfg, path, allow_missing="backbone")
+    detector = init(
+        model_cfg, path, allow_missing="backbone", model_cfg=tiny_model("faster-rcnn", 4)
+    )
 
     assert detector.backbone.conv1.weight.min() >= 15
     assert_moved(
@@ -469,45 +511,6 @@ def sample(size_hw):
 
     meta = {"img_shape": size_hw, "ori_shape": size_hw, "scale_factor": (1.0, 1.0), "img_id": 1}
     return DetDataSample(metainfo={**meta, "batch_input_shape": size_hw})
-
-
-def run_one_iteration(work_dir, annotations, model_cfg, classes):
-    """Train with a learning rate of zero, so that the checkpoint holds the initial weights."""
-    pipeline = [
-        {"type": "LoadImageFromFile"},
-        {"type": "LoadAnnotations", "with_bbox": True},
-        {"type": "Resize", "scale": (64, 64), "keep_ratio": True},
-        {"type": "PackDetInputs"},
-    ]
-    dataset = {
-        "type": "CocoDataset",
-        "ann_file": str(annotations),
-        "data_prefix": {"img": str(annotations.parent / "images")},
-        "metainfo": {"classes": classes},
-        "pipeline": pipeline,
-        "filter_cfg": {"filter_empty_gt": True, "min_size": 1},
-    }
-    config = Config(
-        {
-            "default_scope": "mmdet",
-            "work_dir": str(work_dir),
-            "model": model_cfg,
-            "train_dataloader": {
-                "batch_size": 2,
-                "num_workers": 0,
-                "dataset": dataset,
-                "sampler": {"type": "DefaultSampler", "shuffle": False},
-            },
-            "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 1, "val_interval": 10},
-            "optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.0}},
-            "default_hooks": {
-                "checkpoint": {"type": "CheckpointHook", "interval": 1, "by_epoch": False}
-            },
-            "experiment_name": work_dir.name,
-        }
-    )
-    Runner.from_cfg(config).train()
-    return work_dir / "iter_1.pth"
 
 
 @pytest.mark.parametrize("family", ["faster-rcnn", "dino"])

@@ -9,6 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
 from torch import nn
 
@@ -132,10 +133,66 @@ def save_mmengine(
     return path
 
 
-def with_init_cfg(model_cfg: ConfigDict, **init_cfg: Any) -> ConfigDict:
+def with_init_cfg(model_cfg: ConfigDict, /, **init_cfg: Any) -> ConfigDict:
     """Copy a detector's config, to be initialised by dap.PretrainedDetector."""
     model_cfg = copy.deepcopy(model_cfg)
     model_cfg.init_cfg = {"type": "dap.PretrainedDetector"} | {
         key: str(value) if isinstance(value, Path) else value for key, value in init_cfg.items()
     }
     return model_cfg
+
+
+def run_one_iteration(
+    work_dir: Path,
+    annotations: Path,
+    model_cfg: ConfigDict,
+    classes: tuple[str, ...],
+    **changes: Any,
+) -> Path:
+    """Train with a learning rate of zero, so that the checkpoint holds the initial weights."""
+    Runner.from_cfg(one_iteration(work_dir, annotations, model_cfg, classes, **changes)).train()
+    return work_dir / "iter_1.pth"
+
+
+def one_iteration(
+    work_dir: Path,
+    annotations: Path,
+    model_cfg: ConfigDict,
+    classes: tuple[str, ...],
+    **changes: Any,
+) -> Config:
+    """Give the config of a training of one iteration that changes nothing."""
+    pipeline = [
+        {"type": "LoadImageFromFile"},
+        {"type": "LoadAnnotations", "with_bbox": True},
+        {"type": "Resize", "scale": (64, 64), "keep_ratio": True},
+        {"type": "PackDetInputs"},
+    ]
+    dataset = {
+        "type": "CocoDataset",
+        "ann_file": str(annotations),
+        "data_prefix": {"img": str(annotations.parent / "images")},
+        "metainfo": {"classes": classes},
+        "pipeline": pipeline,
+        "filter_cfg": {"filter_empty_gt": True, "min_size": 1},
+    }
+    return Config(
+        {
+            "default_scope": "mmdet",
+            "work_dir": str(work_dir),
+            "model": model_cfg,
+            "train_dataloader": {
+                "batch_size": 2,
+                "num_workers": 0,
+                "dataset": dataset,
+                "sampler": {"type": "DefaultSampler", "shuffle": False},
+            },
+            "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 1, "val_interval": 10},
+            "optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.0}},
+            "default_hooks": {
+                "checkpoint": {"type": "CheckpointHook", "interval": 1, "by_epoch": False}
+            },
+            "experiment_name": work_dir.name,
+            **changes,
+        }
+    )

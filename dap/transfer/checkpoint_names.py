@@ -1,0 +1,140 @@
+"""Which names of a checkpoint depend on its categories, by whatever tells."""
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from torch import nn
+
+from dap.checkpoint import LEFT_OUT, NORMALIZATION
+from dap.transfer.category_dependent import state_shapes
+from dap.transfer.model_configs import (
+    UNBUILDABLE,
+    ModelConfig,
+    dependent_by_config,
+    parse_model_config,
+    read_model_config,
+)
+from dap.transfer.normalization import Normalization, normalization_of_config
+
+
+class CheckpointNames:
+    """What is known of the names in a checkpoint, before any of its weights is looked at.
+
+    Args:
+        checkpoint: Where the weights come from, for errors and the log.
+        meta: The checkpoint's ``meta``.
+        model_cfg: Config of its detector, from the user.
+        prefix: What the names begin with that are wanted; cut off.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        meta: Mapping[str, Any],
+        model_cfg: str | Config | Mapping[str, Any] | None,
+        prefix: str,
+    ) -> None:
+        self.checkpoint, self.meta, self.prefix = checkpoint, meta, prefix
+        text = meta.get("cfg")
+        self.own = parse_model_config(text) if isinstance(text, str) else None
+        self.given = None if model_cfg is None else read_model_config(model_cfg)
+        self.failures: list[str] = []
+        if self.own is None and model_cfg is None:
+            self.failures.append(f"{checkpoint} has no config")
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """How images of the checkpoint's detector were normalised, if anything tells."""
+        config = self.given or self.own
+        if config is not None:
+            return normalization_of_config(config.model)
+        note = self.meta.get(NORMALIZATION)
+        return None if note is None else Normalization.of_note(note)
+
+    def category_dependent(
+        self, module: nn.Module, weights: Collection[str], target: ModelConfig | None
+    ) -> frozenset[str] | None:
+        """Find the category-dependent names by construction.
+
+        The user's config is taken, else the note of `extract_detector`, else the checkpoint's
+        config, else that of the detector which is initialised.
+
+        Args:
+            module: The detector to initialise.
+            weights: Names in the checkpoint, without the prefix.
+            target: Its config, if the Runner tells it.
+
+        Returns:
+            Names as in the detector's ``state_dict``, or None if no config tells.
+
+        Raises:
+            ValueError: If the user's config cannot be built or is another detector's, or if none of
+                the names begins with the prefix.
+        """
+        if self.given is not None:
+            names = self._below_prefix(dependent_by_config(self.given, "model_cfg"), "model_cfg")
+            if names and names.isdisjoint([*weights, *module.state_dict()]):
+                raise ValueError(
+                    f"model_cfg is of another detector than {self.checkpoint}: its {min(names)!r} "
+                    "is neither in the detector nor in the checkpoint, which has "
+                    f"{', '.join([*weights][:3])} … Pass the config that it was trained with."
+                )
+            return names
+        if LEFT_OUT in self.meta:
+            return self._below_prefix(self.meta[LEFT_OUT], "the note of extract_detector in it")
+        if self.own is not None and (built := self._built(self.own, self.checkpoint)) is not None:
+            return self._below_prefix(built, "its config")
+        if target is None:
+            self.failures.append("no Runner tells the detector's own")
+            return None
+        return self._of_target(module, target)
+
+    def _of_target(self, module: nn.Module, target: ModelConfig) -> frozenset[str] | None:
+        """Find the names by the config of the detector to initialise, if it is that."""
+        expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+        try:
+            same = state_shapes(*target) == expected
+        except UNBUILDABLE:
+            same = True  # said below
+        if not same:
+            self.failures.append("the Runner's config is of another detector than is initialised")
+            return None
+        return self._built(target, "the Runner's config")
+
+    def _built(self, config: ModelConfig, source: str) -> frozenset[str] | None:
+        """Find the names by a config, or log why that is not possible."""
+        try:
+            return dependent_by_config(config, source)
+        except ValueError as error:
+            self.failures.append(str(error).rstrip("."))
+            print_log(
+                f"PretrainedDetector: {error} Pass model_cfg=… if this detector's layers differ.",
+                logger="current",
+                level=logging.WARNING,
+            )
+            return None
+
+    def _below_prefix(self, names: Collection[str], source: str) -> frozenset[str]:
+        inside = [name for name in names if name.startswith(self.prefix)]
+        if names and not inside:
+            raise ValueError(
+                f"{self.checkpoint}: prefix={self.prefix!r}, but none of the {len(names)} names "
+                f"that depend on the categories by {source} begins so (such as {min(names)!r}), so "
+                "that class layers would move. Pass the model_cfg of the whole checkpoint, in "
+                "which the prefix is, or save the tensors below the prefix under their own names "
+                "and pass that file without a prefix."
+            )
+        return frozenset(name.removeprefix(self.prefix) for name in inside)
+
+    def nothing_known(self) -> str:
+        """Say why nothing tells which layers depend on the categories."""
+        return (
+            f"Nothing tells which layers depend on the categories: {'; '.join(self.failures)}; and "
+            "no shape shows another class count. Pass init_cfg=dict(type='dap.PretrainedDetector', "
+            "checkpoint=…, model_cfg=CONFIG) with a config of the checkpoint's detector, or take "
+            "those layers out once: "
+            "python tools/extract_detector.py CHECKPOINT OUT --config CONFIG."
+        )
