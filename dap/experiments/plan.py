@@ -17,7 +17,7 @@ from .config_tree import ConfigTree, work_dir_paths
 from .jobs import Jobs, tool_command
 from .launcher import Launcher
 from .paper import CLASSIFIERS, FEW_SHOT, PREDICTIONS, PRETRAININGS, SELECTIONS
-from .schedule import batch_options, iteration_options, last_checkpoint
+from .schedule import base_batch_size, batch_options, iteration_options, last_checkpoint
 
 UNLABELLED = "work_dirs/unlabelled_voc12/images.json"
 DET = "data/ILSVRC/det_train.json"
@@ -140,7 +140,7 @@ class Plan:
             if actual.startswith((f"{self.root}/", "work_dirs/")):
                 read.append(actual)
         # More GPUs than the paper's batch has images would only change the batch.
-        launcher = self.launcher.at_most(plain.auto_scale_lr.base_batch_size)
+        launcher = self.launcher.at_most(base_batch_size(plain) or self.launcher.gpus)
         options |= batch_options(plain, launcher.gpus, self.batch_per_gpu)
         name = run.name
         if self.iterations and self.configs.folder(run.config).endswith("_kshot"):

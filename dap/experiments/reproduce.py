@@ -12,7 +12,7 @@ from dap.visualization import read_curve
 
 from .catalogue import Experiment, Row
 from .config_tree import ConfigTree
-from .cost import gpu_hours, total
+from .cost import describe_total, gpu_hours
 from .jobs import Job
 from .paper import EXPERIMENTS
 from .plan import Plan
@@ -42,8 +42,8 @@ def list_experiments(configs: ConfigTree) -> str:
         plan = Plan(configs)
         plan.add(experiment.rows)
         costs = [gpu_hours(job) for job in plan.jobs.values()]
-        known = sum(hours for hours, reported in costs if reported)
-        whole = sum(hours for hours, _ in costs)
+        known = sum(cost.hours or 0 for cost in costs if cost.reported)
+        whole = sum(cost.hours or 0 for cost in costs)
         rows = len(experiment.rows)
         lines.append(
             f"| {experiment.name} | {experiment.title} | {rows} | {whole:.0f}, {known:.0f} |"
@@ -92,7 +92,7 @@ def reproduce(
     plan.add(rows, chosen)
     jobs = list(plan.jobs.values())
     missing = missing_inputs(jobs)
-    print(f"# {experiment.name}: {len(jobs)} steps, about {total(jobs):.0f} GPU hours in all")
+    print(f"# {experiment.name}: {len(jobs)} steps, {describe_total(jobs)}")
     if dry_run:
         for job in jobs:
             print(_described(job))

@@ -14,6 +14,8 @@ from dap.visualization.tables import markdown_line, mean_and_deviation
 from .catalogue import Cell, Row
 from .plan import Plan
 
+NOTE_MARK = "†"
+
 
 def table(rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]) -> str:
     """Write rows as Markdown, the paper's figure and one's own in neighbouring columns.
@@ -24,7 +26,8 @@ def table(rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]) -> str:
         seeds: Those it was run with: mean ± standard deviation are shown for several.
 
     Returns:
-        The table; a cell is empty where there is no figure, Δ rows compare with the twin.
+        The table; a cell is empty where there is no figure, Δ rows compare with the twin. What the
+        paper's figures need to have said of them stands below it.
     """
     cells = [cell for cell in rows[0].cells if cell.metric]
     if not cells:
@@ -41,7 +44,8 @@ def table(rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]) -> str:
         twin = by_name.get(row.against or "")
         if twin is not None:
             lines.append(markdown_line([f"Δ to {twin.name}", *_gains(row, twin, plan, seeds)]))
-    return "\n".join(lines)
+    notes = dict.fromkeys(cell.note for row in rows for cell in row.cells if cell.note)
+    return "\n".join([*lines, *(f"\n{NOTE_MARK} {note}" for note in notes)])
 
 
 def figures(cell: Cell, plan: Plan, seeds: Iterable[int | None]) -> list[float]:
@@ -89,13 +93,15 @@ def _coco_figure(folder: Path, annotations: str, metric: str) -> float | None:
 
 def _written(cell: Cell, own: Sequence[float]) -> tuple[str, str]:
     paper = "" if cell.paper is None else f"{cell.paper:.{cell.decimals}f}"
+    paper += f" {NOTE_MARK}" if cell.note else ""
     return paper, mean_and_deviation(own, cell.decimals)
 
 
 def _gains(row: Row, twin: Row, plan: Plan, seeds: Sequence[int | None]) -> Iterable[str]:
     for cell, other in zip(row.cells, twin.cells, strict=True):
         known = cell.paper is not None and other.paper is not None
-        yield f"{cell.paper - other.paper:+.2f}" if known else ""  # type: ignore[operator]
+        mark = f" {NOTE_MARK}" if known and (cell.note or other.note) else ""
+        yield f"{cell.paper - other.paper:+.2f}{mark}" if known else ""  # type: ignore[operator]
         own, others = figures(cell, plan, seeds), figures(other, plan, seeds)
         gain = statistics.fmean(own) - statistics.fmean(others) if own and others else None
         yield "" if gain is None else f"{gain:+.2f}"
