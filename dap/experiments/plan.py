@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,10 @@ class Plan:
 
     def _selected(self, name: str, out: str, source: Run, fields: Mapping[str, Any]) -> str:
         candidates = self._boxes(source)
-        settings = PseudoBoxSettings(**fields)
+        every_box = self.jobs[source.name].settings
+        assert every_box is not None
+        chosen = {"nms_iou": PseudoBoxSettings().nms_iou, **fields}
+        settings = replace(every_box, **chosen)
         nms = settings.nms_iou
         arguments = ["--no-nms"] if nms is None else ["--nms-iou", nms]
         if "thresholds" in fields:
@@ -137,7 +140,7 @@ class Plan:
             actual = self._path(path, seed)
             if actual != path:
                 options[key] = actual
-            if actual.startswith((f"{self.root}/", "work_dirs/")):
+            if not key.endswith("ann_file"):  # those of data sets are found with them
                 read.append(actual)
         # More GPUs than the paper's batch has images would only change the batch.
         launcher = self.launcher.at_most(base_batch_size(plain) or self.launcher.gpus)
@@ -154,6 +157,7 @@ class Plan:
         command, again = (
             launcher.train(package, file, out, options, resume) for resume in (False, True)
         )
+        compared = (*data_files(config, ("train_dataloader",)), *read)
         made = self.jobs.put(
             name,
             "train",
@@ -162,7 +166,8 @@ class Plan:
             resumed=tuple(again),
             config=config,
             batch=launcher.gpus * config.train_dataloader.batch_size,
-            inputs=(*data_files(config, ("train_dataloader", "val_dataloader")), *read),
+            inputs=tuple(dict.fromkeys((*compared, *data_files(config, ("val_dataloader",))))),
+            compared=compared,
         )
         if config.get("val_cfg") is None and package == "mmdet":
             self._extracted(name, made)
@@ -202,8 +207,9 @@ class Plan:
             "test_evaluator.outfile_prefix": f"{out}/predictions",
         }
         config = self.configs.load(run.config, options)
-        path = self.configs.path(run.config)
-        command = self.launcher.test(_package(config), path, checkpoint, out, options, tta=True)
+        package, path = _package(config), self.configs.path(run.config)
+        command = self.launcher.test(package, path, checkpoint, out, options, tta=True)
+        config = _with_tta(config)
         predictions = f"{out}/predictions.bbox.json"
         inputs = (images, checkpoint)
         self.jobs.put(Path(out).name, "predict", command, predictions, config=config, inputs=inputs)
@@ -264,6 +270,17 @@ def _data_files(value: Any) -> Iterable[str]:
 def _is_coco(config: Config) -> bool:
     evaluator = config.test_evaluator
     return isinstance(evaluator, dict) and evaluator["type"] == "CocoMetric"
+
+
+def _with_tta(config: Config) -> Config:
+    """The config as mmdet's test.py has it with ``--tta``: that is what MMEngine writes down."""
+    for key in ("tta_model", "tta_pipeline"):
+        if key not in config:
+            raise ValueError(f"{config.filename}: no {key}; predictions are made with --tta")
+    config = config.copy()
+    config.model = dict(**config.tta_model, module=config.model)
+    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    return config
 
 
 def _package(config: Config) -> str:

@@ -16,9 +16,9 @@ from .cost import describe_total, gpu_hours
 from .jobs import Job
 from .paper import EXPERIMENTS
 from .plan import Plan
-from .results import table
+from .results import find_problems, table
 from .running import run_job
-from .state import is_begun, is_finished, missing_inputs
+from .state import finished_line, is_begun, is_finished, missing_inputs
 
 
 def find_experiment(name: str) -> Experiment:
@@ -116,21 +116,24 @@ def report(
     """Write the whole table, as far as there are figures, and return some of its rows."""
     root = Path(plan.root)
     root.mkdir(parents=True, exist_ok=True)
-    text = table(experiment.rows, plan, seeds)
+    problems = find_problems(experiment.rows, plan, seeds)
+    for problem in problems.values():
+        print(f"# no figure of it is shown: {problem}")
+    text = table(experiment.rows, plan, seeds, problems)
     if text:
         with whole_file(root / f"{experiment.name}.md") as file:
             file.write(text + "\n")
         print(f"# all rows of {experiment.name} so far: {root / experiment.name}.md")
     if experiment.name == "figure5":
         _write_curves(root / "figure5.csv", experiment.rows, plan, seeds)
-    return table(rows, plan, seeds)
+    return table(rows, plan, seeds, problems)
 
 
 def _described(job: Job) -> str:
     """What a dry run prints of a job: a line that a shell runs, or a remark."""
     try:
         if is_finished(job):
-            return f"# {job.name} is finished: {job.makes}"
+            return finished_line(job)
     except ValueError as error:
         return f"# refused: {error}"
     return shlex.join(job.resumed if is_begun(job) else job.command)
