@@ -44,11 +44,6 @@ CLASSIFIERS = {
     "boxes_resnet50_in14m": "work_dirs/cls_resnet50_64xb128_in14m/epoch_50.pth",
     "boxes_resnet101_in14m": "work_dirs/cls_resnet101_64xb128_in14m/epoch_50.pth",
 }
-# What k-shot sets are drawn from: name → arguments of tools/few_shot.py.
-FEW_SHOT = {
-    "voc0712": ("--voc", "data/VOCdevkit/VOC2007", "data/VOCdevkit/VOC2012"),
-    "coco": ("--coco", "data/coco/annotations/instances_train2017.json"),
-}
 
 # What is selected from all boxes of one run of maps: variant → thresholds and NMS (Tables A1, A2).
 VARIANTS: dict[str, dict[str, object]] = {

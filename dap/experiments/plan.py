@@ -14,13 +14,11 @@ from dap.pseudo_boxes import PseudoBoxSettings, settings_from_config
 
 from .catalogue import Row, Run
 from .config_tree import ConfigTree, work_dir_paths
+from .data import below_root, data_files, full_path, of_seed, preparation, unlabelled
 from .jobs import Jobs, tool_command
 from .launcher import Launcher
-from .paper import CLASSIFIERS, FEW_SHOT, PREDICTIONS, PRETRAININGS, SELECTIONS
+from .paper import CLASSIFIERS, PREDICTIONS, PRETRAININGS, SELECTIONS
 from .schedule import base_batch_size, batch_options, iteration_options, last_checkpoint
-
-UNLABELLED = "work_dirs/unlabelled_voc12/images.json"
-DET = "data/ILSVRC/det_train.json"
 
 
 @dataclass
@@ -82,13 +80,6 @@ class Plan:
 
     def _path(self, path: str, seed: int | None) -> str:
         """Plan what makes a file that a config names; return where it will be."""
-        if path == UNLABELLED:
-            return self._unlabelled()
-        if path == DET:
-            return self._det()
-        drawn = re.fullmatch(r"data/few_shot/(\w+)_(\d+)shot_seed(\d+)/annotations\.json", path)
-        if drawn:
-            return self._few_shot(drawn[1], int(drawn[2]), int(drawn[3]) if seed is None else seed)
         folder = re.fullmatch(r"work_dirs/([^/]+)/[^/]+", path)
         if not folder:
             return path
@@ -99,6 +90,17 @@ class Plan:
             return self._boxes(Run(name))
         run = PRETRAININGS.get(name) or Run(name)
         return self._trained(run, seed) if run.config in self.configs else path
+
+    def _annotations(self, config: Config, key: str, seed: int | None) -> str:
+        """Plan what makes the annotation file of a data set; return the value of its key."""
+        dataset: Any = config
+        for part in key.split(".")[:-1]:
+            dataset = dataset[int(part)] if isinstance(dataset, list | tuple) else dataset[part]
+        path = of_seed(full_path(dataset), seed)
+        made = preparation(path, config, dataset)
+        if made is not None:
+            self.jobs.put(made.name, "files", made.command, path, inputs=made.inputs)
+        return below_root(self._path(path, seed), dataset)
 
     def _boxes(self, run: Run) -> str:
         """Step 2; selected where all boxes are made anyway, or where there is no config."""
@@ -137,11 +139,13 @@ class Plan:
         plain = self.configs.load(run.config, run.options)
         options, read = dict(run.options), []
         for key, path in work_dir_paths(plain).items():
-            actual = self._path(path, seed)
+            if key.endswith("ann_file"):
+                actual = self._annotations(plain, key, seed)
+            else:
+                actual = self._path(path, seed)
+                read.append(actual)
             if actual != path:
                 options[key] = actual
-            if not key.endswith("ann_file"):  # those of data sets are found with them
-                read.append(actual)
         # More GPUs than the paper's batch has images would only change the batch.
         launcher = self.launcher.at_most(base_batch_size(plain) or self.launcher.gpus)
         options |= batch_options(plain, launcher.gpus, self.batch_per_gpu)
@@ -198,11 +202,12 @@ class Plan:
     def _pseudo_labels(self, name: str, seed: int | None) -> str:
         """Labels of Table 9: list of images, predictions, choice."""
         run = PREDICTIONS[name]
-        images = self._path(UNLABELLED, None)
+        dataset = self.configs.load(run.config).test_dataloader.dataset
+        images = self._unlabelled(dataset)
         checkpoint = self._path(run.checkpoint, seed)
         out = f"{self.root}/{self._seeded(run.name, seed)}"
         options = {
-            "test_dataloader.dataset.ann_file": images,
+            "test_dataloader.dataset.ann_file": below_root(images, dataset),
             "test_evaluator.ann_file": images,
             "test_evaluator.outfile_prefix": f"{out}/predictions",
         }
@@ -218,53 +223,20 @@ class Plan:
         inputs = (images, predictions)
         return self.jobs.put(Path(labels).parent.name, "files", command, labels, inputs=inputs)
 
-    def _unlabelled(self) -> str:
-        made = UNLABELLED.replace("work_dirs", self.root, 1)
-        voc = "data/VOCdevkit/VOC2012"
-        command = tool_command("unlabelled_images", voc, "--split", "trainval", "--out", made)
-        inputs = (f"{voc}/ImageSets/Main/trainval.txt",)
-        return self.jobs.put(Path(made).parent.name, "files", command, made, inputs=inputs)
-
-    def _det(self) -> str:
-        folders = ("data/ILSVRC/Annotations/DET/train", "data/ILSVRC/Data/DET/train")
-        command = tool_command("xml_to_coco", *folders, "--out", DET)
-        return self.jobs.put(DET, "files", command, DET, inputs=folders)
-
-    def _few_shot(self, source: str, shots: int, seed: int) -> str:
-        arguments = FEW_SHOT[source]
-        given = ("--shots", shots, "--seeds", seed, "--name", source, "--out", "data/few_shot")
-        command = tool_command("few_shot", *arguments, *given)
-        folder = f"data/few_shot/{source}_{shots}shot_seed{seed}"
-        made = f"{folder}/annotations.json"
-        return self.jobs.put(folder, "files", command, made, inputs=arguments[1:])
+    def _unlabelled(self, dataset: Mapping[str, Any]) -> str:
+        """The list of images of Table 9: made below the work directory, or one's own."""
+        path = full_path(dataset)
+        if not path.startswith("work_dirs/"):
+            return path
+        path = path.replace("work_dirs", self.root, 1)
+        made = unlabelled(path, dataset)
+        return self.jobs.put(made.name, "files", made.command, path, inputs=made.inputs)
 
     def _seeded(self, name: str, seed: int | None) -> str:
         return name if seed is None else f"{name}_seed{seed}"
 
     def _is_finetuning(self, config: str) -> bool:
         return self.configs.folder(config).startswith("finetune")
-
-
-def data_files(config: Config, loaders: Iterable[str]) -> tuple[str, ...]:
-    """Annotation files and folders of images that the data sets of some loaders read."""
-    found = [path for loader in loaders for path in _data_files(config.get(loader) or {})]
-    return tuple(dict.fromkeys(found))
-
-
-def _data_files(value: Any) -> Iterable[str]:
-    """Walk through nested data sets."""
-    if isinstance(value, Mapping):
-        if "type" in value and ("ann_file" in value or "data_root" in value):
-            root = Path(value.get("data_root") or "")
-            prefix = value.get("data_prefix") or value.get("split") or ""
-            prefixes = prefix.values() if isinstance(prefix, Mapping) else [prefix]
-            names = [value.get("ann_file"), *prefixes]
-            yield from (str(root / name) for name in names if name)
-        for child in value.values():
-            yield from _data_files(child)
-    elif isinstance(value, list | tuple):
-        for child in value:
-            yield from _data_files(child)
 
 
 def _is_coco(config: Config) -> bool:

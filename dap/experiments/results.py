@@ -12,9 +12,10 @@ from dap.files import whole_file
 from dap.visualization.tables import markdown_line, mean_and_deviation
 
 from .catalogue import Cell, Row
+from .jobs import Job
 from .plan import Plan
 from .records import digest, result_folder
-from .state import figure_problem
+from .state import REPEATED, is_finished, latest_result, test_problem
 
 NOTE_MARK = "†"
 SHOWN = ("test", "boxes")  # jobs that figures are from
@@ -76,8 +77,36 @@ def find_problems(rows: Sequence[Row], plan: Plan, seeds: Iterable[int | None]) 
         for row in rows for cell in row.cells if cell.metric for seed in seeds
     )  # fmt: skip
     by_folder = {str(result_folder(job)): job for job in plan.jobs.values() if job.kind in SHOWN}
-    said = {folder: figure_problem(by_folder[folder], plan.jobs, known) for folder in folders}
+    said = {folder: _problem(by_folder[folder], plan.jobs, known) for folder in folders}
     return {folder: problem for folder, problem in said.items() if problem}
+
+
+def _problem(job: Job, jobs: Mapping[str, Job], known: dict[str, str]) -> str:
+    """Say why the result of a job is no figure of its table; ``''`` if nothing speaks against it.
+
+    Args:
+        job: What has the figure.
+        jobs: All jobs by name: those that lead to it are looked at too.
+        known: Job → what was said of it; what is found is added.
+    """
+    if job.name not in known:
+        makers = {other.makes: other for other in jobs.values()}
+        said = (_problem(makers[path], jobs, known) for path in job.reads)
+        known[job.name] = next(filter(None, said), "") or _own_problem(job)
+    return known[job.name]
+
+
+def _own_problem(job: Job) -> str:
+    made = latest_result(job)
+    if made is None:
+        return ""
+    if job.kind in REPEATED:
+        return test_problem(job, made)
+    try:
+        is_finished(job)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def figures(

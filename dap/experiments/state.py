@@ -76,8 +76,12 @@ def finished_line(job: Job) -> str:
 
 
 def missing_inputs(jobs: list[Job]) -> list[str]:
-    """Files that jobs read, that are not there and that no job makes."""
-    paths = dict.fromkeys(path for job in jobs for path in job.inputs if path not in job.reads)
+    """Files that jobs read, that are not there and that no job makes.
+
+    What an annotation file that is there was made from is not needed.
+    """
+    waiting = [job for job in jobs if job.kind != "files" or not Path(job.makes).exists()]
+    paths = dict.fromkeys(path for job in waiting for path in job.inputs if path not in job.reads)
     return [path for path in paths if not Path(path).exists()]
 
 
@@ -119,34 +123,6 @@ def test_problem(job: Job, made: str) -> str:
         changed = changed_inputs(job.compared, recorded)
         return f"{made} is of other inputs: {_first(changed)}" if changed else ""
     return _problem_by_hand(job, made, config)
-
-
-def figure_problem(job: Job, jobs: Mapping[str, Job], known: dict[str, str]) -> str:
-    """Say why the result of a job is no figure of its table; ``''`` if nothing speaks against it.
-
-    Args:
-        job: What has the figure.
-        jobs: All jobs by name: those that lead to it are looked at too.
-        known: Job → what was said of it; what is found is added.
-    """
-    if job.name not in known:
-        makers = {other.makes: other for other in jobs.values()}
-        said = (figure_problem(makers[path], jobs, known) for path in job.reads)
-        known[job.name] = next(filter(None, said), "") or _own_problem(job)
-    return known[job.name]
-
-
-def _own_problem(job: Job) -> str:
-    made = latest_result(job)
-    if made is None:
-        return ""
-    if job.kind in REPEATED:
-        return test_problem(job, made)
-    try:
-        is_finished(job)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _config_of_test(job: Job, made: str) -> dict[str, Any]:
