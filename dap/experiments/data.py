@@ -111,9 +111,9 @@ def unlabelled(path: str, dataset: Mapping[str, Any]) -> Preparation:
             "Make the list with tools/unlabelled_images.py --classes, and name it there as "
             "ann_file, outside work_dirs"
         )
-    arguments, read = (str(images),), str(images)
+    arguments, read = [str(images)], str(images)
     if images.name == "JPEGImages":
-        arguments = (str(images.parent), "--split", "trainval")
+        arguments = [str(images.parent), "--split", "trainval"]
         read = str(images.parent / "ImageSets" / "Main" / "trainval.txt")
     command = tool_command("unlabelled_images", *arguments, "--out", path)
     return Preparation(Path(path).parent.name, command, (read,))

@@ -79,19 +79,16 @@ def test_config(result: Path, folder: Path, name: str) -> dict[str, Any] | None:
     return None
 
 
-def in_this_place(config: Mapping[str, Any], folder: Path, below: str) -> dict[str, Any]:
-    """A config with its paths below the work directory of that time as they are below today's.
+def in_any_place(config: Mapping[str, Any], folder: Path, below: str) -> dict[str, Any]:
+    """A config whose paths below the work directory of all results begin with ``work_dirs``.
 
     Args:
-        config: As MMEngine dumped it; its ``work_dir`` says where it was written.
-        folder: Where it lies now.
+        config: A config of a run.
+        folder: Work directory of the run, as the config's paths have it.
         below: Path of the folder below the work directory of all results.
     """
-    then = work_root(Path(config.get("work_dir") or ""), below)
-    now = work_root(folder, below)
-    if then is None or now is None:
-        return dict(config)
-    moved: dict[str, Any] = moved_paths(dict(config), then, now)
+    root = work_root(folder, below)
+    moved: dict[str, Any] = moved_paths(dict(config), root or ".", "work_dirs")
     return moved
 
 

@@ -78,9 +78,10 @@ def recorded_inputs(job: Job, result: str | None) -> dict[str, str | None] | Non
     if (noted and noted["digest"]) != (result and digest(result)):
         return None
     then, now = content.get("root"), work_root(result_folder(job), job.name)
+    inputs: dict[str, str | None] = content["inputs"]
     if then is None or now is None:
-        return dict(content["inputs"])
-    return {moved_paths(path, then, now): value for path, value in content["inputs"].items()}
+        return inputs
+    return inputs | {moved_paths(path, then, now): value for path, value in inputs.items()}
 
 
 def changed_inputs(paths: Iterable[str], recorded: dict[str, str | None]) -> list[str]:

@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from dap.pseudo_boxes.store import MANIFEST, SUMMARY, read_manifest
-from dap.visualization.config_difference import TEST, TRAINING, deciding_values
+from dap.visualization.config_difference import (
+    TEST,
+    TRAINING,
+    deciding_values,
+    is_initialisation,
+)
 from dap.visualization.config_difference import differences as value_differences
 
 from .dumped import (
     UNKNOWN,
-    in_this_place,
+    in_any_place,
     run_folders,
     test_config,
     training_configs,
@@ -96,6 +101,8 @@ def differences(
         ``'key: found there, expected now'``, sorted.
     """
     now, there = (deciding_values(config, parts) for config in (expected, found))
+    if parts == TEST:  # of given weights: where they began does not matter
+        now, there = ({k: v[k] for k in v if not is_initialisation(k)} for v in (now, there))
     if "total_batch" in now:
         there.setdefault("total_batch", UNKNOWN)
     if found.get("resume"):  # mmdet empties load_from then
@@ -115,7 +122,8 @@ def test_problem(job: Job, made: str) -> str:
     """
     assert job.config is not None
     config = _config_of_test(job, made)
-    differing = differences(job.config.to_dict(), config, TEST) if config else []
+    expected = in_any_place(job.config.to_dict(), result_folder(job), job.name)
+    differing = differences(expected, config, TEST) if config else []
     if differing:
         return f"{made} is of other settings ({_first(differing)})"
     recorded = recorded_inputs(job, made)
@@ -130,17 +138,23 @@ def _config_of_test(job: Job, made: str) -> dict[str, Any]:
     assert job.config is not None
     folder = result_folder(job)
     config = test_config(Path(made), folder, Path(str(job.config.filename)).name)
-    return in_this_place(config or {}, folder, job.name)
+    return _there(config or {}, job)
+
+
+def _there(config: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    """A config as it was dumped, wherever its work directory was then."""
+    return in_any_place(config, Path(config.get("work_dir") or ""), job.name)
 
 
 def _problem_by_hand(job: Job, made: str, config: Mapping[str, Any]) -> str:
     """Of a test without a record, its config names the checkpoint; a later training is another."""
     checkpoint = next((path for path in job.inputs if path.endswith(".pth")), None)
-    tested = config.get("load_from")
     if checkpoint is None:
         return ""
-    if tested and Path(tested).absolute() != Path(checkpoint).absolute():
-        return f"{made} is of another checkpoint: {tested} there, {checkpoint} now"
+    expected = in_any_place({"load_from": checkpoint}, result_folder(job), job.name)["load_from"]
+    tested = config.get("load_from")
+    if tested and Path(tested).absolute() != Path(expected).absolute():
+        return f"{made} is of another checkpoint: {tested} there, {expected} now"
     trained = [start.name for start in training_starts(Path(checkpoint).parent)]
     tests = [start.name for start in run_folders(result_folder(job))]
     if trained and tests and trained[-1] > tests[-1]:
@@ -160,7 +174,7 @@ def _check_training(job: Job, made: str | None) -> None:
                 "where they are from is not known. Move the folder away, or name another --work-dir"
             )
         return
-    expected = job.config.to_dict()
+    expected = in_any_place(job.config.to_dict(), folder, job.name)
     expected["total_batch"] = expected.get("total_batch") or job.batch or None
     recorded = recorded_inputs(job, made)
     for config in configs:
@@ -168,7 +182,7 @@ def _check_training(job: Job, made: str | None) -> None:
         if config.get("load_from") == UNKNOWN and known:
             config["load_from"] = expected.get("load_from")
         config["resume"] = False  # load_from is that of the first start
-        differing = differences(expected, in_this_place(config, folder, job.name))
+        differing = differences(expected, _there(config, job))
         if differing:
             raise ValueError(
                 f"{folder} is of other settings ({_first(differing)}). Nothing of it is touched; "

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dap.experiments import ConfigTree, Job, Plan, find_experiment, report
+from dap.experiments import ConfigTree, Job, Plan, Row, find_experiment, report
 from dap.experiments.jobs import Jobs
 from dap.experiments.records import begin_record, digest, end_record
-from dap.experiments.results import find_problems
+from dap.experiments.results import find_problems, table
 from dap.experiments.running import run_job
 from dap.experiments.state import finished_line, is_finished, latest_result
 from dap.pseudo_boxes.writing import StoreWriter
@@ -91,6 +91,26 @@ def test_copied_work_directory_is_still_finished(tmp_path, recorded):
     if recorded:
         with pytest.raises(ValueError, match=r"copy/.*iter_40038\.pth \(sha256:"):
             is_finished(plan.jobs[DAP])
+
+
+def test_relative_work_directory_copied_with_its_paths(tmp_path, monkeypatch):
+    """``work_dirs`` in the configs stands for it, also where a path is not of one of the jobs."""
+    monkeypatch.chdir(tmp_path)
+    name = "faster-rcnn_r50-cls-in1k_fpn_14e_voc07"
+    own = tmp_path / "configs" / TREE.folder(name) / f"{name}.py"
+    own.parent.mkdir(parents=True)
+    foreign = "work_dirs/from-elsewhere/weights.pth"
+    own.write_text(f"_base_ = [{str(TREE.path(name).resolve())!r}]\nload_from = {foreign!r}\n")
+    for root in ("work_dirs", "copy"):
+        plan = Plan(ConfigTree("configs"), root=root)
+        plan.add(find_experiment("table2").select(("07", "cls-in1k")))
+        if root == "work_dirs":
+            Path(foreign).parent.mkdir(parents=True)
+            Path(foreign).write_text("weights")
+            train(plan.jobs[name])
+            measure(plan.jobs[f"{name}/test"])
+            shutil.copytree("work_dirs", "copy", copy_function=shutil.copyfile)
+        assert all(is_finished(plan.jobs[job]) for job in (name, f"{name}/test"))
 
 
 def test_training_from_another_checkpoint_is_refused(tmp_path):
@@ -343,3 +363,20 @@ def test_predictions_of_another_checkpoint_are_made_again(tmp_path):
     jobs, job = predicted(tmp_path)
     train(jobs[DAP], "trained again")
     assert not is_finished(job)
+
+
+def test_figures_of_coco_are_computed_again_for_other_predictions(tmp_path, monkeypatch):
+    """By content: the new predictions look older than the figures of the old ones."""
+    monkeypatch.setattr(
+        "dap.experiments.results.coco_figures",
+        lambda annotations, predictions: {"coco/bbox_mAP": float(predictions.read_text())},
+    )
+    plan = planned(tmp_path, "table1", ("cls-in1k",))
+    row = Row("x", find_experiment("table1").rows[0].cells[:1])
+    folder = Path(plan.jobs["faster-rcnn_r50-cls-in1k_fpn_90k_coco/test"].makes).parents[1]
+    folder.mkdir(parents=True)
+    for ap in (0.25, 0.5):
+        predictions = folder / "predictions.bbox.json"
+        predictions.write_text(str(ap))
+        os.utime(predictions, (0, 0))
+        assert table([row], plan, [None]).splitlines()[-1] == f"| x | 36.73 | {100 * ap:.2f} |"
