@@ -84,6 +84,12 @@ def recorded_inputs(job: Job, result: str | None) -> dict[str, str | None] | Non
     return inputs | {moved_paths(path, then, now): value for path, value in inputs.items()}
 
 
+def is_open(job: Job) -> bool:
+    """Tell whether a job was begun and did not end: a result that is there is an older one."""
+    content = _read(_record_path(job))
+    return content is not None and "result" not in content
+
+
 def changed_inputs(paths: Iterable[str], recorded: dict[str, str | None]) -> list[str]:
     """What of some inputs is other than it was: ``'a.pth (sha256:0123456789ab then, … now)'``.
 

@@ -31,7 +31,7 @@ from .dumped import (
     training_starts,
 )
 from .jobs import Job
-from .records import changed_inputs, recorded_inputs, result_folder
+from .records import changed_inputs, is_open, recorded_inputs, result_folder
 
 REPEATED = ("test", "predict")  # what takes minutes: made again where it is of something else
 SAME_BOXES = ("classifier", "image_list")  # parts of a manifest that a choice from its boxes keeps
@@ -77,7 +77,7 @@ def finished_line(job: Job) -> str:
     if made is None or job.kind == "boxes" or recorded_inputs(job, made) is not None:
         return line
     compared = "its settings alone are compared" if job.config else "nothing is compared"
-    return f"{line} (made by hand: no record of its inputs, {compared})"
+    return f"{line} (no record of its inputs, as of one made by hand: {compared})"
 
 
 def missing_inputs(jobs: list[Job]) -> list[str]:
@@ -126,6 +126,8 @@ def test_problem(job: Job, made: str) -> str:
     differing = differences(expected, config, TEST) if config else []
     if differing:
         return f"{made} is of other settings ({_first(differing)})"
+    if is_open(job):
+        return f"{made} is of an earlier run: a later one was begun and did not end"
     recorded = recorded_inputs(job, made)
     if recorded is not None:
         changed = changed_inputs(job.compared, recorded)

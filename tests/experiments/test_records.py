@@ -166,6 +166,18 @@ def test_test_of_another_checkpoint_is_made_again_and_not_shown(tmp_path):
     assert "| 79.93 |  |" in text
 
 
+def test_older_result_of_a_test_that_was_begun_again_is_not_taken(tmp_path):
+    """Killed while it tests the new checkpoint: the figure that is there is of the old one."""
+    plan = chain(tmp_path)
+    train(plan.jobs[DAP], "fine-tuned again")
+    test = plan.jobs[f"{DAP}/test"]
+    begin_record(test)
+    assert not is_finished(test)
+    assert list(find_problems(find_experiment("table2").rows[1:2], plan, [None]))
+    measure(test, stamp="20260102_000000")
+    assert is_finished(test)
+
+
 def test_report_shows_no_figure_of_another_chain(tmp_path, capsys):
     """A fine-tuning from a checkpoint that was trained again since, or of another batch."""
     plan = chain(tmp_path)
@@ -187,7 +199,9 @@ def test_result_by_hand_is_finished_and_said_to_be(tmp_path):
     plan = chain(tmp_path, recorded=False)
     assert all(is_finished(job) for job in chosen(plan))
     line = finished_line(plan.jobs[DAP])
-    assert line.endswith("(made by hand: no record of its inputs, its settings alone are compared)")
+    assert line.endswith(
+        "(no record of its inputs, as of one made by hand: its settings alone are compared)"
+    )
     Path(plan.jobs[PRETRAINING].makes).write_text("pretrained again")  # not known to be another
     assert is_finished(plan.jobs[DAP])
     assert "by hand" not in finished_line(chain(tmp_path / "recorded").jobs[DAP])
@@ -272,7 +286,7 @@ def test_a_job_that_failed_leaves_no_result_in_its_record(tmp_path):
     with pytest.raises(RuntimeError, match="code 3"):
         run_job(job, tmp_path)
     (tmp_path / "x").touch()
-    assert "made by hand" in finished_line(job)
+    assert "by hand" in finished_line(job)
 
 
 def write_store(folder, settings, images="a" * 64):

@@ -232,7 +232,9 @@ def test_training_by_hand_counts_if_its_batch_is_the_papers(workplace, first):
     shutil.rmtree(workplace.folder / "work_dirs" / name)
     workplace.train(config, name, *options)
     (line,) = [x for x in reproduce(workplace, *arguments).splitlines() if f"{name} is" in x]
-    assert line.endswith("(made by hand: no record of its inputs, its settings alone are compared)")
+    assert line.endswith(
+        "(no record of its inputs, as of one made by hand: its settings alone are compared)"
+    )
 
 
 @pytest.mark.slow
