@@ -177,7 +177,8 @@ def _read_whole(path: Path) -> Any:
     if fault := obstacle(path, start):
         raise ValueError(f"{path} {fault}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # of a path, torch 2.15 looks at the suffix
+            return torch.load(file, map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         raise ValueError(unreadable(str(path), error, is_cut(path))) from error
 

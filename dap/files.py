@@ -105,11 +105,13 @@ def read_names(path: str | os.PathLike[str]) -> list[str]:
     return names
 
 
-def left_out_line(left_out: Sequence[dict[str, str]], shown: int = 10) -> str:
-    """Say how many files were left out; name the first of them."""
+def left_out_line(
+    left_out: Sequence[dict[str, str]], shown: int = 10, what: str = "files left out"
+) -> str:
+    """Say how many files were left out, or what else was; name the first of them."""
     named = "".join(f"\n  {item['file']}: {item['reason']}" for item in left_out[:shown])
     more = f"\n  and {len(left_out) - shown} more" if len(left_out) > shown else ""
-    return f"{len(left_out)} files left out, all of them named in the file's info:{named}{more}"
+    return f"{len(left_out)} {what}, all of them named in the file's info:{named}{more}"
 
 
 def output_file(path: str | os.PathLike[str]) -> Path:

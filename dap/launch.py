@@ -2,13 +2,15 @@
 
 Runs the installed ``TOOL.py`` (train or test) of mmdet or mmpretrain in this process, which
 torchrun (tools/dist.sh) or Slurm (tools/slurm.sh) has started. MMEngine takes it for granted that
-each process has a GPU; where there is none, torchrun's processes talk through gloo instead, and the
-model stays on the CPU.
+each process has a GPU; where there is none, the processes talk through gloo instead, and the model
+stays on the CPU.
 """
 
 import argparse
 import importlib.util
+import os
 import runpy
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,17 +70,50 @@ def init_processes(launcher: str) -> None:
         launcher: "pytorch" (torchrun) or "slurm".
 
     Raises:
-        ValueError: If there is no GPU and the launcher is not torchrun.
+        ValueError: If the launcher is another one and there is no GPU, or if Slurm has not started
+            this process.
     """
+    if launcher == "slurm":
+        set_slurm_port()
     if torch.cuda.is_available():
         init_dist(launcher)
     elif launcher == "pytorch":
         torch.distributed.init_process_group("gloo")
+    elif launcher == "slurm":
+        _init_gloo_of_slurm()
     else:
         raise ValueError(
             f"launcher {launcher!r} needs a GPU for each process, and this machine has none. On "
             "CPUs start the processes with torchrun and pass --launcher pytorch"
         )
+
+
+def set_slurm_port() -> None:
+    """Set MASTER_PORT, unless it is set, to one that all processes of a Slurm step agree on.
+
+    It follows from the IDs of job and step, so that jobs that share a node do not meet: MMEngine's
+    default is 29500 for all. Ports from 10000 to 29999 are below those that systems give away.
+
+    Raises:
+        ValueError: If Slurm has not started this process.
+    """
+    if "SLURM_JOB_ID" not in os.environ or "SLURM_PROCID" not in os.environ:
+        raise ValueError(
+            "launcher 'slurm': there is no SLURM_JOB_ID or SLURM_PROCID among the environment "
+            "variables; expected a process that srun has started. tools/slurm.sh does it"
+        )
+    job, step = (int(os.environ.get(f"SLURM_{name}_ID", 0)) for name in ("JOB", "STEP"))
+    os.environ.setdefault("MASTER_PORT", str(10000 + (16 * job + step) % 20000))
+
+
+def _init_gloo_of_slurm() -> None:
+    """Do what MMEngine does with GPUs: tell torch from Slurm's variables who is who."""
+    nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_NODELIST"]]
+    host = subprocess.run(nodes, capture_output=True, text=True, check=True).stdout.split()[0]
+    os.environ.setdefault("MASTER_ADDR", host)
+    for name, source in (("RANK", "PROCID"), ("WORLD_SIZE", "NTASKS"), ("LOCAL_RANK", "LOCALID")):
+        os.environ[name] = os.environ[f"SLURM_{source}"]
+    torch.distributed.init_process_group("gloo")
 
 
 def launcher_in(arguments: Sequence[str]) -> str:
@@ -92,13 +127,14 @@ def main(package: str, tool: str, config: str, *arguments: str) -> None:
     """Run the tool as if it had been called by its path."""
     path, extra = installed_tool(package, tool), []
     launcher = launcher_in(arguments)
-    # With GPUs the tool does it by itself.
-    if launcher != "none" and not torch.cuda.is_available():
-        try:
+    try:
+        if launcher != "none" and not torch.cuda.is_available():
             init_processes(launcher)
-        except ValueError as error:
-            sys.exit(f"error: {error}")
-        extra = options_without_gpu(config)
+            extra = options_without_gpu(config)
+        elif launcher == "slurm":  # with GPUs the tool does the rest by itself
+            set_slurm_port()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     sys.argv = [str(path), config, *arguments, *extra]
     runpy.run_path(str(path), run_name="__main__")
 

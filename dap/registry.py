@@ -7,19 +7,28 @@ ImportError raised in here.
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="dap", locations=["dap.datasets"])
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="dap", locations=["dap.hooks"])
+LOOPS = Registry("loop", parent=MMENGINE_LOOPS, scope="dap", locations=["dap.evaluation"])
 METRICS = Registry("metric", parent=MMENGINE_METRICS, scope="dap", locations=["dap.evaluation"])
 MODELS = Registry(
     "model",
     parent=MMENGINE_MODELS,
     scope="dap",
-    locations=["dap.self_training.flip_averaging", "dap.transfer.frozen_timm_backbone"],
+    locations=["dap.transfer.frozen_timm_backbone"],
+)
+VISBACKENDS = Registry(
+    "vis_backend",
+    parent=MMENGINE_VISBACKENDS,
+    scope="dap",
+    locations=["dap.visualization.vis_backends"],
 )
 WEIGHT_INITIALIZERS = Registry(
     "weight initializer",

@@ -242,7 +242,7 @@ def test_own_types_exist(path):
 
     nodes = (
         registry.DATASETS, registry.HOOKS, registry.METRICS, registry.MODELS,
-        registry.WEIGHT_INITIALIZERS,
+        registry.WEIGHT_INITIALIZERS, registry.LOOPS,
     )  # fmt: skip
     config = TREE.load(path.stem)
     own = {value for key, value in leaves(config.to_dict()) if key.endswith("type")

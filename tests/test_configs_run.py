@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -110,6 +111,21 @@ def test_finetuning_from_dap_by_mim(finetuned, detector):
     frozen = "backbone.layer1.0.conv1.weight"
     assert torch.equal(state(checkpoint)[frozen], state(detector)[frozen])
     assert "total batch 2 (2 x 1 process); the config's recipe is for 16" in output
+
+
+def test_pretraining_says_whether_it_works(workplace, detector):
+    """Validation on held-out boxes of the store that the training set reads, at its end."""
+    log = next((workplace.folder / "work_dirs" / "pretrain").glob("*/*.log")).read_text()
+    assert re.search(r"Iter\(val\) .* localization/average_recall: ", log)
+
+
+def test_a_training_set_that_holds_nothing_out(workplace, classifier, boxes):
+    options = [*SMALL_FASTER_RCNN, *SMALL_STEP_3, *from_classifier(classifier)]
+    with pytest.raises(AssertionError, match=r"holds no images out; expected a dap\.Pseudo.*part"):
+        workplace.train(
+            PRETRAIN, "whole", *options, "model.roi_head.bbox_head.num_classes=3",
+            "train_dataloader.dataset.part=None",
+        )  # fmt: skip
 
 
 def test_finetuning_from_cls(workplace, classifier):

@@ -1,6 +1,5 @@
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -53,19 +52,23 @@ class TestScripts:
         done = bash(script, *arguments, PYTHON=str(recorder), **environment)
         assert done.returncode == 7
         assert recorder.with_name("said").read_text().splitlines() == [
-            *("-m", "torch.distributed.run", "--nnodes=3", "--node_rank=1"),
-            *("--master_addr=10.0.0.1", "--master_port=29501", "--nproc_per_node=2"),
+            *("-m", "torch.distributed.run", "--nnodes=3", "--node-rank=1"),
+            *("--master-addr=10.0.0.1", "--master-port=29501", "--nproc-per-node=2"),
             *("-m", "dap.launch", "mmdet", *launched, "--launcher", "pytorch"),
         ]
 
-    def test_defaults(self, recorder, monkeypatch):
+    def test_one_machine_takes_a_free_port(self, recorder, monkeypatch):
         for name in ("NNODES", "NODE_RANK", "PORT", "MASTER_ADDR"):
             monkeypatch.delenv(name, raising=False)
         bash("dist_train.sh", "a.py", "2", PYTHON=str(recorder))
         said = recorder.with_name("said").read_text().splitlines()
         assert said[2:6] == [
-            *("--nnodes=1", "--node_rank=0", "--master_addr=127.0.0.1", "--master_port=29500")
+            *("--nnodes=1", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"),
+            "--local-addr=localhost",
         ]
+        bash("dist_train.sh", "a.py", "2", PYTHON=str(recorder), PORT="29501")
+        said = recorder.with_name("said").read_text().splitlines()
+        assert said[3:6] == [*("--node-rank=0", "--master-addr=127.0.0.1", "--master-port=29501")]
 
     @pytest.mark.parametrize(
         ("script", "arguments"),
@@ -100,7 +103,7 @@ class TestScripts:
             cwd=tmp_path,
             env={
                 **os.environ,
-                **{"PACKAGE": "adder", "PYTHONPATH": str(tmp_path), "PORT": str(free_port())},
+                **{"PACKAGE": "adder", "PYTHONPATH": str(tmp_path)},
                 **{"CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable},
             },
             capture_output=True,
@@ -111,18 +114,55 @@ class TestScripts:
         assert total == 1 + 2
         assert arguments[:4] == ["--resume", "--launcher", "pytorch", "--cfg-options"]
 
+    def test_two_calls_at_once_on_one_machine(self, tmp_path):
+        """Each waits for the other's file before it ends, so that both hold their ports at once."""
+        make_package(
+            tmp_path / "meeter",
+            "import pathlib, sys, time, torch\n"
+            "own, other = sys.argv[2:4]\n"
+            "torch.distributed.barrier()\n"
+            "pathlib.Path(own).touch()\n"
+            "end = time.monotonic() + 200\n"
+            "while not pathlib.Path(other).exists() and time.monotonic() < end: time.sleep(.05)\n"
+            "torch.distributed.barrier()\n"
+            "torch.distributed.destroy_process_group()\n"
+            "raise SystemExit(not pathlib.Path(other).exists())\n",
+        )
+        (tmp_path / "a.py").touch()
+        environment = {
+            **{name: value for name, value in os.environ.items() if name != "PORT"},
+            **{"PACKAGE": "meeter", "PYTHONPATH": str(tmp_path), "PYTHON": sys.executable},
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        calls = [
+            subprocess.Popen(
+                ["bash", str(TOOLS / "dist_train.sh"), "a.py", "2", own, other],
+                cwd=tmp_path,
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for own, other in (("one", "two"), ("two", "one"))
+        ]
+        said = [call.communicate(timeout=300)[1] for call in calls]
+        assert [call.returncode for call in calls] == [0, 0], said
+
 
 @pytest.fixture
 def srun(tmp_path, monkeypatch):
-    """A stand-in for Slurm, of which no machine has a part: notes what it is told, and does it."""
+    """A stand-in for Slurm: notes what it is told, and does it."""
     script = tmp_path / "bin" / "srun"
     script.parent.mkdir()
     script.write_text(
         "#!/usr/bin/env bash\n"
-        f'printf "%s\\n" "$MASTER_PORT" "$@" > {tmp_path}/srun_said\n'
+        f'printf "%s\\n" "${{MASTER_PORT:-none}}" "$@" > {tmp_path}/srun_said\n'
         'while [[ "$1" == -* ]]; do shift; done\n'
+        "export SLURM_JOB_ID=1251 SLURM_STEP_ID=3 SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0\n"
+        "export SLURM_NODELIST=here\n"
         'exec "$@"\n'
     )
+    (script.parent / "scontrol").write_text("#!/usr/bin/env bash\necho 127.0.0.1\n")
+    (script.parent / "scontrol").chmod(0o755)
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
     for name in (
@@ -179,7 +219,7 @@ class TestSlurm:
     def test_defaults(self, srun, recorder, environment, gpus, per_node):
         bash("slurm_train.sh", "gpu", "name", "a.py", PYTHON=str(recorder), **environment)
         said = srun.read_text().splitlines()
-        assert said[0] == "29500"
+        assert said[0] == "none"
         assert said[3:8] == [
             *(f"--gres=gpu:{per_node}", f"--ntasks={gpus}", f"--ntasks-per-node={per_node}"),
             *("--cpus-per-task=5", "--kill-on-bad-exit=1"),
@@ -187,17 +227,38 @@ class TestSlurm:
         assert said[-5:] == ["mmdet", "train", "a.py", "--launcher", "slurm"]
 
     def test_without_gpu(self, srun, tmp_path):
-        make_package(tmp_path / "adder", "raise SystemExit('ran all the same')")
-        (tmp_path / "a.py").touch()
-        done = bash(
-            "slurm_train.sh", "gpu", "name", str(tmp_path / "a.py"),
-            PACKAGE="adder", PYTHONPATH=str(tmp_path), CUDA_VISIBLE_DEVICES="",
-            PYTHON=sys.executable,
-        )  # fmt: skip
-        assert done.returncode == 1
-        assert done.stderr.splitlines()[-1].startswith(
-            "error: launcher 'slurm' needs a GPU for each process, and this machine has none. "
+        """Slurm's variables become torch's; the port is 10000 + (16 · 1251 + 3) mod 20000."""
+        make_package(
+            tmp_path / "ranker",
+            "import json, os, torch\n"
+            "names = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')\n"
+            "json.dump([torch.distributed.get_backend(), *(os.environ[name] for name in names)], "
+            "open('said.json', 'w'))\n",
         )
+        (tmp_path / "a.py").touch()
+        done = subprocess.run(
+            ["bash", str(TOOLS / "slurm_train.sh"), "gpu", "name", "a.py"],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                **{
+                    "PACKAGE": "ranker",
+                    "PYTHONPATH": f"{tmp_path}:{TOOLS.parent}",
+                    "PYTHON": sys.executable,
+                },
+                "CUDA_VISIBLE_DEVICES": "",
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        said = json.loads((tmp_path / "said.json").read_text())
+        assert said == ["gloo", "0", "1", "0", "127.0.0.1", "10019"]
+
+    def test_without_slurm(self, monkeypatch):
+        monkeypatch.delenv("SLURM_PROCID", raising=False)
+        with pytest.raises(ValueError, match="expected a process that srun has started"):
+            launch.init_processes("slurm")
 
 
 class TestLaunch:
@@ -261,9 +322,3 @@ def make_package(folder, train):
     tools.mkdir(parents=True)
     (folder / "__init__.py").touch()
     (tools / "train.py").write_text(train)
-
-
-def free_port():
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]

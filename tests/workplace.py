@@ -7,7 +7,6 @@ import os
 import runpy
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -60,11 +59,14 @@ CLASSIFIER_OPTIONS = [
     "train_dataloader.dataset.data_prefix=train",
     "train_dataloader.dataset.metainfo.classes=('blue','green','red')",
 ]
-SMALL_STEP_3 = ["train_dataloader.dataset.pipeline.2.scales=[(160,48),(160,64)]"]
 SMALL_VALIDATION = [
     "val_dataloader.dataset.pipeline.1.scale=(96,64)",
     "val_dataloader.num_workers=0",
     "val_dataloader.persistent_workers=False",
+]
+SMALL_STEP_3 = [
+    *SMALL_VALIDATION,
+    "train_dataloader.dataset.pipeline.2.scales=[(160,48),(160,64)]",
 ]
 VOC_OPTIONS = [
     *SMALL_VALIDATION,
@@ -88,12 +90,6 @@ def from_detector(checkpoint):
     return [f"model.init_cfg.checkpoint={checkpoint}"]
 
 
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
 class Place:
     """A folder and commands that run in it."""
 
@@ -101,7 +97,7 @@ class Place:
         self.folder = folder
 
     def environment(self):
-        return {**os.environ, "PYTHON": sys.executable, "PORT": str(free_port())}
+        return {**os.environ, "PYTHON": sys.executable}
 
     def run(self, *command):
         done = subprocess.run(
@@ -199,8 +195,8 @@ def kill_all(process):
     found, waiting = [], [process.pid]
     while waiting:
         found.append(waiting.pop())
-        children = Path(f"/proc/{found[-1]}/task/{found[-1]}/children")
-        waiting += map(int, children.read_text().split())
+        for children in Path(f"/proc/{found[-1]}/task").glob("*/children"):  # of each thread
+            waiting += map(int, children.read_text().split())
     for pid in found:
         os.kill(pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL

@@ -4,7 +4,8 @@
     python tools/convert_annotations.py instances.json work_dirs/boxes_instances
 
 The folder of a run, or its manifest.json, becomes a COCO file; a COCO file becomes such a folder,
-for `type='dap.PseudoBoxDataset'`. Nothing that is there is overwritten.
+for `type='dap.PseudoBoxDataset'`. It may be any COCO file of boxes, such as one that SAM, CutLER or
+Grounding DINO have made. Nothing that is there is overwritten.
 """
 
 import argparse

@@ -14,6 +14,8 @@ of its own and shares one, and the 5-shot subset of a seed lies within its 10-sh
 keeps all its boxes, since objects without their boxes would be trained as background: a class is in
 more images than k. record.json has both counts, drawn_for and images, and names the classes with
 fewer than k.
+Images of a VOC folder may be of any kind; a COCO file may be of any origin. Boxes that training
+would leave out are counted and named in a warning.
 Images that ImageSets/Main/test.txt of a VOC folder names are never drawn. If all classes of VOC
 folders are among VOC's twenty, annotations.json has the twenty; a config with fewer of them sets
 allow_unused=True of dap.CheckedCocoDataset.

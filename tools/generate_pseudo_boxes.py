@@ -15,9 +15,10 @@ import sys
 # torch reads these once, at its first allocation. On a CPU large pages for feature maps are a tenth
 # faster; on a GPU segments that can grow keep batches of many sizes from fragmenting the memory.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # of torch since 2.9, and before
-if not os.environ.keys() & set(names):
-    os.environ.update(dict.fromkeys(names, "expandable_segments:True"))
+# Torch has another name for this variable since 2.9.
+if not os.environ.keys() & {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}:
+    os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+    os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
 
 import torch
 from mmengine.config import Config, DictAction

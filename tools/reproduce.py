@@ -4,66 +4,109 @@
     python tools/reproduce.py table2 --only 07 dap-in1k --dry-run
     python tools/reproduce.py table2 --gpus 8 --seeds 0 1 2
     python tools/reproduce.py table1 --launcher slurm --partition gpu --gpus 64
+    python tools/reproduce.py table1 --submit --partition gpu --gpus 16 --time 1-0 --seeds 0 1 2
 
 Data is expected where the configs say: data/imagenet, data/VOCdevkit, data/coco, … The same call
-again goes on where it stopped; steps that other tables share are run once.
+again goes on where it stopped; steps that other tables share are run once. With --submit each
+step is a job of Slurm's queue, after those it needs, and the call ends at once.
 """
 
 import argparse
+import shlex
 import sys
+from collections.abc import Iterator
 
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.experiments import (
     ConfigTree,
     Launcher,
     Plan,
+    Submission,
     find_experiment,
     list_experiments,
     report,
     reproduce,
+    run_one,
+    training_options,
 )
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", help="list, table1 … table10, tableA1, figure3, …")
-    parser.add_argument("--only", nargs="+", default=[], help="rows with all these words")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[], help="default: one, unseeded")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
-    parser.add_argument("--report", action="store_true", help="print the table so far, run nothing")
-    parser.add_argument("--gpus", type=int, default=1, help="in all")
-    parser.add_argument(
-        "--batch-per-gpu", type=int, help="at most; default: 32, of a classifier 256"
-    )
-    parser.add_argument("--launcher", choices=("pytorch", "slurm"), default="pytorch")
-    parser.add_argument("--partition", default="", help="of Slurm")
-    parser.add_argument("--gpus-per-node", type=int, default=8, help="of Slurm")
-    parser.add_argument("--iterations", type=int, help="of k-shot fine-tunings")
-    parser.add_argument("--work-dir", default="work_dirs", help="folder of all results")
-    parser.add_argument(
-        "--configs", help="folder with configs of one's own in place of those of DAP"
-    )
-    return parser.parse_args()
+    add = parser.add_argument
+    add("name", help="list, table1 … table10, tableA1, figure3, …")
+    add("--only", nargs="+", default=[], help="rows with all these words")
+    add("--seeds", nargs="+", type=int, default=[], help="default: one, unseeded")
+    add("--dry-run", action="store_true", help="print the commands alone")
+    add("--report", action="store_true", help="print the table so far, run nothing")
+    add("--gpus", type=int, default=1, help="in all; with --submit: of a job")
+    add("--gpus-per-job", type=int, help="at most; steps that fit run at once; default: all")
+    add("--batch-per-gpu", type=int, help="at most; default: 32, of a classifier 256")
+    add("--amp", action="store_true", help="mixed precision in every training")
+    add("--cfg-options", nargs="+", default=[], help="KEY=VALUE … for every training")
+    add("--vis-backends", nargs="+", default=[], metavar="TYPE", help="of every training, beside "
+        "MMEngine's files: TensorboardVisBackend, WandbVisBackend, …")  # fmt: skip
+    add("--launcher", choices=("pytorch", "slurm"), default="pytorch")
+    add("--partition", default="", help="of Slurm")
+    add("--gpus-per-node", type=int, default=8, help="of Slurm")
+    add("--submit", action="store_true", help="hand the steps to Slurm's queue, and end")
+    add("--time", default="", help="with --submit: limit of a job; it goes on in a second one")
+    add("--sbatch-args", default="", help="with --submit: more options, '--account=a --mem=64G'")
+    add("--job", help="run one step alone, by its name")
+    add("--iterations", type=int, help="of k-shot fine-tunings")
+    add("--work-dir", default="work_dirs", help="folder of all results")
+    add("--configs", help="folder with configs of one's own in place of those of DAP")
+    return parser
+
+
+def repeated(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The arguments of the same call for one job."""
+    yield args.name
+    for option, value in vars(args).items():
+        is_of_submission = option in ("name", "submit", "time", "sbatch_args", "dry_run", "job")
+        if is_of_submission or value == parser.get_default(option):
+            continue
+        yield f"--{option.replace('_', '-')}"
+        if value is not True:
+            yield from map(str, value if isinstance(value, list) else [value])
 
 
 def main() -> None:
     """List the experiments, or run one."""
-    args = parse_args()
+    parser = make_parser()
+    args = parser.parse_args()
+    if args.submit:
+        args.launcher = "slurm"
     try:
         configs = ConfigTree(args.configs)
         if args.name == "list":
             print(list_experiments(configs))
             return
-        launcher = Launcher(args.gpus, args.launcher, args.partition, args.gpus_per_node)
-        plan = Plan(configs, launcher, args.work_dir, args.batch_per_gpu, args.iterations)
+        per_job = min(args.gpus, args.gpus_per_job or args.gpus)
+        launcher = Launcher(per_job, args.launcher, args.partition, args.gpus_per_node)
+        plan = Plan(
+            configs,
+            launcher,
+            args.work_dir,
+            args.batch_per_gpu,
+            args.iterations,
+            args.amp,
+            training_options(args.cfg_options, args.vis_backends),
+        )
         experiment = find_experiment(args.name)
+        text = ""
         if args.report:
             text = report(experiment, experiment.select(args.only), plan, args.seeds or [None])
+        elif args.job:
+            run_one(experiment, plan, args.job, args.only, args.seeds)
         else:
-            text = reproduce(experiment, plan, args.only, args.seeds, args.dry_run)
+            call = (sys.executable, __file__, *repeated(args, parser))
+            submission = Submission(call, args.time, tuple(shlex.split(args.sbatch_args)))
+            how = submission if args.submit else None
+            text = reproduce(experiment, plan, args.only, args.seeds, args.dry_run, args.gpus, how)
         print(text, end="\n" if text else "")
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -2,8 +2,8 @@
 # Run train or test of MMDetection, or pseudo boxes, as a Slurm job, one process a GPU:
 #   tools/slurm.sh train|test|boxes PARTITION JOB_NAME CONFIG [ARGUMENTS]
 # GPUS (8 in all), GPUS_PER_NODE (8, or GPUS if that is less), CPUS_PER_TASK (5), SRUN_ARGS (more
-# options for srun). A second run on the same machines: PORT. For a classifier: PACKAGE=mmpretrain.
-# Another interpreter: PYTHON.
+# options for srun), PORT (by default one that follows from the ID of the Slurm job). For a classifier:
+# PACKAGE=mmpretrain. Another interpreter: PYTHON. Within a job (sbatch, salloc) it is a step of that job.
 set -euo pipefail
 
 if [ $# -lt 4 ]; then
@@ -14,7 +14,7 @@ program=(-m dap.launch "${PACKAGE:-mmdet}" "$1")
 if [ "$1" = boxes ]; then program=("$(dirname "$0")/generate_pseudo_boxes.py"); fi
 gpus="${GPUS:-8}"
 per_node="${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}"
-export MASTER_PORT="${PORT:-${MASTER_PORT:-29500}}" # MMEngine looks for it; the host it asks Slurm
+if [ -n "${PORT:-}" ]; then export MASTER_PORT="$PORT"; fi # MMEngine looks for it
 # shellcheck disable=SC2086  # SRUN_ARGS are several words
 exec srun \
     --partition="$2" \

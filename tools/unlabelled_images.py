@@ -5,8 +5,8 @@
 
 With --split the folder is laid out like Pascal VOC, of which Annotations/ is never opened;
 without it, all images below the folder are taken. A detector predicts on the file with
-`mim test mmdet CONFIG --checkpoint FILE --tta`, see dap.FlipAveraging. A file that is there is
-not written over.
+`mim test mmdet CONFIG --checkpoint FILE --tta`, see configs/finetune/self_training. A file that is
+there is not written over. Images may be of any kind that OpenCV reads.
 """
 
 import argparse

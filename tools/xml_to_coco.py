@@ -3,8 +3,9 @@
     python tools/xml_to_coco.py ILSVRC/Annotations/DET/train ILSVRC/Data/DET/train --out det.json
     python tools/xml_to_coco.py VOC2007/Annotations VOC2007/JPEGImages --one-based --out voc.json
 
-Images are found by the path of their XML file. What is broken is left out and named. A file that is
-there is not written over.
+Images, of whatever kind, are found by the path of their XML file. What is broken is left out and
+named with its tag and value, and so are the files of boxes that are dropped. A file that is there
+is not written over.
 """
 
 import argparse
@@ -49,10 +50,20 @@ def main() -> None:
         )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    left_out = done.pop("left_out")
+    left_out, alike = done.pop("left_out"), done.pop("alike")
+    named = {"boxes dropped": done.pop("dropped"), "sizes look swapped": done.pop("swapped")}
     print(f"{args.out}: " + ", ".join(f"{count} {name}" for name, count in done.items()))
     if left_out:
         print(f"warning: {left_out_line(left_out)}", file=sys.stderr)
+    for what, items in named.items():
+        if items:
+            print(f"warning: {left_out_line(items, what=what)}", file=sys.stderr)
+    for names in alike:
+        print(
+            f"warning: the classes {names} differ in upper and lower case alone, and are taken for "
+            "different ones",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

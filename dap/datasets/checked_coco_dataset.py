@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
+from mmengine.logging import print_log
 
+from dap.coco_boxes import left_out_boxes
+from dap.coco_file import LISTS, read_coco_file
 from dap.registry import DATASETS
 
 
 @DATASETS.register_module()
 class CheckedCocoDataset(CocoDataset):
-    """mmdet's ``CocoDataset``, which stops where that one drops boxes without a word.
+    """mmdet's ``CocoDataset`` for COCO files of any origin, which drops nothing without a word.
+
+    The file is read by :func:`dap.coco_file.read_coco_file`: what can only mean one thing is
+    mended, what cannot be right is refused. Boxes and images that mmdet leaves out of training
+    are counted and named in a warning.
 
     ``CocoDataset`` finds categories by name, skips the boxes of all others, and numbers the
     classes as the file does. Here a category of the file that ``metainfo.classes`` does not list,
-    a class that the file does not have, or another order is an error. With
-    ``metainfo=dict(classes=())`` all categories are taken, in the order of the file, and their
-    names become the data set's classes.
+    or a class that the file does not have, is an error, and in training the classes are numbered
+    as ``metainfo.classes`` does, whatever the order of the file. In a test another order is an
+    error, since mmdet's ``CocoMetric`` numbers as the file does. With ``metainfo=dict(classes=())``
+    all categories are taken, in the order of the file, and their names become the data set's
+    classes.
 
     Args:
         allow_unused: Accept categories in the file that the config does not list.
         **kwargs: Those of ``CocoDataset``.
 
     Raises:
-        ValueError: If the names differ, or no box is left.
+        ValueError: If the file is malformed, the names differ, or no box is left.
     """
 
     def __init__(self, *args: Any, allow_unused: bool = False, **kwargs: Any) -> None:
@@ -34,26 +46,66 @@ class CheckedCocoDataset(CocoDataset):
         super().__init__(*args, **kwargs)
 
     def COCOAPI(self, path: str) -> COCO:
-        """Read the file; compare names while it is at hand."""
-        coco = COCO(path)
-        names = [category["name"] for category in coco.dataset["categories"]]
+        """Read and check the file; compare its names with the config's."""
+        lists = ("images", "categories") if self.test_mode else LISTS
+        content = read_coco_file(path, lists).content
+        names = [category["name"] for category in content["categories"]]
         if not self.metainfo.get("classes"):
             self._metainfo["classes"] = tuple(names)
+        classes = self._metainfo["classes"]
         check_categories(
             self.ann_file,
             names,
-            self._metainfo["classes"],
+            classes,
             self.allow_unused,
             leave_out="to leave some out on purpose: allow_unused=True",
+            any_order=not self.test_mode,
         )
-        return coco
+        if not self.test_mode:
+            place = {name: number for number, name in enumerate(classes)}
+            content["categories"].sort(key=lambda item: place.get(item["name"], len(place)))
+            self._left_out = left_out_boxes(self.ann_file, content)
+            self._left_out.report()
+        return _indexed(content)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Load the images; there must be at least one box."""
         data_list: list[dict[str, Any]] = super().load_data_list()
         if not self.test_mode and not any(image["instances"] for image in data_list):
-            raise no_box_to_train_on(self.ann_file, len(data_list))
+            raise no_box_to_train_on(self.ann_file, len(data_list), self._left_out.message())
         return data_list
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """Leave out images as ``CocoDataset`` does, and say how many and why."""
+        kept: list[dict[str, Any]] = super().filter_data()
+        ids = {image["img_id"] for image in kept}
+        gone = [image for image in self.data_list if image["img_id"] not in ids]
+        if gone:
+            least = self.filter_cfg.get("min_size", 0)
+            small = [image for image in gone if min(image["width"], image["height"]) < least]
+            reasons = [f"{len(gone) - len(small)} have no box (filter_cfg.filter_empty_gt)"]
+            if small:
+                reasons.append(
+                    f"{len(small)} have a side below {least} px (filter_cfg.min_size), such as "
+                    f"{small[0]['img_path']}"
+                )
+            print_log(
+                f"{self.ann_file}: {len(gone)} of {len(self.data_list)} images are left out of "
+                f"training: {'; '.join(reasons)}",
+                "current",
+                logging.WARNING if small else logging.INFO,
+            )
+        return kept
+
+
+def _indexed(content: dict[str, Any]) -> COCO:
+    """Build mmdet's index of a file that was read already."""
+    coco = COCO()
+    coco.dataset = content
+    with redirect_stdout(None):  # pycocotools prints two lines
+        coco.createIndex()
+    coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
+    return coco
 
 
 def check_categories(
@@ -62,6 +114,7 @@ def check_categories(
     classes: Sequence[str],
     allow_unused: bool = False,
     leave_out: str = "",
+    any_order: bool = False,
 ) -> None:
     """Compare the categories of a file with the classes of a config.
 
@@ -71,9 +124,10 @@ def check_categories(
         classes: ``metainfo.classes`` of the config.
         allow_unused: Whether there may be categories that the config does not list.
         leave_out: What to do for that, for the messages.
+        any_order: Whether the file may have another order.
 
     Raises:
-        ValueError: If names or their order differ.
+        ValueError: If names or their order differ, or two have the same name.
     """
     listed, there = set(classes), set(names)
     unknown = [name for name in names if name not in listed]
@@ -87,7 +141,13 @@ def check_categories(
             "file's names in dataset.metainfo.classes, or take all of them with "
             f"metainfo=dict(classes=()); {leave_out}"
         )
-    if in_file != list(classes):
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{path} has {len(twice)} names of categories twice, such as {twice[0]!r}; expected "
+            "different names, such as WordNet ids"
+        )
+    if in_file != list(classes) and not any_order:
         raise ValueError(
             f"{path} has the categories in the order {_few(in_file)}, the config in "
             f"the order {_few(classes)}. mmdet numbers them as the file does, so that boxes "
@@ -95,11 +155,11 @@ def check_categories(
         )
 
 
-def no_box_to_train_on(path: str, images: int) -> ValueError:
-    """What to raise for a training set without a box."""
+def no_box_to_train_on(path: str, images: int, left_out: str = "") -> ValueError:
+    """What to raise for a training set without a box; ``left_out`` says why boxes are left out."""
     return ValueError(
         f"{path}: none of {images} images has a box to train on. Expected annotations with bbox "
-        "at least one pixel wide and high"
+        f"at least one pixel wide and high. {left_out}".strip()
     )
 
 

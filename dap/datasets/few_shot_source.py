@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import codecs
-import json
 import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 from mmengine.logging import print_log
 
+from dap.coco_file import parse_coco
 from dap.files import IMAGE_SUFFIXES, read_bytes, split_lines
 
 
@@ -116,33 +115,6 @@ def _parts(name: str) -> tuple[str, ...]:
     path = PurePosixPath(name.replace("\\", "/"))
     stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
     return (stem, *reversed(path.parent.parts))
-
-
-def parse_coco(content: bytes, path: str | os.PathLike[str], keys: Sequence[str]) -> Any:
-    """Parse a COCO file.
-
-    Args:
-        content: Of the file.
-        path: Its name, for errors.
-        keys: Lists that it must have.
-
-    Raises:
-        ValueError: If it is no json, or a list is missing.
-    """
-    try:
-        parsed = json.loads(content)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is no json: {error}. Expected a COCO file; was it cut off in a download?"
-        ) from error
-    absent = [key for key in keys if not isinstance(parsed, dict) or key not in parsed]
-    absent += [key for key in keys if key not in absent and not isinstance(parsed[key], list)]
-    if absent:
-        raise ValueError(
-            f"{path} has no list of {', '.join(absent)}; expected a COCO detection file with "
-            f"{', '.join(keys)}"
-        )
-    return parsed
 
 
 def warn(message: str) -> None:

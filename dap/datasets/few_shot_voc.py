@@ -11,16 +11,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
 
 from mmdet.datasets import VOCDataset
+from mmengine.logging import print_log
 
+from dap.coco_boxes import LeftOutBoxes, why_left_out
 from dap.datasets.few_shot_source import (
     DetectionSource,
     check_usable,
     find_excluded,
     warn,
 )
+from dap.datasets.voc_files import ImageFinder, alike_names, parse_voc, split_file
 from dap.files import read_bytes, split_lines
 
 VOC_CLASSES: tuple[str, ...] = VOCDataset.METAINFO["classes"]  # sorted by name
@@ -33,8 +35,10 @@ def read_voc(
 ) -> DetectionSource:
     """Read one list of each of several folders in VOC layout, and the XML files it names.
 
-    A box is usable if it is not ``difficult`` and at least one pixel wide and high as mmdet
-    measures it. Images that ``ImageSets/Main/test.txt`` of the same folder names are left out.
+    Annotations are read by :func:`dap.datasets.voc_files.parse_voc`; images may be of any kind that
+    OpenCV reads. A box is usable if it is not ``difficult``, at least one pixel wide and high as
+    mmdet measures it, and not outside of its image; others are counted and named in a warning.
+    Images that ``ImageSets/Main/test.txt`` of the same folder names are left out.
     An image is called ``{folder}/{id}``, such as ``VOC2007/000005``.
 
     Args:
@@ -53,7 +57,8 @@ def read_voc(
 
     Raises:
         FileNotFoundError: If a list, an XML file or a file of ``exclude`` is missing.
-        ValueError: If a file is malformed, or no usable box is left.
+        ValueError: If a file is malformed, an image is there twice with different suffixes, or no
+            usable box is left.
     """
     roots = {os.path.basename(os.path.abspath(folder)): Path(folder) for folder in folders}
     if not folders or len(roots) < len(folders):
@@ -67,11 +72,14 @@ def read_voc(
     for name, root in roots.items():
         ids, left_out = _ids(root, split, digest.update)
         tests += left_out
+        files = _image_files(root, ids)
         for image in ids:
             content = _read_xml(root, image, split)
             digest.update(hashlib.sha256(content).digest())
-            images[f"{name}/{image}"] = _parse(content, root / "Annotations" / f"{image}.xml")
-    unwanted = find_excluded({image: _file_name(image) for image in images}, exclude)
+            xml = root / "Annotations" / f"{image}.xml"
+            images[f"{name}/{image}"] = _parse(content, xml, f"{name}/JPEGImages/{files[image]}")
+    _report(images, split, [os.fspath(folder) for folder in folders])
+    unwanted = find_excluded({key: image.path for key, image in images.items()}, exclude)
     found = {label for image in images.values() for label, *_ in image.objects}
     classes = VOC_CLASSES if found <= set(VOC_CLASSES) else tuple(sorted(found))
     return check_usable(
@@ -89,8 +97,9 @@ def read_voc(
 
 
 class _Image(NamedTuple):
-    """What an XML file says: size in pixels, and class, (x, y, w, h), difficult of each object."""
+    """Path of the image, its size in pixels, and class, (x, y, w, h), difficult of each object."""
 
+    path: str
     width: int
     height: int
     objects: list[tuple[str, tuple[int, int, int, int], bool]]
@@ -98,14 +107,8 @@ class _Image(NamedTuple):
 
 def _ids(root: Path, split: str, update: Callable[[bytes], object]) -> tuple[list[str], int]:
     """Read the ids of a split, without those of test.txt, and how many these were."""
-    lists = root / "ImageSets" / "Main"
-    path = lists / f"{split}.txt"
-    if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in lists.glob("*.txt"))[:8]) or "none"
-        raise FileNotFoundError(
-            f"{path}: no such file; expected the list of the split {split!r} in VOC layout. "
-            f"Splits there: {there}. Name another folder (--voc) or split (--split)"
-        )
+    path = split_file(root, split)
+    lists = path.parent
     contents = [read_bytes(file) for file in (path, lists / "test.txt") if file.is_file()]
     for content in contents:
         update(hashlib.sha256(content).digest())
@@ -129,49 +132,65 @@ def _read_xml(root: Path, image: str, split: str) -> bytes:
     return read_bytes(path)
 
 
-def _parse(content: bytes, path: Path) -> _Image:
+def _parse(content: bytes, xml: Path, image: str) -> _Image:
     """Read boxes as mmdet's ``XMLDataset`` does."""
     try:
-        root = ElementTree.fromstring(content)
-        width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
-        if min(width, height) < 1:
-            raise ValueError(f"a size of {width} x {height}")
-        objects = []
-        for item in root.findall("object"):
-            name = item.findtext("name", "").strip()
-            if not name:
-                raise ValueError("an object without name")
-            x1, y1, x2, y2 = (
-                _number(item, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")
-            )
-            difficult = bool(int(item.findtext("difficult", "0")))
-            objects.append((name, (x1 - 1, y1 - 1, x2 - x1, y2 - y1), difficult))
-    except (ElementTree.ParseError, ValueError, OverflowError, LookupError) as error:
+        width, height, objects = parse_voc(content)
+    except ValueError as error:
         raise ValueError(
-            f"{path} is no annotation in VOC layout: {error}. Expected a <size> with <width> and "
-            "<height>, <object>s with <name>, <difficult> and a <bndbox> of four numbers. Repair "
-            "the file or remove its line from the list"
+            f"{xml} is no annotation in VOC layout: {error}. Repair the file or remove its line "
+            "from the list"
         ) from error
-    return _Image(width, height, objects)
+    boxes = []
+    for name, corners, difficult in objects:
+        x1, y1, x2, y2 = map(int, corners)
+        boxes.append((name, (x1 - 1, y1 - 1, x2 - x1, y2 - y1), difficult))
+    return _Image(image, width, height, boxes)
 
 
-def _number(element: ElementTree.Element, path: str) -> int:
-    text = element.findtext(path)
-    if text is None:
-        raise ValueError(f"no <{path}>")
-    return int(float(text))
+def _image_files(root: Path, stems: Sequence[str]) -> dict[str, str]:
+    """Find the image file of each stem; one that is not there is taken to be a .jpg."""
+    folder = root / "JPEGImages"
+    if not folder.is_dir():
+        print_log(f"{folder} is not there: the images are taken to be .jpg files", "current")
+        return {stem: f"{stem}.jpg" for stem in stems}
+    find = ImageFinder(folder)
+    missing = [stem for stem in stems if not find.matches(stem)]
+    if missing:
+        warn(
+            f"{folder}: {len(missing)} of {len(stems)} images are not there, such as {missing[0]}; "
+            "they are taken to be .jpg files. Training stops where one is still not there"
+        )
+    absent = set(missing)
+    return {stem: f"{stem}.jpg" if stem in absent else find(stem) for stem in stems}
 
 
 def _count(image: _Image) -> Counter[str]:
     """Count the usable boxes of each class."""
     return Counter(
-        name for name, box, difficult in image.objects if not difficult and min(box[2:]) >= 1
+        name
+        for name, box, difficult in image.objects
+        if not difficult and why_left_out(box, box[2] * box[3], (image.width, image.height)) is None
     )
 
 
-def _file_name(image: str) -> str:
-    folder, _, stem = image.partition("/")
-    return f"{folder}/JPEGImages/{stem}.jpg"
+def _report(images: Mapping[str, _Image], split: str, folders: Sequence[str]) -> None:
+    """Name the files of boxes that are not trained on, and classes that look like another."""
+    boxes = LeftOutBoxes(f"{', '.join(folders)}, {split}")
+    for image in images.values():
+        size = {"file_name": image.path, "width": image.width, "height": image.height}
+        items = [
+            {"id": number, "bbox": list(box), "area": box[2] * box[3]}
+            for number, (_, box, _) in enumerate(image.objects, 1)
+        ]
+        boxes.add_image(size, items)
+    boxes.report()
+    occurring = {label for image in images.values() for label, *_ in image.objects}
+    for names in alike_names(occurring, VOC_CLASSES if occurring - set(VOC_CLASSES) else ()):
+        warn(
+            f"{', '.join(folders)}: the classes {names} differ in upper and lower case alone, and "
+            "are taken for different ones. Give them one spelling if they are the same"
+        )
 
 
 def _default_name(folders: Sequence[str]) -> str:
@@ -194,9 +213,9 @@ def _subset(
     for number, key in enumerate(sorted(drawn), 1):
         folder, _, stem = key.partition("/")
         lists[folder].append(stem + "\n")
-        width, height, objects = images[key]
+        path, width, height, objects = images[key]
         content["images"].append(
-            {"id": number, "file_name": _file_name(key), "width": width, "height": height}
+            {"id": number, "file_name": path, "width": width, "height": height}
         )
         for name, box, difficult in objects:
             content["annotations"].append(
@@ -210,6 +229,13 @@ def _subset(
                 }
             )
     categories_json = [{"id": number, "name": name} for name, number in categories.items()]
+    others = [images[key].path for key in sorted(drawn) if not images[key].path.endswith(".jpg")]
+    if others:
+        warn(
+            f"{len(others)} of {len(drawn)} images are no .jpg, such as {others[0]}: mmdet's "
+            "VOCDataset reads no others, so that the lists serve it no more; train with "
+            "annotations.json and dap.CheckedCocoDataset"
+        )
     files = {f"{folder}.txt": "".join(lines) for folder, lines in lists.items()}
     return {
         **files,

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from mmdet.datasets import BaseDetDataset
 
-from dap.pseudo_boxes.shards import Shard
+from dap.coco_boxes import OUTSIDE, SMALL, LeftOutBoxes, looks_swapped
+from dap.pseudo_boxes.shards import Shard, exact
 from dap.pseudo_boxes.store import PseudoBoxStore
 from dap.registry import DATASETS
 
@@ -31,24 +32,43 @@ class PseudoBoxDataset(BaseDetDataset):
 
     It has the samples that mmdet's ``CocoDataset`` has with ``annotations.json`` of the same
     folder, in the same order, box by box and by the same rules: boxes less than a pixel wide or
-    high are skipped, ``filter_empty_gt`` drops the images that have no box at all. But it is open
-    in seconds, and all processes of a machine share the memory: an index of four bytes an image is
-    all that each holds.
+    high are skipped, counted and named, ``filter_empty_gt`` drops the images that have no box at
+    all. But it is open in seconds, and all processes of a machine share the memory: an index of
+    four bytes an image is all that each holds.
 
     The categories of the store, in its order, are the classes. ``metainfo.classes`` may list them
     to have them compared.
 
+    Some images may be held out to validate on: ``part='val'`` has those, ``part='train'`` all
+    others. They are chosen evenly from the images with boxes, in the order of the store, so that
+    the same store always gives the same ones, and class folders about as many each.
+
     Args:
         ann_file: Folder of a finished run, or its ``manifest.json``.
+        part: ``'train'``, ``'val'``, or None for all images.
+        held_out: Images of ``'val'``, but no more than a tenth of those with boxes (at least one).
         **kwargs: Those of mmdet's ``BaseDetDataset`` other than ``proposal_file``;
             ``serialize_data`` has no effect. ``filter_cfg`` has the keys of ``CocoDataset``.
 
     Raises:
         ValueError: If there is no finished store, it is damaged, its categories are not those of
-            ``metainfo.classes``, or no box is left.
+            ``metainfo.classes``, no box is left, or ``part`` or ``held_out`` is out of range.
     """
 
-    def __init__(self, ann_file: str = "", *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        ann_file: str = "",
+        *args: Any,
+        part: str | None = None,
+        held_out: int = 1000,
+        **kwargs: Any,
+    ) -> None:
+        if part not in (None, "train", "val") or held_out < 1:
+            raise ValueError(
+                f"PseudoBoxDataset: part={part!r}, held_out={held_out!r}; expected part 'train', "
+                "'val' or None, and held_out from 1"
+            )
+        self.part, self.held_out = part, held_out
         if kwargs.get("proposal_file") is not None:
             raise ValueError(
                 "PseudoBoxDataset takes no proposal_file: nothing is held per image. Train with "
@@ -71,9 +91,19 @@ class PseudoBoxDataset(BaseDetDataset):
             "same folder and allow_unused=True",
         )
         usable = [shard.sizes_hw[0] > 0 for shard in store.shards]
-        images = StoredImages(store, _indices(usable), self._layout())
-        if not self.test_mode and not any(image["instances"] for image in images):
-            raise no_box_to_train_on(self.ann_file, len(images))
+        indices = _indices(usable)
+        if self.part is not None:
+            with_boxes = [np.diff(shard.starts) > 0 for shard in store.shards]
+            both = [a & b for a, b in zip(usable, with_boxes, strict=True)]
+            held_out = evenly_held_out(_indices(both), self.held_out)
+            is_train = self.part == "train"
+            indices = np.setdiff1d(indices, held_out) if is_train else held_out
+        images = StoredImages(store, indices, self._layout())
+        if not self.test_mode:
+            left_out = _left_out_boxes(self.ann_file, store)
+            left_out.report()
+            if left_out.total == sum(left_out.counts.values()):
+                raise no_box_to_train_on(self.ann_file, len(images), left_out.message())
         return images
 
     def filter_data(self) -> StoredImages:
@@ -192,10 +222,59 @@ class StoredImages(Sequence[dict[str, Any]]):
         return StoredImages(self.store, indices, self._layout, self._shards)
 
 
+def evenly_held_out(indices: np.ndarray, count: int) -> np.ndarray:
+    """Choose images at even distances.
+
+    Args:
+        indices: Those to choose from, sorted, shape (N,).
+        count: How many; at most a tenth of them are taken, but at least one if there is one.
+
+    Returns:
+        The middles of as many equal stretches, sorted, shape (M,).
+    """
+    taken = min(count, max(1, len(indices) // 10), len(indices))
+    return indices[(2 * np.arange(taken) + 1) * len(indices) // (2 * max(1, taken))]
+
+
 def _indices(chosen: Sequence[np.ndarray]) -> np.ndarray:
     """Turn masks, one per shard, into the indices of the images."""
     mask = np.concatenate([np.zeros(0, bool), *chosen])
     return np.flatnonzero(mask).astype(np.int32)
+
+
+def _left_out_boxes(path: str, store: PseudoBoxStore) -> LeftOutBoxes:
+    """Count the boxes of a store that are not trained on, by the rule of :class:`_Numbers`."""
+    boxes = LeftOutBoxes(path)
+    for shard in store.shards:
+        corners = np.floor(100.0 * shard.bboxes + 0.5)
+        rows = np.repeat(np.arange(len(shard)), np.diff(shard.starts))
+        size_wh = 100.0 * np.stack(shard.sizes_hw[::-1], axis=1)[rows]
+        small = ((corners[:, 2:] - corners[:, :2]) < 100).any(axis=1)
+        outside = ((corners[:, :2] >= size_wh) | (corners[:, 2:] <= 0)).any(axis=1) & ~small
+        boxes.total += len(corners)
+        for reason, chosen in ((SMALL, small), (OUTSIDE, outside)):
+            if count := int(chosen.sum()):
+                first = int(chosen.argmax())
+                boxes.add(reason, _named(shard, int(rows[first]), first), count)
+        beyond = (corners[:, 2:] > size_wh + 100).any(axis=1)
+        for row in np.unique(rows[beyond]).tolist():
+            _note_swapped(boxes, shard, row)
+    return boxes
+
+
+def _named(shard: Shard, row: int, box: int) -> str:
+    height, width = (int(side[row]) for side in shard.sizes_hw)
+    corners = exact(shard.bboxes[box]).tolist()
+    name = f"image {shard.ids[row]}, {shard.file_name(row)} ({width} x {height})"
+    return f"{name}, x1 y1 x2 y2 {corners}"
+
+
+def _note_swapped(boxes: LeftOutBoxes, shard: Shard, row: int) -> None:
+    height, width = (int(side[row]) for side in shard.sizes_hw)
+    x1, y1, x2, y2 = shard.boxes_of(row)[0].T
+    xywh = np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).tolist()
+    if looks_swapped(xywh, (width, height)):
+        boxes.swapped.append(f"{shard.file_name(row)} ({width} x {height})")
 
 
 class _Numbers:

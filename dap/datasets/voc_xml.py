@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
-from xml.etree import ElementTree
 
 from tqdm import tqdm
 
+from dap.coco_boxes import OUTSIDE, looks_swapped, why_left_out
+from dap.coco_file import parse_coco
 from dap.files import (
-    IMAGE_SUFFIXES,
     files_below,
     output_file,
     read_bytes,
@@ -24,7 +22,9 @@ from dap.files import (
     write_coco,
 )
 
-from .few_shot_source import parse_coco
+from .voc_files import ImageFinder, alike_names, parse_voc
+
+_NO_AREA, _OUTSIDE = "dropped_without_area", "dropped_outside"
 
 
 def convert_xml_tree(
@@ -75,8 +75,11 @@ def convert_xml_tree(
 
     Returns:
         ``images``, ``annotations``, ``ignored`` (of these), ``categories``, and the numbers of
-        boxes ``dropped_without_area`` and ``dropped_of_other_classes``; ``left_out`` has ``file``
-        and ``reason`` of each XML file that is broken, states no size, or has no image.
+        boxes ``dropped_without_area``, ``dropped_outside`` of the stated size and
+        ``dropped_of_other_classes``; ``left_out`` has ``file`` and ``reason`` of each XML file that
+        is broken, states no size, or has no image, ``dropped`` those of each box without area or
+        outside, ``swapped`` those of files whose width and height look exchanged, and ``alike`` the
+        names of classes that differ in upper and lower case alone.
 
     Raises:
         OSError: If a folder is not there, ``out`` is a folder or a file with other content.
@@ -88,23 +91,24 @@ def convert_xml_tree(
     if stems is None:
         stems = [os.path.splitext(name)[0] for name in files_below(root, (".xml",))]
     stems = list(dict.fromkeys(stems))
-    find_image = _ImageFinder(Path(images))
+    find_image = ImageFinder(Path(images))
     left_out: list[dict[str, str]] = []
     interval = 0.1 if sys.stderr.isatty() else 30
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
         for stem in tqdm(stems, unit="xml", mininterval=interval):
             try:
                 record = {
+                    "stem": stem,
                     "file_name": find_image(stem),
                     **read_xml(root / f"{stem}.xml", one_based),
                 }
-            except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
+            except (ValueError, OSError) as error:
                 left_out.append({"file": f"{stem}.xml", "reason": f"{error}"})
                 continue
             spool.write(json.dumps(record) + "\n")
             for name, bbox, ignore in record["objects"]:
                 names_found.add(name)
-                if min(bbox[2:]) > 0 and not ignore:
+                if not ignore and _fault(bbox, record) is None:
                     usable.add(name)
         if len(left_out) == len(stems):
             first = f"; {left_out[0]['file']}: {left_out[0]['reason']}" if left_out else ""
@@ -119,42 +123,16 @@ def convert_xml_tree(
                 "and not difficult or ignore"
                 + (f", of the {len(names)} classes, such as {names[0]}" if names else "")
             )
-        return _write(out, spool, names, left_out, one_based)
+        done = _write(out, spool, names, left_out, one_based)
+    return {**done, "alike": alike_names(names_found, names)}
 
 
-class _ImageFinder:
-    """Finds the image with a relative path that lacks its suffix.
-
-    Args:
-        root: Folder that paths are relative to.
-
-    Raises:
-        NotADirectoryError: If there is no such folder.
-    """
-
-    def __init__(self, root: Path) -> None:
-        if not root.is_dir():
-            raise NotADirectoryError(f"{root} is no folder; expected that of the images")
-        self.root = root
-        self.listing = cache(self._list)
-
-    def __call__(self, stem: str) -> str:
-        folder, name = os.path.split(stem)
-        found = self.listing(folder).get(name, ())
-        if len(found) != 1:
-            which = f"{len(found)} ({', '.join(found)})" if found else "none"
-            raise ValueError(f"expected one image {self.root / stem}.*, found {which}")
-        return f"{folder}/{found[0]}" if folder else found[0]
-
-    def _list(self, folder: str) -> dict[str, list[str]]:
-        """List the images of a folder by their stems."""
-        listing: dict[str, list[str]] = {}
-        place = self.root / folder
-        for file in sorted(os.listdir(place) if place.is_dir() else ()):
-            stem, suffix = os.path.splitext(file)
-            if suffix.lower() in IMAGE_SUFFIXES:
-                listing.setdefault(stem, []).append(file)
-        return listing
+def _fault(bbox: Sequence[float], record: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with an xywh box of an image, if it is dropped."""
+    if min(bbox[2:]) <= 0:
+        return _NO_AREA
+    reason = why_left_out(bbox, 1, (record["width"], record["height"]))
+    return _OUTSIDE if reason == OUTSIDE else None
 
 
 def read_classes(path: str | os.PathLike[str]) -> list[str]:
@@ -182,36 +160,15 @@ def read_xml(path: Path, one_based: bool = False) -> dict[str, Any]:
 
     Raises:
         OSError: If the file cannot be read.
-        xml.etree.ElementTree.ParseError: If it is no XML.
-        ValueError: If it states no size, or an object lacks its name or a corner.
+        ValueError: If it is no XML, states no size, or an object lacks its name or a corner; it
+            names the tag and the value, see :func:`dap.datasets.voc_files.parse_voc`.
     """
-    root = ElementTree.parse(path).getroot()
-    width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
-    if width < 1 or height < 1:
-        raise ValueError(f"states an image of {width} x {height} pixels")
-    objects = []
-    for item in root.iterfind("object"):
-        corners = (f"bndbox/{corner}" for corner in ("xmin", "ymin", "xmax", "ymax"))
-        x1, y1, x2, y2 = (_number(item, corner) for corner in corners)
+    width, height, objects = parse_voc(path.read_bytes())
+    boxes = []
+    for name, (x1, y1, x2, y2), ignore in objects:
         x1, y1 = x1 - one_based, y1 - one_based
-        ignore = any(_number(item, flag, "0") for flag in ("difficult", "ignore"))
-        objects.append((_text(item, "name"), (x1, y1, x2 - x1, y2 - y1), ignore))
-    return {"width": width, "height": height, "objects": objects}
-
-
-def _text(element: ElementTree.Element, path: str, default: str | None = None) -> str:
-    text = (element.findtext(path, default) or "").strip()
-    if not text:
-        raise ValueError(f"<{element.tag}> has no {path}")
-    return text
-
-
-def _number(element: ElementTree.Element, path: str, default: str | None = None) -> float:
-    """Read a number, as an int where it is whole."""
-    value = float(_text(element, path, default))
-    if not math.isfinite(value):
-        raise ValueError(f"<{element.tag}> has {path} {value}")
-    return int(value) if value.is_integer() else value
+        boxes.append((name, (x1, y1, x2 - x1, y2 - y1), ignore))
+    return {"width": width, "height": height, "objects": boxes}
 
 
 def _write(
@@ -223,24 +180,55 @@ def _write(
 ) -> dict[str, Any]:
     """Write the COCO file from the records of all images, which are streamed."""
     ids = {name: number for number, name in enumerate(names, 1)}
+    dropped = [fault for _, record in _records(spool) for fault in _faults(record, ids)]
+    swapped = [fault for _, record in _records(spool) for fault in _swapped(record)]
     categories = [{"id": number, "name": name} for name, number in ids.items()]
     info = {
         "description": "VOC-style XML files as COCO",
         "one_based": one_based,
         "left_out": left_out,
+        "dropped": dropped,
+        "swapped": swapped,
     }
     counts = dict.fromkeys(
-        ("images", "annotations", "ignored", "dropped_without_area", "dropped_of_other_classes"), 0
+        ("images", "annotations", "ignored", _NO_AREA, _OUTSIDE, "dropped_of_other_classes"), 0
     )
     images = map(json.dumps, _images(spool))
     annotations = map(json.dumps, _annotations(spool, ids, counts))
     write_coco(out, info, categories, images, annotations, once=True)
-    return {**counts, "categories": len(names), "left_out": left_out}
+    return {
+        **counts,
+        "categories": len(names),
+        "left_out": left_out,
+        "dropped": dropped,
+        "swapped": swapped,
+    }
 
 
 def _records(spool: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
     spool.seek(0)
     return ((number, json.loads(line)) for number, line in enumerate(spool, 1))
+
+
+def _faults(record: dict[str, Any], ids: Mapping[str, int]) -> Iterator[dict[str, str]]:
+    """Name each box of an image that is dropped."""
+    size_wh = record["width"], record["height"]
+    for name, bbox, _ in record["objects"]:
+        if name in ids and (fault := _fault(bbox, record)):
+            why = "has no area" if fault == _NO_AREA else f"is outside {size_wh[0]} x {size_wh[1]}"
+            reason = f"<object> {name!r}, x, y, width, height {list(bbox)}, {why}"
+            yield {"file": f"{record['stem']}.xml", "reason": reason}
+
+
+def _swapped(record: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """Name an image whose boxes do not fit the stated size, but fit that of a turned image."""
+    width, height = record["width"], record["height"]
+    if looks_swapped((bbox for _, bbox, _ in record["objects"]), (width, height)):
+        yield {
+            "file": f"{record['stem']}.xml",
+            "reason": f"<size> is {width} x {height}, and the boxes fit {height} x {width} alone, "
+            "as where EXIF turns a photograph; state the size of the image as it is shown",
+        }
 
 
 def _images(spool: TextIO) -> Iterator[dict[str, Any]]:
@@ -258,8 +246,8 @@ def _annotations(
         for name, bbox, ignore in record["objects"]:
             if name not in ids:
                 counts["dropped_of_other_classes"] += 1
-            elif bbox[2] <= 0 or bbox[3] <= 0:
-                counts["dropped_without_area"] += 1
+            elif fault := _fault(bbox, record):
+                counts[fault] += 1
             else:
                 counts["annotations"] += 1
                 counts["ignored"] += ignore

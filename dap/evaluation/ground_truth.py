@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 from tqdm import tqdm
@@ -143,7 +142,7 @@ def _read_xml_folder(folder: Path, one_based: bool) -> GroundTruth:
     for name in tqdm(files, unit="xml", mininterval=0.1 if sys.stderr.isatty() else 30):
         try:
             record = read_xml(folder / name, one_based)
-        except (ElementTree.ParseError, LookupError, ValueError) as error:
+        except ValueError as error:
             raise ValueError(f"{folder / name}: {error}. Expected VOC-style XML") from error
         image = columns.image(os.path.splitext(name)[0])
         for category, (x, y, w, h), ignored in record["objects"]:

@@ -3,10 +3,11 @@
 from .catalogue import Cell, Experiment, Row, Run
 from .config_tree import ConfigTree
 from .jobs import Job, Jobs, tool_command
-from .launcher import Launcher
+from .launcher import Launcher, training_options
 from .paper import EXPERIMENTS
 from .plan import Plan
-from .reproduce import find_experiment, list_experiments, report, reproduce
+from .reproduce import find_experiment, list_experiments, report, reproduce, run_one
+from .submission import Submission
 
 __all__ = [
     "EXPERIMENTS",
@@ -19,9 +20,12 @@ __all__ = [
     "Plan",
     "Row",
     "Run",
+    "Submission",
     "find_experiment",
     "list_experiments",
     "report",
     "reproduce",
+    "run_one",
     "tool_command",
+    "training_options",
 ]

@@ -30,6 +30,7 @@ class Job:
         compared: Those of them whose content decides the result: it is recorded, and a result of
             other content is not of this job. Defaults to all of them.
         batch: Images of a training iteration, all processes together; 0 if that is not known.
+        gpus: GPUs that it uses; 0 for one process without.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Job:
     inputs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     batch: int = 0
+    gpus: int = 0
     compared: tuple[str, ...] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from mmengine.config import DictAction
 
 from .config_tree import from_here, tools_folder
 
@@ -100,6 +103,33 @@ class Launcher:
     @property
     def _shares(self) -> list[str]:
         return [f"GPUS={self.gpus}", f"GPUS_PER_NODE={min(self.gpus, self.gpus_per_node)}"]
+
+
+def training_options(words: Sequence[str], vis_backends: Sequence[str] = ()) -> dict[str, object]:
+    """Options for every training, as people write them on a command line.
+
+    Args:
+        words: ``KEY=VALUE``, as MMEngine's ``--cfg-options`` takes them.
+        vis_backends: Types of visualizer backends beside ``LocalVisBackend``, which writes the
+            files that curves and tables are made from.
+
+    Returns:
+        Keys of a config → values.
+
+    Raises:
+        ValueError: If a word has no key.
+    """
+    for word in words:
+        if not word.partition("=")[0] or "=" not in word:
+            raise ValueError(f"--cfg-options: expected KEY=VALUE, found {word!r}")
+    parser = ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    given = ["--cfg-options", *words] if words else []
+    options: dict[str, object] = dict(parser.parse_args(given).cfg_options)
+    if vis_backends:
+        options["visualizer.vis_backends.0.type"] = "dap.VisBackends"
+        options["visualizer.vis_backends.0.backends"] = ["LocalVisBackend", *vis_backends]
+    return options
 
 
 def _options(options: Mapping[str, object]) -> list[str]:

@@ -18,7 +18,14 @@ from .data import below_root, data_files, full_path, of_seed, preparation, unlab
 from .jobs import Jobs, tool_command
 from .launcher import Launcher
 from .paper import CLASSIFIERS, PREDICTIONS, PRETRAININGS, SELECTIONS
-from .schedule import base_batch_size, batch_options, iteration_options, last_checkpoint
+from .schedule import (
+    added_options,
+    amp_options,
+    base_batch_size,
+    batch_options,
+    iteration_options,
+    last_checkpoint,
+)
 
 
 @dataclass
@@ -32,6 +39,8 @@ class Plan:
             in it: MMEngine's options cannot have them.
         batch_per_gpu: See :func:`batch_options`.
         iterations: Of k-shot fine-tunings; None for the configs' own.
+        amp: Whether trainings use mixed precision.
+        training_options: Keys of the configs → values, for every training.
         jobs: Name → job; filled by :meth:`add`.
 
     Raises:
@@ -43,6 +52,8 @@ class Plan:
     root: str = "work_dirs"
     batch_per_gpu: int | None = None
     iterations: int | None = None
+    amp: bool = False
+    training_options: Mapping[str, object] = field(default_factory=dict)
     jobs: Jobs = field(default_factory=Jobs)
 
     def __post_init__(self) -> None:
@@ -117,7 +128,7 @@ class Plan:
         if classifier.startswith(f"{self.root}/"):
             inputs = (classifier, *inputs)
         given = {"settings": settings, "config": config, "inputs": inputs}
-        return self.jobs.put(run.name, "boxes", command, made, **given)
+        return self.jobs.put(run.name, "boxes", command, made, gpus=self.launcher.gpus, **given)
 
     def _selected(self, name: str, out: str, source: Run, fields: Mapping[str, Any]) -> str:
         candidates = self._boxes(source)
@@ -156,6 +167,8 @@ class Plan:
         if seed is not None:
             options["randomness.seed"] = seed
             name += f"_seed{seed}"
+        options |= amp_options(plain) if self.amp else {}
+        options = added_options(plain, options, self.training_options)
         config, file = self.configs.load(run.config, options), self.configs.path(run.config)
         package, out = _package(config), f"{self.root}/{name}"
         command, again = (
@@ -170,10 +183,11 @@ class Plan:
             resumed=tuple(again),
             config=config,
             batch=launcher.gpus * config.train_dataloader.batch_size,
+            gpus=launcher.gpus,
             inputs=tuple(dict.fromkeys((*compared, *data_files(config, ("val_dataloader",))))),
             compared=compared,
         )
-        if config.get("val_cfg") is None and package == "mmdet":
+        if self.configs.folder(run.config) == "pretrain":
             self._extracted(name, made)
         return made
 
@@ -196,7 +210,15 @@ class Plan:
         path = self.configs.path(run.config)
         command = self.launcher.test(_package(config), path, checkpoint, out, options)
         inputs = (checkpoint, *data_files(config, ("test_dataloader",)))
-        self.jobs.put(name, "test", command, f"{out}/*/*.json", config=config, inputs=inputs)
+        self.jobs.put(
+            name,
+            "test",
+            command,
+            f"{out}/*/*.json",
+            config=config,
+            inputs=inputs,
+            gpus=self.launcher.gpus,
+        )
         return out
 
     def _pseudo_labels(self, name: str, seed: int | None) -> str:
@@ -217,7 +239,8 @@ class Plan:
         config = _with_tta(config)
         predictions = f"{out}/predictions.bbox.json"
         inputs = (images, checkpoint)
-        self.jobs.put(Path(out).name, "predict", command, predictions, config=config, inputs=inputs)
+        given = {"config": config, "inputs": inputs, "gpus": self.launcher.gpus}
+        self.jobs.put(Path(out).name, "predict", command, predictions, **given)
         labels = f"{self.root}/{self._seeded(name, seed)}/annotations.json"
         command = tool_command("pseudo_labels", images, predictions, "--out", labels)
         inputs = (images, predictions)

@@ -17,8 +17,9 @@ from .jobs import Job
 from .paper import EXPERIMENTS
 from .plan import Plan
 from .results import find_problems, table
-from .running import run_job
+from .running import run_job, run_jobs, visible_gpus
 from .state import finished_line, is_begun, is_finished, missing_inputs
+from .submission import Submission, submit
 
 
 def find_experiment(name: str) -> Experiment:
@@ -57,11 +58,14 @@ def reproduce(
     only: Sequence[str] = (),
     seeds: Sequence[int] = (),
     dry_run: bool = False,
+    gpus: int | None = None,
+    submission: Submission | None = None,
 ) -> str:
     """Run the chain of a table: boxes → pre-train → extract → fine-tune → test.
 
     A finished job is left out, an unfinished training resumed. Both must be of the same settings.
-    Two calls at once wait for each other where they need the same job.
+    Two calls at once wait for each other where they need the same job. Jobs that do not need each
+    other run at the same time where there are GPUs for them.
 
     Args:
         experiment: The table.
@@ -69,10 +73,13 @@ def reproduce(
         only: Words; rows that have all of them in their names are run.
         seeds: Of fine-tuning and draws; none for one run with the configs' own.
         dry_run: Print the commands and run nothing.
+        gpus: In all; None for those of one job.
+        submission: How to hand the jobs to Slurm's queue in place of running them; None to run
+            them.
 
     Returns:
         The rows as Markdown; those of the whole table are in ``<work directory>/<name>.md``. Empty
-        if dry.
+        if dry, or submitted.
 
     Raises:
         ValueError: If an argument does not fit, or a folder holds a result of other settings;
@@ -80,6 +87,76 @@ def reproduce(
         FileNotFoundError: If data is missing; nothing was run then.
         RuntimeError: If a command fails.
     """
+    rows, chosen, jobs = _planned(experiment, plan, only, seeds)
+    missing = missing_inputs(jobs)
+    print(f"# {experiment.name}: {len(jobs)} steps, {describe_total(jobs)}")
+    if dry_run:
+        if submission is None:
+            for job in jobs:
+                print(_described(job))
+        else:
+            submit(jobs, plan.launcher, plan.root, submission, dry_run=True)
+        print("".join(f"# missing: {path}\n" for path in missing), end="")
+        return ""
+    for job in jobs:
+        is_finished(job)  # refuses what is of other settings
+    if missing:
+        raise FileNotFoundError(
+            f"{experiment.name} reads files that are not there: {', '.join(missing)}. Put or link "
+            "the data there (paths are relative to the current folder); --dry-run shows all steps"
+        )
+    if submission is not None:
+        submit(jobs, plan.launcher, plan.root, submission)
+        print("# the same call with --report in place of --submit writes the table so far")
+        return ""
+    places = gpus or plan.launcher.gpus
+    run_jobs(
+        jobs,
+        plan.root,
+        places,
+        gpus=visible_gpus(places) if plan.launcher.kind == "pytorch" else (),
+        logged=places > 1,
+    )
+    return report(experiment, rows, plan, chosen)
+
+
+def run_one(
+    experiment: Experiment,
+    plan: Plan,
+    name: str,
+    only: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+) -> None:
+    """Run a single job of what :func:`reproduce` runs, unless it is finished.
+
+    Args:
+        experiment: See there, as all others.
+        plan: See there.
+        name: The job's name, as :func:`reproduce` prints it.
+        only: See there.
+        seeds: See there.
+
+    Raises:
+        ValueError: If there is no job of this name, or a result of other settings is there.
+        FileNotFoundError: If a file that it reads is missing, also one that another job makes.
+        RuntimeError: If its command fails.
+    """
+    jobs = {job.name: job for job in _planned(experiment, plan, only, seeds)[2]}
+    if name not in jobs:
+        raise ValueError(f"--job: expected one of {', '.join(jobs)}, found {name!r}")
+    missing = [path for path in jobs[name].inputs if not Path(path).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{name} reads files that are not there: {', '.join(missing)}. Run the jobs that make "
+            "them first, or put the data there"
+        )
+    run_job(jobs[name], plan.root)
+
+
+def _planned(
+    experiment: Experiment, plan: Plan, only: Sequence[str], seeds: Sequence[int]
+) -> tuple[tuple[Row, ...], tuple[int | None, ...], list[Job]]:
+    """Plan some rows: the rows, the seeds and the jobs."""
     if plan.iterations and experiment.name not in ("figure3", "figure4"):
         raise ValueError(
             f"iterations: {experiment.name} has its lengths from the paper; expected with figure3 "
@@ -90,24 +167,7 @@ def reproduce(
     rows = experiment.select(tuple(only))
     chosen = tuple(seeds) or (None,)
     plan.add(rows, chosen)
-    jobs = list(plan.jobs.values())
-    missing = missing_inputs(jobs)
-    print(f"# {experiment.name}: {len(jobs)} steps, {describe_total(jobs)}")
-    if dry_run:
-        for job in jobs:
-            print(_described(job))
-        print("".join(f"# missing: {path}\n" for path in missing), end="")
-        return ""
-    for job in jobs:
-        is_finished(job)  # refuses what is of other settings
-    if missing:
-        raise FileNotFoundError(
-            f"{experiment.name} reads files that are not there: {', '.join(missing)}. Put or link "
-            "the data there (paths are relative to the current folder); --dry-run shows all steps"
-        )
-    for job in jobs:
-        run_job(job, plan.root)
-    return report(experiment, rows, plan, chosen)
+    return rows, chosen, list(plan.jobs.values())
 
 
 def report(

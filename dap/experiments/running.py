@@ -8,10 +8,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 from typing import IO
 
 from dap.locks import has_no_locks, warn_of_no_lock
@@ -73,17 +72,23 @@ def run_jobs(
     root: str | Path,
     processes: int,
     environment: Mapping[str, str] | None = None,
+    gpus: Sequence[str] = (),
+    logged: bool = True,
 ) -> None:
     """Run jobs, several at a time, each after those whose files it reads.
 
-    What each prints goes to ``<root>/logs/<name>.log``. After a failure no further job starts, and
-    those that run are waited for.
+    A job takes as many of the places as it has GPUs, at least one and at most all. One that is
+    ready and for which there are places starts, even if an earlier one still waits for more. After
+    a failure no further job starts, and those that run are waited for.
 
     Args:
         jobs: In an order in which they could run one after the other.
         root: The work directory.
-        processes: Jobs at a time.
+        processes: Places.
         environment: Variables of all commands beside those of this process.
+        gpus: Name of the GPU of each place, for ``CUDA_VISIBLE_DEVICES`` of the jobs that have
+            GPUs; none to leave that variable as it is.
+        logged: Whether what a job prints goes to its :func:`log_file`; else to the terminal.
 
     Raises:
         ValueError: If ``processes`` is not positive, or a result of other settings is there;
@@ -94,27 +99,62 @@ def run_jobs(
         raise ValueError(f"processes: expected 1 or more, found {processes}")
     for job in jobs:
         is_finished(job)  # refuses what is of other settings
-    failed = Event()
-    running: dict[str, Future[None]] = {}
+    free = list(gpus) or [""] * processes
+    waiting, unmade = list(jobs), {job.makes for job in jobs}
+    running: dict[Future[None], tuple[Job, list[str]]] = {}
+    failures: dict[str, BaseException] = {}
 
-    def run(job: Job, awaited: Sequence[Future[None]]) -> None:
-        for other in awaited:
-            other.result()
-        if failed.is_set():
-            return
-        try:
-            log = Path(root) / "logs" / f"{job.name.replace('/', '_')}.log"
-            run_job(job, root, log, environment)
-        except BaseException:
-            failed.set()
-            raise
+    def start(job: Job, places: Sequence[str]) -> Future[None]:
+        names = {"CUDA_VISIBLE_DEVICES": ",".join(places)} if gpus and job.gpus else {}
+        log = log_file(root, job.name) if logged else None
+        return pool.submit(run_job, job, root, log, {**(environment or {}), **names})
 
     with ThreadPoolExecutor(processes) as pool:
-        for job in jobs:  # a job waits for earlier ones alone, so that one can always go on
-            awaited = [running[path] for path in job.reads if path in running]
-            running[job.makes] = pool.submit(run, job, awaited)
-    for future in running.values():
-        future.result()
+        while running or (waiting and not failures):
+            for job in [] if failures else list(waiting):
+                needed = min(max(1, job.gpus), processes)
+                if needed <= len(free) and not unmade.intersection(job.reads):
+                    waiting.remove(job)
+                    places, free = free[:needed], free[needed:]
+                    running[start(job, places)] = (job, places)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, places = running.pop(future)
+                free += places
+                error = future.exception()
+                if error is None:
+                    unmade.discard(job.makes)
+                else:
+                    failures[job.name] = error
+    for job in jobs:
+        if job.name in failures:
+            raise failures[job.name]
+
+
+def log_file(root: str | Path, name: str) -> Path:
+    """Where the output of a job goes that does not go to the terminal."""
+    return Path(root) / "logs" / f"{name.replace('/', '_')}.log"
+
+
+def visible_gpus(count: int) -> list[str]:
+    """Name so many of the GPUs that this process may use.
+
+    Returns:
+        Numbers or UUIDs, as ``CUDA_VISIBLE_DEVICES`` has them, counted from 0 where it is not set.
+        None where it allows no GPU at all: processes stay on the CPU.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is None:
+        return [str(number) for number in range(count)]
+    names = [name.strip() for name in allowed.split(",") if name.strip() not in ("", "-1")]
+    if names and len(names) < count:
+        raise ValueError(
+            f"gpus: expected at most the {len(names)} that CUDA_VISIBLE_DEVICES={allowed} allows, "
+            f"found {count}"
+        )
+    return names[:count]
 
 
 @contextmanager

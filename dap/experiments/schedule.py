@@ -1,8 +1,10 @@
-"""Batches and lengths of training on another number of GPUs than the paper's."""
+"""Options of trainings: batches and lengths on any number of GPUs, precision, one's own."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -78,6 +80,39 @@ def length_options(config: Config, factor: float, warm_up: bool) -> dict[str, An
                 if scheduler.get(count):
                     options[f"{key}.{count}"] = _stretched(scheduler[count], factor)
     return options
+
+
+def amp_options(config: Config) -> dict[str, Any]:
+    """Options that train with mixed precision, as ``--amp`` of mmdet and mmpretrain does."""
+    if config.optim_wrapper.get("type") == "AmpOptimWrapper":
+        return {}
+    return {"optim_wrapper.type": "AmpOptimWrapper", "optim_wrapper.loss_scale": "dynamic"}
+
+
+def added_options(
+    config: Config, options: Mapping[str, Any], more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Add a user's options to those that a training has from its plan.
+
+    Raises:
+        ValueError: If they would change what the plan decides, or do not fit the config.
+    """
+    name = Path(str(config.filename)).stem
+    try:
+        config.copy().merge_from_dict(dict(more))
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"--cfg-options do not fit {name}: {error}; expected keys that every training of the "
+            "experiment has. --only chooses rows"
+        ) from error
+    decided = {*options, "train_dataloader.batch_size", "randomness.seed"}
+    both = sorted(decided.intersection(more))
+    if both:
+        raise ValueError(
+            f"--cfg-options: {', '.join(both)} of {name} follow from other options; expected other "
+            "keys. See --gpus, --batch-per-gpu, --seeds, --iterations, --work-dir and --amp"
+        )
+    return {**options, **more}
 
 
 def last_checkpoint(config: Config) -> str:

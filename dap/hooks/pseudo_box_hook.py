@@ -29,7 +29,7 @@ from dap.registry import HOOKS
 
 @HOOKS.register_module()
 class PseudoBoxHook(Hook):
-    """Write pseudo boxes when an mmpretrain classifier's training, or a test run, ends.
+    """Write pseudo boxes when an mmpretrain classifier's training ends, or a test run if asked for.
 
     In a config: ``custom_hooks = [dict(type='dap.PseudoBoxHook')]``. The images are those of the
     config's ``train_dataloader``, the weights the runner's own at that moment; it does what
@@ -42,6 +42,8 @@ class PseudoBoxHook(Hook):
         coco: Whether to write ``annotations.json``; Step 3 does not need it.
         keep_going: Whether to go on when the first boxes are worthless.
         normalized: Whether to refuse a classifier that does not normalise its images.
+        after_test: Whether a test run writes boxes too. A test by the config of a training does
+            not do so unasked: boxes take far longer than a test.
         **settings: Fields of :class:`dap.pseudo_boxes.PseudoBoxSettings`. Those not given are
             taken from the config's ``pseudo_boxes``, and else the paper's.
 
@@ -58,17 +60,19 @@ class PseudoBoxHook(Hook):
         coco: bool = True,
         keep_going: bool = False,
         normalized: bool = True,
+        after_test: bool = False,
         **settings: Any,
     ) -> None:
         unknown = settings.keys() - PseudoBoxSettings.__dataclass_fields__.keys()
         if unknown:
             raise ValueError(
                 f"PseudoBoxHook: unknown settings {sorted(unknown)}; expected out_dir, "
-                "num_workers, coco, keep_going, normalized or "
+                "num_workers, coco, keep_going, normalized, after_test or "
                 f"{sorted(PseudoBoxSettings.__dataclass_fields__)}"
             )
         PseudoBoxSettings(**settings)
         self.out_dir, self.normalized, self.settings = out_dir, normalized, settings
+        self.boxes_after_test = after_test
         self.execution = Execution(num_workers, keep_going=keep_going, coco=coco)
 
     def before_train(self, runner: Runner) -> None:
@@ -88,20 +92,22 @@ class PseudoBoxHook(Hook):
         self._check(runner)
 
     def before_test(self, runner: Runner) -> None:
-        """Refuse a classifier or data set that would fail after the test.
+        """Refuse a classifier or data set that would fail after the test, if boxes are asked for.
 
         Raises:
             ValueError: As :meth:`before_train`.
         """
-        self._check(runner)
+        if self.boxes_after_test:
+            self._check(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Write the boxes with the trained classifier."""
         self._generate(runner)
 
     def after_test(self, runner: Runner) -> None:
-        """Write the boxes with the classifier that was tested."""
-        self._generate(runner)
+        """Write the boxes with the classifier that was tested, if asked for."""
+        if self.boxes_after_test:
+            self._generate(runner)
 
     def _check(self, runner: Runner) -> None:
         _watcher(runner, settings_from_config(runner.cfg))

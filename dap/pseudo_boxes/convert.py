@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -18,6 +17,8 @@ import pyarrow as pa
 from mmengine.logging import print_log
 
 import dap
+from dap.coco_boxes import left_out_boxes
+from dap.coco_file import canonical_id, read_coco_file
 from dap.files import locked, output_file
 
 from .coco import export_coco
@@ -77,11 +78,12 @@ def store_to_coco(source: str | os.PathLike[str], out: str | os.PathLike[str]) -
 def coco_to_store(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> dict[str, Any]:
     """Make a store of a COCO file, to train from it with :class:`dap.datasets.PseudoBoxDataset`.
 
-    Ids of images, categories (their order is that of the labels) and the threshold of each
-    annotation are kept. Coordinates are rounded to hundredths of a pixel, each corner by itself,
-    and boxes that are left without width or height dropped; so are those with an area of 0.
-    Annotations are numbered anew. What a store has no place for, such as segmentations, is named
-    in a warning.
+    The file may be of any origin: it is read by :func:`dap.coco_file.read_coco_file`, which mends
+    what can only mean one thing. Ids of images, categories (their order is that of the labels) and
+    the threshold of each annotation are kept. Coordinates are rounded to hundredths of a pixel,
+    each corner by itself, and boxes that are left without width or height dropped; so are those
+    with an area of 0. Annotations are numbered anew. What a store has no place for, such as
+    segmentations, is named in a warning, and so are boxes that training will leave out.
 
     A file that was made of a store is read line by line, whatever its size; any other is held in
     memory. Killed and called again, it goes on with the shards that are missing.
@@ -280,18 +282,12 @@ class _Checks:
 
 def _read(path: Path) -> _Content:
     """Check a COCO file of whatever layout."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            try:
-                reader = CocoReader(file)
-            except ValueError:
-                reader = None
-            if reader is None or not _is_of_store(reader.info):
-                file.seek(0)
-                return _held(path, json.load(file))
-            return _streamed(path, reader)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no COCO file: {error}") from error
+    with open(path, encoding="utf-8") as file:
+        try:
+            reader = CocoReader(file)
+        except ValueError:
+            return _held(path)
+        return _streamed(path, reader) if _is_of_store(reader.info) else _held(path)
 
 
 def _is_of_store(info: Any) -> bool:
@@ -347,11 +343,10 @@ def _streamed_records(path: Path, checks: _Checks, ids: Sequence[int]) -> Record
         )
 
 
-def _held(path: Path, content: Any) -> _Content:
-    """Check a file that was read as a whole."""
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in _LISTS):
-        raise ValueError(f"{path} is no COCO file: expected the lists {', '.join(_LISTS)}")
-    categories, images, annotations = (content[key] for key in _LISTS)
+def _held(path: Path) -> _Content:
+    """Read a file as a whole, and check it."""
+    content = read_coco_file(path).content
+    categories, images, annotations = _with_whole_ids(content)
     thresholds = sorted({tau for tau in map(_threshold, annotations) if tau is not None})
     checks = _Checks(path, categories, thresholds)
     checks.count_fields("file", content)
@@ -361,10 +356,8 @@ def _held(path: Path, content: Any) -> _Content:
     checks.different_ids([record["id"] for record in records])
     boxes: dict[int, list[list[float] | None]] = {record["id"]: [] for record in records}
     for item in annotations:
-        box = checks.box(item)
-        if item.get("image_id") not in boxes:
-            checks.refuse("annotation", item, f"unknown image_id {item.get('image_id')!r}")
-        boxes[item["image_id"]].append(box)
+        boxes[item["image_id"]].append(checks.box(item))
+    left_out_boxes(str(path), content).report()
     names = NamesDigest()
     for record in records:
         _add_name(names, record)
@@ -378,6 +371,16 @@ def _held(path: Path, content: Any) -> _Content:
         checks,
         lambda: (_record(record, boxes[record["id"]]) for record in records),
     )
+
+
+def _with_whole_ids(content: Item) -> tuple[list[Item], list[Item], list[Item]]:
+    """Take categories, images and annotations; ids that are written as text become numbers."""
+    lists = [content[key] for key in _LISTS]
+    for items, keys in zip(lists, (("id",), ("id",), ("image_id", "category_id")), strict=True):
+        for item in items:
+            item.update({key: canonical_id(item[key]) for key in keys})
+    categories, images, annotations = lists
+    return categories, images, annotations
 
 
 def _image_id(annotation: Any) -> Any:

@@ -13,6 +13,7 @@ import mmcv
 from PIL import Image
 
 from dap.datasets.few_shot_voc import VOC_CLASSES
+from dap.datasets.voc_files import ImageFinder, split_file
 from dap.files import (
     IMAGE_SUFFIXES,
     files_below,
@@ -37,7 +38,7 @@ def write_unlabelled(
 
         root/
         ├── ImageSets/Main/{split}.txt
-        └── JPEGImages/2008_000008.jpg …
+        └── JPEGImages/2008_000008.jpg …           images of any kind
 
     Without one, all image files in ``root`` and the folders below it; file names are relative to
     ``root``.
@@ -65,7 +66,10 @@ def write_unlabelled(
     folder, names = _named_images(Path(root), split)
     images: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
-    for name in names:
+    for name, reason in names:
+        if reason:
+            left_out.append({"file": name, "reason": reason})
+            continue
         try:
             height, width = image_size(folder / name)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
@@ -121,15 +125,16 @@ def _is_upright(image: Image.Image) -> bool:
     return isinstance(orientation, int) and 1 <= orientation <= 4
 
 
-def _named_images(root: Path, split: str | None) -> tuple[Path, list[str]]:
-    """Find the folder that names are relative to, and the names."""
+def _named_images(root: Path, split: str | None) -> tuple[Path, list[tuple[str, str]]]:
+    """Find the folder that names are relative to, and the names; with why one is not there."""
     if split is None:
-        return root, files_below(root, IMAGE_SUFFIXES)
-    listing = root / "ImageSets" / "Main" / f"{split}.txt"
-    if not listing.is_file():
-        raise FileNotFoundError(
-            f"{listing} is not there; expected the list of a split of Pascal VOC, one stem a "
-            "line. For a plain folder of images give no split"
-        )
-    stems = dict.fromkeys(read_lines(listing))
-    return root / "JPEGImages", [f"{stem}.jpg" for stem in stems]
+        return root, [(name, "") for name in files_below(root, IMAGE_SUFFIXES)]
+    stems = dict.fromkeys(read_lines(split_file(root, split)))
+    find = ImageFinder(root / "JPEGImages")
+    names = []
+    for stem in stems:
+        try:
+            names.append((find(stem), ""))
+        except ValueError as error:
+            names.append((stem, str(error)))
+    return find.root, names

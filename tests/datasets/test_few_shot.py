@@ -719,11 +719,19 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("key", "change", "message"),
         [
-            ("annotations", {"image_id": 99}, r"malformed annotation .*KeyError\('99'\)"),
-            ("annotations", {"category_id": 99}, r"malformed annotation .*KeyError\(99\)"),
-            ("annotations", {"bbox": [1, 2, 3]}, r"malformed annotation"),
-            ("annotations", {"bbox": None}, r"malformed annotation"),
-            ("images", {"width": None}, r"malformed annotation"),
+            ("annotations", {"image_id": 99}, r"annotation 1: unknown image_id 99, as 1 of 2"),
+            (
+                "annotations",
+                {"category_id": 99},
+                r"annotation 1: unknown category_id 99, as 1 of 2",
+            ),
+            (
+                "annotations",
+                {"bbox": [1, 2, 3]},
+                r"annotation 1: bbox \[1, 2, 3\]; expected 4 numbers",
+            ),
+            ("annotations", {"bbox": None}, r"annotation 1: bbox None; expected 4 numbers"),
+            ("images", {"width": None}, r"image 1: width None; expected whole pixels"),
             ("images", {"id": 2}, r"have the same id"),
             ("categories", {"id": 7}, r"have the same id"),
             ("categories", {"name": "dog"}, r"the same name"),
@@ -741,7 +749,9 @@ class TestErrors:
         content = coco_content({1: ["cat"]})
         content[key][0].pop({"images": "file_name", "categories": "name"}[key])
         (tmp_path / "a.json").write_text(json.dumps(content))
-        with pytest.raises(ValueError, match=r"a\.json: an image or a category is malformed"):
+        with pytest.raises(
+            ValueError, match=r"a\.json: (image 1: file_|category 3: )name None; expected a"
+        ):
             make_few_shot_subsets(tmp_path, [1], coco=tmp_path / "a.json")
 
     def test_nothing_to_draw_from(self, tmp_path):

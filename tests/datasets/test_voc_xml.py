@@ -92,9 +92,13 @@ def test_layout_of_det(det):
         "annotations": 3,
         "ignored": 1,
         "dropped_without_area": 0,
+        "dropped_outside": 0,
         "dropped_of_other_classes": 0,
         "categories": 2,
         "left_out": [],
+        "dropped": [],
+        "swapped": [],
+        "alike": [],
     }
     assert [path.name for path in det.out.parent.iterdir()] == ["det.json"]
 
@@ -228,6 +232,11 @@ def test_boxes_without_area_are_dropped(tree):
     assert [item["bbox"] for item in content["annotations"]] == [[0, 0, 9.5, 4]]
     assert [item["id"] for item in content["annotations"]] == [1]
     assert summary["dropped_without_area"] == 3
+    assert [item["file"] for item in summary["dropped"]] == ["a.xml"] * 3
+    assert summary["dropped"][0]["reason"] == (
+        "<object> 'cat', x, y, width, height [5, 0, 0, 9], has no area"
+    )
+    assert content["info"]["dropped"] == summary["dropped"]
 
 
 def test_broken_files_are_left_out_and_named(det):
@@ -261,14 +270,16 @@ def test_broken_files_are_left_out_and_named(det):
         )
     ]
     assert "no element found" in reasons["0/cut.xml"] or "unclosed" in reasons["0/cut.xml"]
-    assert reasons["0/coded.xml"] == "unknown encoding: utf-99"
-    assert reasons["0/nameless.xml"] == "<object> has no name"
-    assert reasons["0/nan.xml"] == "<object> has bndbox/xmin nan"
+    assert reasons["0/coded.xml"].startswith("it declares an unknown encoding: utf-99")
+    assert reasons["0/nameless.xml"].startswith("<object> has no <name>")
+    assert reasons["0/nan.xml"] == (
+        "<xmin> of <object> 'cat' is 'nan'; expected a number, with a decimal point"
+    )
     assert reasons["0/noimage.xml"].endswith("0/noimage.*, found none")
-    assert reasons["0/sizeless.xml"] == "<annotation> has no size/width"
+    assert reasons["0/sizeless.xml"].startswith("<annotation> has no <size>")
     assert reasons["0/twice.xml"].endswith("found 2 (twice.JPEG, twice.png)")
-    assert "could not convert string to float: 'left'" in reasons["0/word.xml"]
-    assert reasons["0/zero.xml"] == "states an image of 0 x 20 pixels"
+    assert "<xmin> of <object> 'cat' is 'left'; expected a number" in reasons["0/word.xml"]
+    assert reasons["0/zero.xml"].startswith("<size> is 0 x 20; expected")
     assert len(content["images"]) == summary["images"] == 3
     assert content["info"]["left_out"] == summary["left_out"]
 

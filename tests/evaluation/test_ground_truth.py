@@ -62,10 +62,13 @@ class TestXml:
         with pytest.raises(ValueError, match="expected XML files, found none"):
             read_ground_truth(tmp_path)
         path = write(tmp_path / "a" / "1.xml", "<annotation>\n  <size></annotation>")
-        with pytest.raises(ValueError, match=rf"{path}: mismatched tag: line 2, column 1"):
+        with pytest.raises(
+            ValueError, match=rf"{path}: it is no XML: mismatched tag: line 2, column 1"
+        ):
             read_ground_truth(tmp_path)
         write(path, XML.replace("<xmax>437</xmax>", ""))
-        with pytest.raises(ValueError, match=rf"{path}: <object> has no bndbox/xmax"):
+        message = rf"{path}: <bndbox> of <object> 'n02084071' has no <xmax>"
+        with pytest.raises(ValueError, match=message):
             read_ground_truth(tmp_path)
         file = write(tmp_path / "1.json", "{}")
         with pytest.raises(ValueError, match="is no folder of XML files"):

@@ -13,6 +13,7 @@ from dap.experiments import (
     find_experiment,
     list_experiments,
     reproduce,
+    training_options,
 )
 from dap.experiments.cost import describe_total, gpu_hours
 from dap.experiments.schedule import batch_options, iteration_options, last_checkpoint
@@ -134,11 +135,11 @@ def test_iterations_of_k_shot_runs():
         (16, 8, {"total_batch": 32}),  # at most 8
         # 2 images in place of 32: LR is scaled, 16 times the iterations.
         (1, 2, {"total_batch": 2, "train_cfg.max_iters": 640608, "param_scheduler.0.end": 32000,
-                "default_hooks.checkpoint.interval": 80000}),
+                "train_cfg.val_interval": 80000, "default_hooks.checkpoint.interval": 80000}),
         # 7 GPUs: 4 images each, 28 in all.
         (7, None, {"total_batch": 28, "train_dataloader.batch_size": 4,
                    "train_cfg.max_iters": 45758, "param_scheduler.0.end": 2286,
-                   "default_hooks.checkpoint.interval": 5714}),
+                   "default_hooks.checkpoint.interval": 5714, "train_cfg.val_interval": 5714}),
     ],
 )  # fmt: skip
 def test_batches_of_pretraining(gpus, batch, expected):
@@ -380,3 +381,62 @@ def test_images_are_inputs_too():
     coco = planned("table6", ["cls-in1k"])["retinanet_r50-cls-in1k_fpn_90k_coco"]
     assert "data/coco/train2017" in coco.inputs
     assert "data/coco/annotations/instances_val2017.json" in coco.inputs
+
+
+def trainings(name, only=(), **settings):
+    return [job for job in planned(name, only, **settings).values() if job.kind == "train"]
+
+
+def test_mixed_precision_reaches_every_training():
+    jobs = trainings("table2", amp=True) + trainings("step1", amp=True)
+    assert {job.config.model.type for job in jobs} == {"FasterRCNN", "ImageClassifier"}
+    for job in jobs:
+        assert job.config.optim_wrapper.type == "AmpOptimWrapper"
+        for command in (job.command, job.resumed):
+            assert "optim_wrapper.type=AmpOptimWrapper" in command
+            assert "optim_wrapper.loss_scale=dynamic" in command
+
+
+def test_options_and_visualizer_reach_every_training():
+    given = training_options(
+        ["train_dataloader.num_workers=7", "default_hooks.logger.interval=9"],
+        ["TensorboardVisBackend"],
+    )
+    jobs = trainings("table2", training_options=given, launcher=Launcher(8))
+    jobs += trainings("step1", training_options=given)
+    for job in jobs:
+        assert job.config.train_dataloader.num_workers == 7
+        assert "train_dataloader.num_workers=7" in job.command
+        assert "visualizer.vis_backends.0.type=dap.VisBackends" in job.command
+        (named,) = (part for part in job.resumed if ".backends=" in part)
+        read = training_options([named])["visualizer.vis_backends.0.backends"]
+        assert read == ["LocalVisBackend", "TensorboardVisBackend"]
+    tests = [
+        job for job in planned("table2", training_options=given).values() if job.kind == "test"
+    ]
+    assert not any("num_workers=7" in " ".join(job.command) for job in tests)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train_dataloader.batch_size=3"], r"train_dataloader\.batch_size of .* --batch-per-gpu"),
+        (["randomness.seed=3"], r"randomness\.seed of .* --seeds"),
+        (["param_scheduler.7.begin=3"], "--cfg-options do not fit"),
+    ],
+)
+def test_options_that_the_plan_decides_or_no_config_has(words, message):
+    with pytest.raises(ValueError, match=message):
+        planned("table2", ["07", "cls-in1k"], training_options=training_options(words))
+
+
+def test_options_without_a_value():
+    with pytest.raises(ValueError, match=r"expected KEY=VALUE, found 'amp'"):
+        training_options(["amp"])
+
+
+def test_jobs_know_their_gpus():
+    jobs = planned("table2", ["07", "dap-in1k"], launcher=Launcher(64, "slurm", "gpu"))
+    assert [(job.kind, job.gpus) for job in jobs.values()] == [
+        *(("boxes", 64), ("train", 32), ("extract", 0), ("train", 16), ("test", 64))
+    ]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from mmengine.runner.checkpoint import get_torchvision_models
 from mmpretrain.registry import MODELS
+from queues import StandIn, real_slurm
 from workplace import CONFIGS, ROOT, Workplace, kill_all
 
 from dap.experiments import ConfigTree, Experiment, Job, Plan, Row
@@ -264,6 +265,58 @@ def test_missing_data_stops_before_anything_runs(workplace, first):
         reproduce(workplace, "table2", "--only", "07", "cls-in1k")
     hidden.rename(workplace.folder / "data" / "VOCdevkit")
     assert not (workplace.folder / "work_dirs/faster-rcnn_r50-cls-in1k_fpn_14e_voc07").exists()
+
+
+def submit(workplace, queue, monkeypatch, *arguments):
+    """Hand the steps of a table to a queue, wait for them, and report; both outputs."""
+    for name, value in {**queue.variables, "CPUS_PER_TASK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    said = reproduce(workplace, *arguments, "--submit", "--partition", "gpu", "--time", "30")
+    queue.wait()
+    return said, reproduce(workplace, *arguments, "--report")
+
+
+def has_figures(line):
+    """Whether a row of Table 2 has figures of one's own in both columns."""
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    return all(cells[i] and 0 <= float(cells[i]) <= 100 for i in (2, 4))
+
+
+def test_steps_in_a_queue(workplace, first, tmp_path, monkeypatch):
+    """What the first call has made is not queued; options reach the training on the node."""
+    row = ("table2", "--only", "07", "dap-in1k", "--seeds", "5")
+    options = ("--cfg-options", "default_hooks.logger.interval=1")
+    said, table = submit(workplace, StandIn(tmp_path), monkeypatch, *row, *options)
+    assert said.count(" is finished: ") == 3  # boxes, pre-training, extraction
+    assert said.count(" is submitted: ") == 2
+    name = "faster-rcnn_r50-dap-in1k_fpn_14e_voc07"
+    log = (workplace.folder / "work_dirs" / "logs" / f"{name}_seed5.log").read_text()
+    assert "default_hooks.logger.interval=1" in log
+    assert has_figures(table.splitlines()[-1]), log[-3000:]
+
+
+@pytest.mark.slow
+def test_whole_chain_under_slurm_in_two_processes(workplace, tmp_path, monkeypatch):
+    row = ("table2", "--only", "07", "dap-in1k", "--work-dir", "queued", "--gpus", "2")
+    with real_slurm(tmp_path) as slurm:
+        said, table = submit(workplace, slurm, monkeypatch, *row)
+    assert said.count(" is submitted: ") == 5
+    logs = sorted((workplace.folder / "queued" / "logs").iterdir())
+    assert has_figures(table.splitlines()[-1]), [log.read_text()[-2000:] for log in logs]
+    assert "Distributed training: True" in "".join(log.read_text() for log in logs)
+
+
+def test_one_job_by_its_name(workplace, first):
+    row = ("table2", "--only", "07", "dap-in1k")
+    said = reproduce(workplace, *row, "--job", "boxes_resnet50_in1k")
+    assert said.startswith("# boxes_resnet50_in1k is finished")
+    with pytest.raises(
+        SystemExit, match=r"--job: expected one of boxes_resnet50_in1k, .*'nothing'"
+    ):
+        reproduce(workplace, *row, "--job", "nothing")
+    test = "faster-rcnn_r50-dap-in1k_fpn_14e_voc07_seed8/test"
+    with pytest.raises(SystemExit, match=r"reads files that are not there: .*epoch_1\.pth"):
+        reproduce(workplace, *row, "--seeds", "8", "--job", test)
 
 
 def test_failing_step_is_named(tmp_path):

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from dap.experiments import Job
-from dap.experiments.running import run_jobs
+from dap.experiments.running import run_jobs, visible_gpus
 
 WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
 MEET = """
@@ -72,6 +73,54 @@ def test_finished_jobs_are_left_and_variables_reach_the_command(tmp_path, capsys
     run_jobs([job], tmp_path / "root", 1, {"GREETING": "again"})
     assert (tmp_path / "a").stat().st_mtime_ns == before[1]
     assert f"# a/b is finished: {tmp_path / 'a'}" in capsys.readouterr().out
+
+
+NOTE = "import os, sys, pathlib; pathlib.Path(sys.argv[1]).write_text(os.environ['CUDA_VISIBLE_DEVICES'])"  # noqa: E501
+
+
+def test_each_job_gets_gpus_of_its_own(tmp_path):
+    """Two jobs that meet have four GPUs, two each; a third for five of them gets all four."""
+    a, b, c = (tmp_path / name for name in "abc")
+    meet = f"{MEET.replace('raise', NOTE + '; raise')}"
+    jobs = [
+        replace(files_job("a", meet, a, b, makes=a), gpus=2),
+        replace(files_job("b", meet, b, a, makes=b), gpus=2),
+        replace(files_job("c", NOTE, c, makes=c), gpus=5),
+    ]
+    run_jobs(jobs, tmp_path / "root", 4, gpus=["3", "1", "GPU-e7", "0"])
+    names = [a.read_text().split(","), b.read_text().split(",")]
+    assert sorted(names[0] + names[1]) == ["0", "1", "3", "GPU-e7"]
+    assert [len(half) for half in names] == [2, 2]
+    assert sorted(c.read_text().split(",")) == ["0", "1", "3", "GPU-e7"]
+
+
+def test_a_job_does_not_wait_for_one_that_waits(tmp_path):
+    """b waits for a, and c, behind b, has a place meanwhile: a ends only when c is there."""
+    a, b, c = (tmp_path / name for name in "abc")
+    jobs = [
+        files_job("a", MEET, a, c, makes=a),
+        files_job("b", WRITE, b, "", makes=b, reads=(str(a),)),
+        files_job("c", MEET, c, a, makes=c),
+    ]
+    run_jobs(jobs, tmp_path / "root", 2)
+    assert b.exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "names"),
+    [(None, ["0", "1"]), ("4,GPU-e7,2", ["4", "GPU-e7"]), ("", []), ("-1", [])],
+)
+def test_gpus_that_may_be_used(monkeypatch, variable, names):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert visible_gpus(2) == names
+
+
+def test_fewer_gpus_than_asked_for(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with pytest.raises(ValueError, match=r"at most the 2 that CUDA_VISIBLE_DEVICES=4,5 allows"):
+        visible_gpus(3)
 
 
 def test_no_process_is_refused(tmp_path):

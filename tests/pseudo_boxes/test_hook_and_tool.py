@@ -71,7 +71,8 @@ def start_tool(*arguments, launcher=(), options=("--no-normalization",)):
 def test_two_processes_give_the_same_files_as_one(planted_run, tmp_path, run_tool):
     config, checkpoint, _ = planted_run
     run_tool(config, checkpoint, "--out", tmp_path / "one")
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29571"]
+    rendezvous = ("--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0")  # a free port
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", *rendezvous]
     two = start_tool(
         config, checkpoint, "--out", tmp_path / "two", "--launcher", "pytorch", launcher=launcher
     )
@@ -314,11 +315,20 @@ def test_hook_refuses_a_classifier_that_does_not_normalise_before_training(tmp_p
 def test_hook_after_a_test_run(tmp_path):
     root = make_class_folders(tmp_path / "images", 1)
     hook = {"out_dir": str(tmp_path / "boxes"), "thresholds": (0.5,), "rule": "release"}
-    Runner.from_cfg(runner_config(root, tmp_path / "work", **hook)).test()
+    Runner.from_cfg(runner_config(root, tmp_path / "work", after_test=True, **hook)).test()
     summary = json.loads((tmp_path / "boxes" / "summary.json").read_text())
     assert summary["settings"]["thresholds"] == [0.5]
     assert summary["settings"]["short_sides"] == [64]
     assert summary["settings"]["rule"] == "release"
+
+
+def test_a_test_run_writes_no_boxes_unasked(tmp_path):
+    """Nor does it look for what boxes would need: the training set may not be at hand."""
+    root = make_class_folders(tmp_path / "images", 1)
+    config = runner_config(root, tmp_path / "work", out_dir=str(tmp_path / "boxes"))
+    config.train_dataloader.dataset.data_root = str(tmp_path / "nowhere")
+    Runner.from_cfg(config).test()
+    assert not (tmp_path / "boxes").exists()
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "annotations.json", "summary.json"])

@@ -146,12 +146,24 @@ def test_broken_images_are_left_out_and_named(voc, tmp_path):
     (voc / "JPEGImages" / "000001.jpg").unlink()
     done = write_unlabelled(voc, tmp_path / "images.json", "trainval")
     assert done["images"] == 1
-    assert [item["file"] for item in done["left_out"]] == ["000000.jpg", "000001.jpg"]
-    reasons = [item["reason"].split(":")[0] for item in done["left_out"]]
-    assert reasons == ["UnidentifiedImageError", "FileNotFoundError"]
+    assert [item["file"] for item in done["left_out"]] == ["000000.jpg", "000001"]
+    assert done["left_out"][0]["reason"].startswith("UnidentifiedImageError: ")
+    assert done["left_out"][1]["reason"].endswith("JPEGImages/000001.*, found none")
     content = read(tmp_path / "images.json")
     assert content["info"]["left_out"] == done["left_out"]
     assert [(image["id"], image["file_name"]) for image in content["images"]] == [(1, "000002.jpg")]
+
+
+def test_images_of_voc_of_any_kind(voc, tmp_path):
+    for path, suffix in zip(sorted((voc / "JPEGImages").iterdir()), (".png", ".JPG"), strict=False):
+        Image.open(path).save(path.with_suffix(suffix))
+        path.unlink()
+    Image.new("RGB", (5, 5)).save(voc / "JPEGImages" / "000002.png")  # beside 000002.jpg
+    done = write_unlabelled(voc, tmp_path / "images.json", "trainval")
+    names = [image["file_name"] for image in read(tmp_path / "images.json")["images"]]
+    assert names == ["000000.png", "000001.JPG"]
+    assert [item["file"] for item in done["left_out"]] == ["000002"]
+    assert "found 2 (000002.jpg, 000002.png)" in done["left_out"][0]["reason"]
 
 
 def test_file_with_other_content_is_not_written_over(voc, tmp_path):
@@ -174,8 +186,12 @@ def test_list_with_a_bom(voc, tmp_path):
 
 
 def test_no_image_left(voc, tmp_path):
-    shutil.rmtree(voc / "JPEGImages")
-    with pytest.raises(ValueError, match=r"found 3 files that cannot be read.*000000\.jpg"):
+    for path in (voc / "JPEGImages").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match=r"found 3 files that cannot be read.*000000\.\*, found"):
+        write_unlabelled(voc, tmp_path / "images.json", "trainval")
+    (voc / "JPEGImages").rmdir()
+    with pytest.raises(NotADirectoryError, match="JPEGImages is no folder"):
         write_unlabelled(voc, tmp_path / "images.json", "trainval")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="found 0 files"):

@@ -1,6 +1,7 @@
 """Pseudo boxes of ImageNet-1k as mmdet's training set (paper, section 4.1).
 
-The 1000 categories are those of the store, in its order.
+The 1000 categories are those of the store, in its order. 1000 images are held out: whether the
+detector finds their boxes shows whether the training works.
 """
 
 train_dataloader = dict(
@@ -11,6 +12,8 @@ train_dataloader = dict(
     batch_sampler=dict(type="AspectRatioBatchSampler"),
     dataset=dict(
         type="dap.PseudoBoxDataset",
+        part="train",
+        held_out=1000,
         ann_file="work_dirs/boxes_resnet50_in1k/manifest.json",
         data_prefix=dict(img="data/imagenet/train/"),
         filter_cfg=dict(filter_empty_gt=True),
@@ -27,3 +30,25 @@ train_dataloader = dict(
         ],
     ),
 )
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(  # files and held_out are those of the training set, see dap.HeldOutValLoop
+        type="dap.PseudoBoxDataset",
+        part="val",
+        test_mode=True,
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="Resize", scale=(1333, 640), keep_ratio=True),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(
+                type="PackDetInputs",
+                meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+            ),
+        ],
+    ),
+)
+val_evaluator = dict(type="dap.BoxLocalization")

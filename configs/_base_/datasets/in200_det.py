@@ -9,9 +9,14 @@ _base_ = ["./in1k_boxes.py"]
 train_dataloader = dict(
     sampler=dict(type="DefaultSampler"),
     dataset=dict(
+        _delete_=True,
         type="dap.CheckedCocoDataset",
         ann_file="data/ILSVRC/det_train.json",
         data_prefix=dict(img="data/ILSVRC/Data/DET/train/"),
         metainfo=dict(classes=()),  # all categories of the file
+        filter_cfg=dict(filter_empty_gt=True),
+        pipeline=_base_.train_dataloader.dataset.pipeline,
     ),
 )
+val_dataloader = None
+val_evaluator = None

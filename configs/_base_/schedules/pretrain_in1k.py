@@ -2,8 +2,8 @@
 
 _base_ = ["../dap_runtime.py"]
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=40038)
-val_cfg = None
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=40038, val_interval=5000)
+val_cfg = dict(type="dap.HeldOutValLoop")
 test_cfg = None
 param_scheduler = [dict(type="LinearLR", start_factor=0.01, begin=0, end=2000, by_epoch=False)]
 optim_wrapper = dict(

@@ -23,7 +23,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     Returns:
         Indices of the kept boxes by falling score, int64, shape (K,).
     """
-    boxes, scores = at_least_float32(boxes, scores)
+    boxes, scores = map(at_least_float32, (boxes, scores))
     if offset:
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
     # mmcv compares in float32; torchvision's CPU code in float64, where 0.1 is below float32's 0.1.
@@ -44,7 +44,7 @@ def _overlaps(
 
 def _columns(boxes: Tensor, offset: int) -> tuple[np.ndarray, np.ndarray]:
     """Return a writable copy of boxes as columns (4, N) and their areas (N,)."""
-    (boxes,) = at_least_float32(boxes)
+    boxes = at_least_float32(boxes)
     columns = np.array(boxes.cpu().numpy().T, order="C")
     areas = (columns[2] - columns[0] + offset) * (columns[3] - columns[1] + offset)
     return columns, areas
@@ -103,7 +103,7 @@ def softnms(
         Indices of the K boxes in the order of ``dets``, int64, shape (K,).
     """
     columns, areas = _columns(boxes, offset)
-    (scores,) = at_least_float32(scores)
+    scores = at_least_float32(scores)
     values = scores.cpu().numpy().astype(columns.dtype)
     indices = np.arange(len(values))
     position = 0
@@ -165,7 +165,7 @@ def bbox_overlaps(
         aligned: Compare row by row instead of all with all.
         offset: 0 or 1; width = x2 - x1 + offset.
     """
-    boxes1, boxes2 = at_least_float32(bboxes1, bboxes2)
+    boxes1, boxes2 = map(at_least_float32, (bboxes1, bboxes2))
     areas1, areas2 = (
         (b[:, 2] - b[:, 0] + offset) * (b[:, 3] - b[:, 1] + offset) for b in (boxes1, boxes2)
     )

@@ -23,7 +23,7 @@ def _split(maps: Tensor, groups: int, scale: int) -> Tensor:
 
 
 def _cells(padded: Tensor, kernel: int, groups: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield per cell of the kernel the features it sees: a view (N, groups, C / groups, H, 1, W, 1)."""
+    """Yield each cell of the kernel and a view of what it sees, (N, G, C / G, H, 1, W, 1)."""
     height, width = (size - kernel + 1 for size in padded.shape[2:])
     for cell in range(kernel * kernel):
         y, x = divmod(cell, kernel)
@@ -34,7 +34,7 @@ def _cells(padded: Tensor, kernel: int, groups: int) -> Iterator[tuple[int, Tens
 def _forward(
     features: Tensor, masks: Tensor, output: Tensor, kernel: int, groups: int, scale: int
 ) -> None:
-    features, masks = at_least_float32(features, masks)
+    features, masks = map(at_least_float32, (features, masks))
     border = (kernel - 1) // 2
     padded = functional.pad(features, (border,) * 4)
     factors = _split(masks.contiguous(), groups, scale)
@@ -55,7 +55,7 @@ def _backward(
     groups: int,
     scale: int,
 ) -> None:
-    grad, features, masks = at_least_float32(grad, features, masks)
+    grad, features, masks = map(at_least_float32, (grad, features, masks))
     border = (kernel - 1) // 2
     padded = functional.pad(features, (border,) * 4)
     grad_padded = torch.zeros_like(padded)

@@ -29,9 +29,9 @@ def operator(function: Callable[..., Result]) -> Callable[..., Result]:
     return run
 
 
-def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Convert float16 and bfloat16 tensors to float32 and leave all others as they are."""
-    return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Convert a float16 or bfloat16 tensor to float32; return any other as it is."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def slices(length: int, step: int) -> Iterator[slice]:
@@ -43,7 +43,7 @@ def slices(length: int, step: int) -> Iterator[slice]:
 
 def channel_rows(features: Tensor) -> Tensor:
     """Lay out features (B, C, H, W) as rows (B * H * W, C), at least float32."""
-    (features,) = at_least_float32(features)
+    features = at_least_float32(features)
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
 
 

@@ -1,6 +1,7 @@
 """Multi-scale deformable attention by bilinear sampling, in chunks of queries.
 
-At a time at most as many sampled values are held as the output has elements.
+At a time at most four times as many sampled values are held as the output has elements:
+a level of four points per query, as in Deformable DETR.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from .common import at_least_float32, operator, slices
 
+SAMPLES_PER_OUTPUT = 4
 BILINEAR, ZEROS = 0, 0  # torch's numbers of grid_sample's mode and padding
 
 
@@ -21,12 +23,12 @@ def _levels(value: Tensor, shapes: Tensor) -> Iterator[tuple[int, slice, Tensor]
         keys = slice(start, start + height * width)
         start = keys.stop
         maps = value[:, keys].permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
-        yield level, keys, at_least_float32(maps)[0]
+        yield level, keys, at_least_float32(maps)
 
 
 def _by_head(tensor: Tensor) -> Tensor:
     """Turn (B, queries, heads, ...) into (B * heads, queries, ...), at least float32."""
-    return at_least_float32(tensor.transpose(1, 2).flatten(0, 1))[0]
+    return at_least_float32(tensor.transpose(1, 2).flatten(0, 1))
 
 
 @operator
@@ -56,7 +58,7 @@ def ms_deform_attn_forward(
     grids, weights = 2 * _by_head(sampling_locations) - 1, _by_head(attention_weights)
     output = grids.new_zeros(batch * heads, channels, queries)
     for level, _, maps in _levels(value, value_spatial_shapes):
-        for part in slices(queries, -(-queries // points)):
+        for part in slices(queries, SAMPLES_PER_OUTPUT * queries // points):
             sampled = torch.grid_sampler_2d(maps, grids[:, part, level], BILINEAR, ZEROS, False)
             output[:, :, part] += sampled.mul_(weights[:, None, part, level]).sum(-1)
     return (
@@ -80,7 +82,11 @@ def ms_deform_attn_backward(
     """Write the gradients by value, sampling locations and attention weights.
 
     Args:
-        value, ..., attention_weights: As in the forward.
+        value: As in the forward.
+        value_spatial_shapes: As in the forward.
+        value_level_start_index: As in the forward.
+        sampling_locations: As in the forward.
+        attention_weights: As in the forward.
         grad_output: Shape (B, queries, heads * channels).
         grad_value: Output, shaped as ``value``.
         grad_sampling_loc: Output, shaped as ``sampling_locations``.
@@ -94,7 +100,7 @@ def ms_deform_attn_backward(
     backward = torch.ops.aten.grid_sampler_2d_backward
     for level, keys, maps in _levels(value, value_spatial_shapes):
         grad_maps = torch.zeros_like(maps)
-        for part in slices(queries, -(-queries // points)):
+        for part in slices(queries, SAMPLES_PER_OUTPUT * queries // points):
             grid, weight = grids[:, part, level], weights[:, None, part, level]
             grad = grads[:, :, part, None]
             sampled = torch.grid_sampler_2d(maps, grid, BILINEAR, ZEROS, False)

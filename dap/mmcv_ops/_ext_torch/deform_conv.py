@@ -10,13 +10,19 @@ from torch import Tensor
 
 from .common import at_least_float32, operator
 
+OUTSIDE = -1e4  # a shift that leaves any map, and that float16 can hold
 
-def _prepare(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Convert what torchvision's kernels do not take: bfloat16, and float16 on the CPU."""
-    first = tensors[0]
-    if first.dtype == torch.bfloat16 or first.device.type == "cpu":
-        tensors = at_least_float32(*tensors)
-    return tuple(t.contiguous() for t in tensors)
+
+def _prepare(offset: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Convert what torchvision's kernels do not take: bfloat16, and float16 on the CPU.
+
+    A sample whose offset is not finite counts as zero in mmcv. torchvision would read
+    outside the map if it is NaN.
+    """
+    converted = (offset.nan_to_num(nan=OUTSIDE, posinf=OUTSIDE, neginf=OUTSIDE), *tensors)
+    if offset.dtype == torch.bfloat16 or offset.device.type == "cpu":
+        converted = tuple(map(at_least_float32, converted))
+    return tuple(t.contiguous() for t in converted)
 
 
 def _geometry(sizes: dict[str, Any]) -> tuple[int, ...]:
@@ -52,7 +58,7 @@ def deform_conv_forward(
         **sizes: kW, kH, dW, dH (stride), padW, padH, dilationW, dilationH, group,
             deformable_group, im2col_step.
     """
-    x, w, shift = _prepare(input, weight, offset)
+    shift, x, w = _prepare(offset, input, weight)
     mask, bias = _empty_mask_and_bias(x, w)
     output.copy_(
         torch.ops.torchvision.deform_conv2d(x, w, shift, mask, bias, *_geometry(sizes), False)
@@ -63,7 +69,7 @@ def _gradients(
     input: Tensor, offset: Tensor, grad_output: Tensor, weight: Tensor, sizes: dict[str, Any]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients by input, weight and offset."""
-    grad, x, w, shift = _prepare(grad_output, input, weight, offset)
+    shift, grad, x, w = _prepare(offset, grad_output, input, weight)
     mask, bias = _empty_mask_and_bias(x, w)
     gradients = torch.ops.torchvision._deform_conv2d_backward(
         grad, x, w, shift, mask, bias, *_geometry(sizes), False
@@ -105,11 +111,41 @@ def deform_conv_backward_parameters(
     scale: float,
     **sizes: int,
 ) -> None:
-    """Add ``scale`` times the gradient by the weight to ``gradWeight``; see ``deform_conv_forward``."""
+    """Add ``scale`` times the gradient by the weight to ``gradWeight``; see the forward."""
     grad_weight = columns.__dict__.pop("grad_weight", None)
     if grad_weight is None:  # the gradient by the weight alone does not depend on its values
         _, grad_weight, _ = _gradients(input, offset, gradOutput, gradWeight, sizes)
     gradWeight.add_(grad_weight.to(gradWeight.dtype), alpha=scale)
+
+
+def _at_output_size(name: str, field: Tensor, output: Tensor) -> Tensor:
+    """Read offsets or masks of each image as mmcv's kernels of version 2 do.
+
+    They take the numbers in memory one after the other as (channels, H', W') of the
+    output, whatever the field's own H and W are. DyHead trains and predicts with
+    fields of twice the output's size, so that its weights depend on it.
+
+    Args:
+        name: Of the field, for the error.
+        field: Shape (N, channels, H, W).
+        output: Shape (N, O, H', W').
+
+    Returns:
+        Shape (N, channels, H', W').
+
+    Raises:
+        ValueError: If the field has fewer numbers than the output needs.
+    """
+    if field.shape[2:] == output.shape[2:]:
+        return field
+    shape = (len(field), field.shape[1], *output.shape[2:])
+    needed = shape[1] * shape[2] * shape[3]
+    if field[:1].numel() < needed:
+        raise ValueError(
+            f"{name} has height and width {tuple(field.shape[2:])}, expected those of the "
+            f"output, {tuple(output.shape[2:])}"
+        )
+    return field.flatten(1)[:, :needed].reshape(shape)
 
 
 @operator
@@ -143,17 +179,27 @@ def modulated_deform_conv_forward(
         ones: Not used.
         offset: Shape (N, deformable_group * kernel_h * kernel_w * 2, H', W'), pairs (y, x).
         mask: Shape (N, deformable_group * kernel_h * kernel_w, H', W').
-        output: Shape (N, O, H', W').
+        output: Shape (N, O, H', W'). Offsets and masks of another H' and W' are read
+            as by mmcv, see ``_at_output_size``.
         columns: Not used.
-        kernel_h, kernel_w: Size of the kernel.
-        stride_h, stride_w: Stride.
-        pad_h, pad_w: Padding by zeros.
-        dilation_h, dilation_w: Dilation.
+        kernel_h: Height of the kernel.
+        kernel_w: Width of the kernel.
+        stride_h: Stride along y.
+        stride_w: Stride along x.
+        pad_h: Rows of zeros at both ends.
+        pad_w: Columns of zeros at both ends.
+        dilation_h: Dilation along y.
+        dilation_w: Dilation along x.
         group: Groups of channels.
         deformable_group: Groups of channels with offsets and masks of their own.
         with_bias: Whether ``bias`` is added.
+
+    Raises:
+        ValueError: If offsets or masks are smaller than the output.
     """
-    x, w, b, shift, factor = _prepare(input, weight, bias, offset, mask)
+    offset = _at_output_size("offset", offset, output)
+    mask = _at_output_size("mask", mask, output)
+    shift, x, w, b, factor = _prepare(offset, input, weight, bias, mask)
     if not with_bias:
         b = x.new_zeros(len(w))
     geometry = stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
@@ -188,13 +234,23 @@ def modulated_deform_conv_backward(
     with_bias: bool,
 ) -> None:
     """Write the gradients by input, weight, bias, offset and mask; see the forward."""
-    grad, x, w, b, shift, factor = _prepare(grad_output, input, weight, bias, offset, mask)
+    shift, grad, x, w, b, factor = _prepare(
+        _at_output_size("offset", offset, grad_output),
+        grad_output,
+        input,
+        weight,
+        bias,
+        _at_output_size("mask", mask, grad_output),
+    )
     if not with_bias:
         b = x.new_zeros(len(w))
     geometry = stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
     gradients = torch.ops.torchvision._deform_conv2d_backward(
         grad, x, w, shift, factor, b, *geometry, True
     )
-    outputs = grad_input, grad_weight, grad_offset, grad_mask, grad_bias
-    for target, gradient in zip(outputs if with_bias else outputs[:4], gradients, strict=False):
-        target.copy_(gradient)
+    grad_input.copy_(gradients[0])
+    grad_weight.copy_(gradients[1])
+    for target, gradient in ((grad_offset, gradients[2]), (grad_mask, gradients[3])):
+        target.view(len(target), -1)[:, : gradient[0].numel()] = gradient.flatten(1)
+    if with_bias:
+        grad_bias.copy_(gradients[4])

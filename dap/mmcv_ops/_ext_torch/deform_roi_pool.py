@@ -11,13 +11,13 @@ def _shift(offset: Tensor, size: Tensor, gamma: float) -> Tensor | None:
     """Return the bins' shifts (y, x) in cells, shape (R, 2, PH, PW). Offsets hold x first."""
     if not offset.numel():
         return None
-    return gamma * size[:, :, None, None] * at_least_float32(offset)[0].flip(1)
+    return gamma * size[:, :, None, None] * at_least_float32(offset).flip(1)
 
 
 def _values(
-    rows: Tensor, rois: Tensor, chunk: Samples, shape: tuple[int, int]
+    rows: Tensor, rois: Tensor, chunk: Samples, shape: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the features at each sample's neighbours (..., 4, C), their rows and weights (..., 4)."""
+    """Return features (..., 4, C), rows (..., 4) and weights (..., 4) of samples' neighbours."""
     index, weight = corners(chunk.y, chunk.x, *shape)
     index += (rois[chunk.rois, 0].long() * shape[0] * shape[1]).view(-1, 1, 1, 1, 1)
     return rows[index], index, weight
@@ -43,24 +43,25 @@ def deform_roi_pool_forward(
         offset: Shifts (x, y) of bins in units of ``gamma`` times the RoI's size, shape
             (R, 2, pooled_height, pooled_width), or empty.
         output: Shape (R, C, pooled_height, pooled_width).
-        pooled_height, pooled_width: Bins.
+        pooled_height: Bins along y.
+        pooled_width: Bins along x.
         spatial_scale: Cells per pixel.
         sampling_ratio: Samples per bin and axis; 0 for one per cell, rounded up.
         gamma: Unit of the offsets.
     """
-    start, size = scaled_boxes(*at_least_float32(rois), spatial_scale, aligned=True)
+    start, size = scaled_boxes(at_least_float32(rois), spatial_scale, aligned=True)
     rows, bins = channel_rows(input), (pooled_height, pooled_width)
     output.zero_()
     for chunk in samples(
         start, size, bins, sampling_ratio, _shift(offset, size, gamma), input.shape[1]
     ):
         if chunk.y.shape[-1]:
-            values, _, weight = _values(rows, rois, chunk, tuple(input.shape[2:]))
+            values, _, weight = _values(rows, rois, chunk, input.shape[2:])
             mean = (values * weight[..., None]).sum(-2).mean(-2)
             output[chunk.rois] = mean.permute(0, 3, 1, 2).to(output.dtype)
 
 
-def _offset_gradient(values: Tensor, y: Tensor, x: Tensor, shape: tuple[int, int]) -> Tensor:
+def _offset_gradient(values: Tensor, y: Tensor, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return the derivatives (x, y) of samples by their position.
 
     As in mmcv, the distance to a border cell is that of the point itself, also outside
@@ -68,7 +69,8 @@ def _offset_gradient(values: Tensor, y: Tensor, x: Tensor, shape: tuple[int, int
 
     Args:
         values: Features at the four neighbours, shape (..., 4, C).
-        y, x: Positions, shape (...).
+        y: Positions, shape (...).
+        x: Positions, shape (...).
         shape: (H, W) of the map.
 
     Returns:
@@ -99,11 +101,11 @@ def deform_roi_pool_backward(
     sampling_ratio: int,
     gamma: float,
 ) -> None:
-    """Add the gradients by features and offsets to ``grad_input`` and ``grad_offset``; see the forward."""
-    start, size = scaled_boxes(*at_least_float32(rois), spatial_scale, aligned=True)
-    rows, bins, shape = channel_rows(input), (pooled_height, pooled_width), tuple(input.shape[2:])
+    """Add the gradients to ``grad_input`` and ``grad_offset``; see the forward."""
+    start, size = scaled_boxes(at_least_float32(rois), spatial_scale, aligned=True)
+    rows, bins, shape = channel_rows(input), (pooled_height, pooled_width), input.shape[2:]
     grad_rows = torch.zeros_like(rows)
-    (grad_output,) = at_least_float32(grad_output)
+    grad_output = at_least_float32(grad_output)
     for chunk in samples(
         start, size, bins, sampling_ratio, _shift(offset, size, gamma), input.shape[1]
     ):

@@ -27,7 +27,7 @@ def _row_weights(weight: Tensor, target: Tensor) -> Tensor | None:
     """Return the class weight of each row, shape (N, 1); None if there are no weights."""
     if not weight.numel():
         return None
-    (weight,) = at_least_float32(weight)
+    weight = at_least_float32(weight)
     valid = (target >= 0) & (target < len(weight))
     rows = weight[target.clamp(0, len(weight) - 1)]
     return torch.where(valid, rows, torch.ones_like(rows))[:, None]
@@ -70,7 +70,7 @@ def _sigmoid_rows(
     if not classes:
         return
     for rows in slices(len(input), CHUNK_ELEMENTS // classes):
-        (logits,) = at_least_float32(input[rows])
+        logits = at_least_float32(input[rows])
         labels = target[rows]
         column = labels.clamp(0, classes - 1)[:, None]
         positives = positive(logits.gather(1, column).sigmoid(), gamma, alpha)
@@ -86,7 +86,9 @@ def _sigmoid_rows(
 def sigmoid_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Write -alpha (1 - p)^gamma log p for positives, -(1 - alpha) p^gamma log(1 - p) for negatives.
+    """Write the loss of each row and class, of p = sigmoid(input).
+
+    It is -alpha (1 - p)^gamma log p for the target, else -(1 - alpha) p^gamma log(1 - p).
 
     Args:
         input: Logits, shape (N, C).
@@ -106,14 +108,14 @@ def sigmoid_focal_loss_forward(
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Write the derivative of each loss by its logit into ``grad_input`` (N, C); see the forward."""
+    """Write the derivatives of losses by logits into ``grad_input`` (N, C); see the forward."""
     _sigmoid_rows(input, target, weight, grad_input, gamma, alpha, gradient=True)
 
 
 def _target_probabilities(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return the probability of each row's target (N,), and which rows have one (N,)."""
     _check_targets(target, largest=input.shape[1] - 1)
-    (p,) = at_least_float32(input.gather(1, target.clamp(min=0)[:, None])[:, 0])
+    p = at_least_float32(input.gather(1, target.clamp(min=0)[:, None])[:, 0])
     return p, target >= 0
 
 
@@ -172,7 +174,7 @@ def softmax_focal_loss_backward(
     buff.copy_(factor)
     column = target.clamp(min=0)[:, None]
     for rows in slices(len(input), CHUNK_ELEMENTS // max(1, input.shape[1])):
-        (probabilities,) = at_least_float32(input[rows])
+        probabilities = at_least_float32(input[rows])
         values = -factor[rows, None] * probabilities
         values.scatter_add_(1, column[rows], factor[rows, None])
         grad_input[rows] = values.to(grad_input.dtype)

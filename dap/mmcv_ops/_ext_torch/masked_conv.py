@@ -33,7 +33,7 @@ def masked_im2col_forward(
     padded = functional.pad(im[0], (pad_w, kernel_w, pad_h, kernel_h))
     rows = mask_h_idx + torch.arange(kernel_h, device=im.device)[:, None, None]
     columns = mask_w_idx + torch.arange(kernel_w, device=im.device)[:, None]
-    col.copy_(padded[:, rows, columns].view(col.shape))
+    col.copy_(padded[:, rows, columns].reshape(col.shape))
 
 
 @operator

@@ -34,16 +34,18 @@ def roi_align_forward(
         input: Features, shape (B, C, H, W).
         rois: Image index and box in pixels, shape (R, 5), xyxy.
         output: Shape (R, C, aligned_height, aligned_width).
-        argmax_y, argmax_x: Outputs, coordinates of the largest samples, shaped as
-            ``output``, -1 where a bin has no sample; used with ``pool_mode`` 0 alone.
-        aligned_height, aligned_width: Bins.
+        argmax_y: Output with ``pool_mode`` 0, y of the largest samples in cells, shaped
+            as ``output``; -1 where a bin has no sample.
+        argmax_x: The same for x.
+        aligned_height: Bins along y.
+        aligned_width: Bins along x.
         spatial_scale: Cells per pixel.
         sampling_ratio: Samples per bin and axis; 0 for one per cell, rounded up.
         pool_mode: 0 largest sample, 1 average.
         aligned: Shift by half a cell.
     """
     if pool_mode == MAX:
-        start, size = scaled_boxes(*at_least_float32(rois), spatial_scale, aligned)
+        start, size = scaled_boxes(at_least_float32(rois), spatial_scale, aligned)
         bins = (aligned_height, aligned_width)
         _max_forward(input, rois, output, argmax_y, argmax_x, start, size, bins, sampling_ratio)
         return
@@ -132,7 +134,7 @@ def _max_backward(
 ) -> None:
     """Share each bin's gradient among the four neighbours of its largest sample."""
     height, width = grad_input.shape[2:]
-    grad, y, x = at_least_float32(grad_output, argmax_y, argmax_x)
+    grad, y, x = map(at_least_float32, (grad_output, argmax_y, argmax_x))
     index, weight = corners(y, x, height, width)  # (R, C, PH, PW, 4)
     index += (rois[:, 0].long() * height * width).view(-1, 1, 1, 1, 1)
     channels = grad.shape[1]

@@ -29,7 +29,8 @@ def _largest(
     Args:
         rows: Features, shape (B * H * W, C).
         base: Row of each RoI's image, shape (R, 1, 1).
-        y, x: First and last-plus-one cells, shape (R, PH) and (R, PW).
+        y: First and last-plus-one rows, each of shape (R, PH).
+        x: First and last-plus-one columns, each of shape (R, PW).
         width: Of the map.
     """
     first_y, last_y = (t[:, :, None] for t in y)
@@ -68,11 +69,12 @@ def roi_pool_forward(
         output: Shape (R, C, pooled_height, pooled_width); zero for empty bins.
         argmax: Output, cell of the largest value, int32, shaped as ``output``; -1 for
             empty bins.
-        pooled_height, pooled_width: Bins.
+        pooled_height: Bins along y.
+        pooled_width: Bins along x.
         spatial_scale: Cells per pixel.
     """
     _, _, height, width = input.shape
-    rows, (boxes,) = channel_rows(input), at_least_float32(rois)
+    rows, boxes = channel_rows(input), at_least_float32(rois)
     x1, y1 = boxes[:, 1] * spatial_scale, boxes[:, 2] * spatial_scale
     x2, y2 = (boxes[:, 3] + 1) * spatial_scale, (boxes[:, 4] + 1) * spatial_scale
     sizes = y2 - y1, x2 - x1
@@ -84,8 +86,8 @@ def roi_pool_forward(
     for part in (sizes[0] * sizes[1]).argsort().split(ROIS_AT_A_TIME):
         if not len(part):
             continue
-        ranges = [(first[part], last[part]) for first, last in (y, x)]
-        best, cell = _largest(rows, base[part], *ranges, width)
+        rows_of_bins, columns_of_bins = ((first[part], last[part]) for first, last in (y, x))
+        best, cell = _largest(rows, base[part], rows_of_bins, columns_of_bins, width)
         output[part] = best.permute(0, 3, 1, 2).to(output.dtype)
         argmax[part] = cell.permute(0, 3, 1, 2).to(argmax.dtype)
     output[malformed] = 0
@@ -104,7 +106,7 @@ def roi_pool_backward(
 ) -> None:
     """Add each bin's gradient to the cell of its largest value in ``grad_input`` (B, C, H, W)."""
     batch, channels, height, width = grad_input.shape
-    (grad,) = at_least_float32(grad_output)
+    grad = at_least_float32(grad_output)
     maps = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
     index = maps[:, :, None, None] * height * width + argmax.clamp(min=0)
     total = grad.new_zeros(batch * channels * height * width)

@@ -40,7 +40,7 @@ def scaled_boxes(rois: Tensor, spatial_scale: float, aligned: bool) -> tuple[Ten
 
 
 def _axis(start: Tensor, bins: Tensor, count: int, grid: int) -> Tensor:
-    """Return coordinates (R, count, grid) along one axis; ``start`` is (R,), ``bins`` the bins' size (R,)."""
+    """Return coordinates (R, count, grid) along one axis from starts (R,) and bins' sizes (R,)."""
     position = torch.arange(count, device=start.device)[:, None] * bins[:, None, None]
     within = (torch.arange(grid, device=start.device) + 0.5) * bins[:, None, None] / grid
     return start[:, None, None] + position + within
@@ -87,8 +87,10 @@ def corners(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor, Tens
     """Return the four neighbours of points in a map.
 
     Args:
-        y, x: Coordinates in cells, any shape (...).
-        height, width: Of the map.
+        y: Coordinates in cells, any shape (...).
+        x: Coordinates in cells, shape (...).
+        height: Of the map.
+        width: Of the map.
 
     Returns:
         Indices into the flattened map, int64, shape (..., 4): upper left, upper right,

@@ -1,0 +1,207 @@
+"""A Faster R-CNN of torchvision or maskrcnn-benchmark as a checkpoint of mmdet."""
+
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mmdet
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from dap.checkpoint import load_weights, require_finite
+from dap.files import output_file, write_bytes
+from dap.transfer.category_dependent import state_shapes
+from dap.transfer.foreign_layers import (
+    MMDET_EPS,
+    anchor_order,
+    get,
+    is_of_benchmark,
+    move_background,
+    rename,
+    reorder_anchors,
+    shift_variances,
+)
+
+STYLES = ("caffe", "pytorch")  # the stride of a bottleneck in its 1x1 or its 3x3 convolution
+PIXELS: dict[str, dict[str, Any]] = {  # mmdet's images are BGR, 0 to 255
+    "bgr": {"mean": [102.9801, 115.9465, 122.7717], "std": [1.0, 1.0, 1.0], "bgr_to_rgb": False},
+    "rgb": {
+        "mean": [123.675, 116.28, 103.53],
+        "std": [58.395, 57.12, 57.375],
+        "bgr_to_rgb": True,
+    },
+}
+_DEPTHS = {
+    (True, 3, 4, 6, 3): 50,
+    (True, 3, 4, 23, 3): 101,
+    (True, 3, 8, 36, 3): 152,
+    (False, 2, 2, 2, 2): 18,
+    (False, 3, 4, 6, 3): 34,
+}
+
+
+class ConvertedDetector(NamedTuple):
+    """What `convert_detector` has made.
+
+    Attributes:
+        path: The checkpoint, with ``state_dict`` and, in ``meta``, the config of its detector.
+        model: That config: the ``model`` of mmdet.
+        options: What a config needs to use the weights, for ``--cfg-options``.
+    """
+
+    path: Path
+    model: dict[str, Any]
+    options: dict[str, Any]
+
+
+def convert_detector(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    style: str | None = None,
+    pixels: str | None = None,
+    background: str = "first",
+    ratios: Sequence[float] | None = None,
+    bn_eps: float | None = None,
+) -> ConvertedDetector:
+    """Turn a Faster R-CNN with FPN of another code base into mmdet's.
+
+    Scores and regressions of the new detector are those of the old one. Read are state dicts of
+    torchvision's ``fasterrcnn_resnet50_fpn`` and of maskrcnn-benchmark, as the official release of
+    DAP has them. What is in the weights is found there: depth, widths, number of classes, one
+    regressor per class or one for all, with or without a row for the background. What is not in
+    the weights must be known.
+
+    Args:
+        checkpoint: File, anything that `load_weights` reads.
+        out: File to write, a ``.pth``.
+        style: ``'caffe'``, the stride in the 1x1 convolution, or ``'pytorch'``, in the 3x3.
+            Defaults to what the code base does: maskrcnn-benchmark ``'caffe'``, torchvision
+            ``'pytorch'``.
+        pixels: ``'bgr'``, 0 to 255 less the mean, or ``'rgb'``, torchvision's mean and deviation.
+            Defaults to ``'bgr'`` for maskrcnn-benchmark, ``'rgb'`` for torchvision.
+        background: ``'first'`` or ``'last'`` of the rows of the class scores; mmdet has it last.
+        ratios: Height / width of the anchors in the order of the RPN's channels. Defaults to that
+            of the anchors in the checkpoint, else to .5, 1, 2.
+        bn_eps: What the code base adds to a variance. mmdet adds 1e-5; the difference goes into
+            the variances. Defaults to 0 for maskrcnn-benchmark and 1e-5 for torchvision (its own
+            published weights of COCO: 0).
+
+    Returns:
+        The file and what goes with it.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If an argument is unknown, or the checkpoint is no such detector.
+    """
+    out = output_file(out)
+    _check_choice("suffix of out", out.suffix, (".pth",))
+    _check_choice("style", style, (None, *STYLES))
+    _check_choice("pixels", pixels, (None, *PIXELS))
+    _check_choice("background", background, ("first", "last"))
+    source = os.fspath(checkpoint)
+    weights, _ = load_weights(checkpoint)
+    require_finite(weights, checkpoint)
+    of_benchmark = is_of_benchmark(weights, source)
+    renamed = rename(weights, source)
+    reorder_anchors(renamed, anchor_order(weights, ratios, source), source)
+    classes, agnostic = move_background(renamed, background == "first", source)
+    shift_variances(renamed, (0.0 if of_benchmark else MMDET_EPS) if bn_eps is None else bn_eps)
+    options: dict[str, Any] = {
+        "backbone.depth": _depth(renamed, source),
+        "backbone.style": style or ("caffe" if of_benchmark else "pytorch"),
+        **{
+            f"data_preprocessor.{key}": value
+            for key, value in PIXELS[pixels or ("bgr" if of_benchmark else "rgb")].items()
+        },
+        "roi_head.bbox_roi_extractor.roi_layer.sampling_ratio": 2,
+        "roi_head.bbox_roi_extractor.roi_layer.aligned": False,
+        "roi_head.bbox_head.reg_class_agnostic": agnostic,
+    }
+    model = _model(renamed, classes, options, source)
+    state = _fit(renamed, model, source)
+    text = Config({"default_scope": "mmdet", "model": model}).pretty_text
+    buffer = io.BytesIO()
+    torch.save({"meta": {"cfg": text}, "state_dict": state}, buffer)
+    write_bytes(out, buffer.getvalue())
+    return ConvertedDetector(out, model, {f"model.{key}": value for key, value in options.items()})
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        named = ", ".join(repr(choice) for choice in choices if choice is not None)
+        raise ValueError(f"{name}: expected one of {named}, found {value!r}")
+
+
+def _depth(weights: Mapping[str, Tensor], source: str) -> int:
+    blocks = [
+        len({name.split(".")[2] for name in weights if name.startswith(f"backbone.layer{i}.")})
+        for i in range(1, 5)
+    ]
+    key = ("backbone.layer1.0.conv3.weight" in weights, *blocks)
+    if key not in _DEPTHS:
+        raise ValueError(
+            f"{source}: the backbone has stages of {blocks} blocks; expected a ResNet of depth "
+            f"{', '.join(map(str, sorted(_DEPTHS.values())))}"
+        )
+    return _DEPTHS[key]
+
+
+def _model(
+    weights: Mapping[str, Tensor], classes: int, options: Mapping[str, Any], source: str
+) -> dict[str, Any]:
+    """Describe the detector to mmdet; widths are those of the tensors."""
+    folder = Path(mmdet.__file__).parent / ".mim" / "configs"
+    config = Config.fromfile(folder / "_base_" / "models" / "faster-rcnn_r50_fpn.py")
+    laterals = [weights.get(f"neck.lateral_convs.{i}.conv.weight") for i in range(4)]
+    stem, shared = (
+        get(weights, "backbone.conv1.weight", source),
+        get(weights, "roi_head.bbox_head.shared_fcs.0.weight", source),
+    )
+    width = next((len(lateral) for lateral in laterals if lateral is not None), 256)
+    config.merge_from_dict(
+        {
+            f"model.{key}": value
+            for key, value in {
+                "backbone.init_cfg": None,
+                "backbone.stem_channels": len(stem),
+                "backbone.base_channels": len(weights["backbone.layer1.0.conv1.weight"]),
+                "neck.in_channels": [x.shape[1] for x in laterals if x is not None],
+                "neck.out_channels": width,
+                "rpn_head.in_channels": width,
+                "rpn_head.feat_channels": len(get(weights, "rpn_head.rpn_conv.weight", source)),
+                "roi_head.bbox_roi_extractor.out_channels": width,
+                "roi_head.bbox_head.in_channels": width,
+                "roi_head.bbox_head.fc_out_channels": len(shared),
+                "roi_head.bbox_head.roi_feat_size": math.isqrt(shared.shape[1] // width),
+                "roi_head.bbox_roi_extractor.roi_layer.output_size": math.isqrt(
+                    shared.shape[1] // width
+                ),
+                "roi_head.bbox_head.num_classes": classes,
+                **options,
+            }.items()
+        }
+    )
+    model: dict[str, Any] = config.model.to_dict()
+    return model
+
+
+def _fit(weights: Mapping[str, Tensor], model: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+    """Compare the tensors with those of the detector that mmdet builds."""
+    shapes = state_shapes(model, "mmdet")
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    faults = [
+        f"{name} is {found.get(name, 'absent')}, expected {shapes.get(name, 'none')}"
+        for name in [*shapes, *(name for name in found if name not in shapes)]
+        if found.get(name) != shapes.get(name)
+    ]
+    if faults:
+        raise ValueError(
+            f"{source} does not fit mmdet's Faster R-CNN: {len(faults)} tensors differ, such as "
+            f"{'; '.join(faults[:3])}. Convert a Faster R-CNN with a plain ResNet and FPN"
+        )
+    return {name: weights[name].contiguous() for name in shapes}

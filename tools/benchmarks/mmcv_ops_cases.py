@@ -1,0 +1,375 @@
+"""Random inputs per operator of mmcv, and references where a compiled mmcv has no CPU code."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from mmcv import ops
+from torch import Generator, Tensor
+from torch.nn import functional
+
+
+@dataclass
+class Case:
+    """One row of the table.
+
+    Attributes:
+        name: Of the operator and its settings.
+        make: Returns the arguments of ``apply`` for a generator.
+        apply: Calls mmcv.ops; returns tensors.
+        differentiable: Which arguments are differentiated.
+        reference: Takes the same arguments; used where compiled mmcv lacks the device.
+        reference_name: Of ``reference``, for the table.
+    """
+
+    name: str
+    make: Callable[[Generator], list[Any]]
+    apply: Callable[..., Any]
+    differentiable: list[int] = field(default_factory=list)
+    reference: Callable[..., Any] | None = None
+    reference_name: str = ""
+
+    @staticmethod
+    def lacks_device(error: Exception) -> bool:
+        """Say whether an error of compiled mmcv means that it has no code for the device."""
+        words = ("not found", "not implemented", "is_cuda", "not compiled")
+        return isinstance(error, AssertionError) or any(w in str(error) for w in words)
+
+
+def integer(g: Generator, low: int, high: int) -> int:
+    """Draw an integer from low to high, both included."""
+    return int(torch.randint(low, high + 1, (), generator=g))
+
+
+def boxes(g: Generator, count: int, extent: float = 50) -> Tensor:
+    """Draw boxes xyxy with sides up to half the extent."""
+    corner = torch.rand(count, 2, generator=g) * extent
+    return torch.cat([corner, corner + torch.rand(count, 2, generator=g) * extent / 2], 1)
+
+
+def rois(g: Generator, images: int, extent: float) -> Tensor:
+    """Draw up to 12 RoIs, some of which leave the image."""
+    count = integer(g, 0, 12)
+    index = torch.randint(0, images, (count, 1), generator=g).float()
+    return torch.cat([index, boxes(g, count, extent) - extent / 10], 1)
+
+
+def make_nms(g: Generator) -> list[Any]:
+    """Boxes, distinct scores, threshold."""
+    count = integer(g, 0, 60)
+    # scores are a permutation: compiled mmcv sorts equal ones in no fixed order
+    scores = torch.randperm(count, generator=g) / max(1, count)
+    return [boxes(g, count), scores, 0.1 * integer(g, 1, 9)]
+
+
+def make_grid_nms(g: Generator) -> list[Any]:
+    """Boxes of whole numbers, whose IoU often equals the threshold."""
+    count = integer(g, 1, 30)
+    corner = torch.randint(0, 6, (count, 2), generator=g).float()
+    side = torch.randint(1, 6, (count, 2), generator=g).float()
+    scores = torch.randperm(count, generator=g) / count
+    return [torch.cat([corner, corner + side], 1), scores, 0.1 * integer(g, 1, 9)]
+
+
+def make_soft(g: Generator) -> list[Any]:
+    """Boxes, scores, threshold."""
+    count = integer(g, 1, 40)
+    return [boxes(g, count), torch.rand(count, generator=g), 0.3 + 0.1 * integer(g, 0, 4)]
+
+
+def make_batched(g: Generator) -> list[Any]:
+    """Boxes, scores, classes, threshold."""
+    bounding, scores, threshold = make_nms(g)
+    count = len(scores)
+    return [
+        torch.cat([bounding, boxes(g, 1)]),
+        torch.cat([scores, torch.ones(1)]),
+        torch.randint(0, 3, (count + 1,), generator=g),
+        threshold,
+    ]
+
+
+def make_roi(g: Generator) -> list[Any]:
+    """Features, RoIs, bins, scale, sampling ratio."""
+    batch, channels = integer(g, 1, 2), integer(g, 1, 4)
+    height, width = integer(g, 3, 12), integer(g, 3, 12)
+    scale = 2.0 ** -integer(g, 0, 3)
+    features = torch.randn(batch, channels, height, width, generator=g)
+    size = (integer(g, 1, 4), integer(g, 1, 4))
+    return [features, rois(g, batch, width / scale), size, scale, integer(g, 0, 2)]
+
+
+def make_deform(g: Generator) -> list[Any]:
+    """Arguments of a deformable convolution."""
+    groups, deform_groups = integer(g, 1, 2), integer(g, 1, 2)
+    batch, kernel, stride, dilation = integer(g, 1, 2), integer(g, 1, 3), integer(g, 1, 2), 1
+    padding = integer(g, 0, 1)
+    x = torch.randn(batch, 4, integer(g, 4, 8), integer(g, 4, 8), generator=g)
+    weight = torch.randn(6, 4 // groups, kernel, kernel, generator=g)
+    height, width = functional.conv2d(x[:, :1], weight[:1, :1], None, stride, padding).shape[2:]
+    offset = torch.randn(batch, deform_groups * 2 * kernel**2, height, width, generator=g) * 2
+    return [x, offset, weight, stride, padding, dilation, groups, deform_groups]
+
+
+def make_modulated(g: Generator) -> list[Any]:
+    """Arguments of a modulated deformable convolution."""
+    x, offset, weight, *geometry = make_deform(g)
+    mask = torch.rand(len(x), offset.shape[1] // 2, *offset.shape[2:], generator=g)
+    return [x, offset, mask, weight, torch.randn(6, generator=g), *geometry]
+
+
+def make_dyhead(g: Generator) -> list[Any]:
+    """As make_modulated with stride 2, but offsets and masks have the size of the input."""
+    x = torch.randn(2, 4, integer(g, 4, 8), integer(g, 4, 8), generator=g)
+    offset = torch.randn(2, 18, *x.shape[2:], generator=g)
+    mask = torch.rand(2, 9, *x.shape[2:], generator=g)
+    return [x, offset, mask, torch.randn(6, 4, 3, 3, generator=g), None, 2, 1]
+
+
+def make_focal(g: Generator) -> list[Any]:
+    """Logits, targets with background, gamma, alpha."""
+    count, classes = integer(g, 1, 20), integer(g, 1, 6)
+    target = torch.randint(0, classes + 1, (count,), generator=g)
+    return [torch.randn(count, classes, generator=g) * 3, target, 0.5 * integer(g, 2, 6), 0.25]
+
+
+def make_softmax_focal(g: Generator) -> list[Any]:
+    """Logits, targets with ignored ones, gamma, alpha."""
+    logits, target, gamma, alpha = make_focal(g)
+    ignored = torch.rand(len(target), generator=g) < 0.1
+    target = target.clamp(max=logits.shape[1] - 1).masked_fill(ignored, -1)
+    return [logits, target, gamma, alpha]
+
+
+def softmax_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Softmax focal loss by autograd."""
+    log = logits.log_softmax(1).gather(1, target.clamp(min=0)[:, None])[:, 0]
+    return torch.where(target >= 0, -alpha * (1 - log.exp()) ** gamma * log, 0).sum()
+
+
+def sigmoid_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
+    """MMDetection's fall-back for the CPU."""
+    from mmdet.models.losses.focal_loss import py_sigmoid_focal_loss
+
+    one_hot = functional.one_hot(target, logits.shape[1] + 1)[:, :-1]
+    return py_sigmoid_focal_loss(logits, one_hot, None, gamma, alpha, reduction="none")
+
+
+def make_attention(g: Generator) -> list[Any]:
+    """Arguments of deformable attention; some points lie outside."""
+    batch, heads, channels, queries = integer(g, 1, 2), integer(g, 1, 3), integer(g, 1, 4), 7
+    levels, points = integer(g, 1, 3), integer(g, 1, 4)
+    shapes = torch.randint(1, 6, (levels, 2), generator=g)
+    sizes = shapes.prod(1)
+    value = torch.randn(batch, int(sizes.sum()), heads, channels, generator=g)
+    locations = torch.rand(batch, queries, heads, levels, points, 2, generator=g) * 1.4 - 0.2
+    weights = torch.rand(batch, queries, heads, levels, points, generator=g)
+    return [value, shapes, sizes.cumsum(0) - sizes, locations, weights, 64]
+
+
+def attention(
+    value: Tensor, shapes: Tensor, start: Tensor, locations: Tensor, weights: Tensor, step: int
+) -> Tensor:
+    """Fall-back of mmcv for the CPU."""
+    reference = ops.multi_scale_deform_attn.multi_scale_deformable_attn_pytorch
+    return reference(value, shapes.tolist(), locations, weights)
+
+
+def make_carafe(g: Generator) -> list[Any]:
+    """Features, masks, kernel, groups, scale."""
+    groups, kernel, scale = integer(g, 1, 2), 1 + 2 * integer(g, 0, 2), integer(g, 1, 3)
+    features = torch.randn(2, 4, integer(g, 2, 5), integer(g, 2, 5), generator=g)
+    height, width = (scale * size for size in features.shape[2:])
+    masks = torch.rand(2, groups * kernel**2, height, width, generator=g)
+    return [features, masks, kernel, groups, scale]
+
+
+def carafe(features: Tensor, masks: Tensor, kernel: int, groups: int, scale: int) -> Tensor:
+    """CARAFE by unfolding."""
+    n, c, h, w = features.shape
+    windows = functional.unfold(features, kernel, padding=kernel // 2)
+    windows = windows.view(n, groups, c // groups, kernel**2, h, 1, w, 1)
+    factors = masks.view(n, groups, 1, kernel**2, h, scale, w, scale)
+    return (windows * factors).sum(3).reshape(n, c, h * scale, w * scale)
+
+
+def make_masked(g: Generator) -> list[Any]:
+    """Features, mask, weight, bias, padding."""
+    padding = integer(g, 1, 2)
+    kernel = 2 * padding + 1
+    features = torch.randn(1, 3, integer(g, 1, 8), integer(g, 1, 8), generator=g)
+    mask = torch.rand(1, *features.shape[2:], generator=g) < 0.5
+    weight = torch.randn(4, 3, kernel, kernel, generator=g)
+    return [features, mask, weight, torch.randn(4, generator=g), padding]
+
+
+def masked_conv(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    """Convolution, then the mask."""
+    return functional.conv2d(x, weight, bias, padding=padding) * mask
+
+
+def roi_pool(x: Tensor, rois: Tensor, size: tuple[int, int], scale: float, ratio: int) -> Tensor:
+    """RoIPool of mmcv's CUDA kernel by loops."""
+    height, width = x.shape[2:]
+    output = x.new_zeros(len(rois), x.shape[1], *size)
+    for number, roi in enumerate(rois):
+        start, end = roi[1:3] * scale, (roi[3:] + 1) * scale
+        cell = (end - start) / torch.tensor(size[::-1])
+        if (end <= start).any():
+            continue
+        for i in range(size[0]):
+            for j in range(size[1]):
+                position = torch.tensor([j, i])
+                x1, y1 = (position * cell + start).floor().long().clamp(min=0).tolist()
+                x2, y2 = ((position + 1) * cell + start).ceil().long().tolist()
+                part = x[int(roi[0]), :, y1 : min(max(y2, 0), height), x1 : min(max(x2, 0), width)]
+                if part.numel():
+                    output[number, :, i, j] = part.flatten(1).max(1).values
+    return output + 0 * x.sum()  # a gradient also where there is no RoI
+
+
+def make_deform_roi(g: Generator) -> list[Any]:
+    """As make_roi, with one offset per RoI."""
+    features, boxes_, size, scale, ratio = make_roi(g)
+    offset = torch.randn(len(boxes_), 2, 1, 1, generator=g)
+    return [features, boxes_, offset.expand(-1, -1, *size).clone(), size, scale, ratio]
+
+
+def shifted_roi_align(
+    x: Tensor, rois: Tensor, offset: Tensor, size: tuple[int, int], scale: float, ratio: int
+) -> Tensor:
+    """RoIAlign of shifted RoIs in float64: all bins of a RoI have the same offset."""
+    from torchvision.ops import roi_align
+
+    moved = rois.double()
+    shift = 0.1 * (moved[:, 3:] - moved[:, 1:3]) * offset[:, :, 0, 0]
+    moved = moved + torch.cat([torch.zeros_like(shift[:, :1]), shift, shift], 1)
+    # float64 keeps the number of samples; it is rounded up from the RoI's size
+    ratio = ratio or 0
+    return roi_align(x.double(), moved, size, scale, ratio, aligned=True).to(x.dtype)
+
+
+def nms_pair(bounding: Tensor, scores: Tensor, threshold: float, offset: int) -> Any:
+    """NMS without gradient."""
+    return ops.nms(bounding, scores, threshold, offset=offset)
+
+
+def cases_of_boxes() -> list[Case]:
+    """NMS and overlaps."""
+    from functools import partial
+
+    cases = [
+        Case(f"nms, offset {o}{name}", make, partial(nms_pair, offset=o))
+        for name, make in (("", make_nms), (", IoU on the threshold", make_grid_nms))
+        for o in (0, 1)
+    ]
+    cases += [
+        Case(
+            f"soft_nms, {method}",
+            make_soft,
+            lambda b, s, t, m=method: ops.soft_nms(b, s, t, min_score=0.05, method=m),
+        )
+        for method in ("naive", "linear", "gaussian")
+    ]
+    cases.append(
+        Case("nms_match", make_nms, lambda b, s, t: ops.nms_match(torch.cat([b, s[:, None]], 1), t))
+    )
+    cases.append(
+        Case(
+            "batched_nms",
+            make_batched,
+            lambda b, s, i, t: ops.batched_nms(b, s, i, {"type": "nms", "iou_threshold": t}),
+        )
+    )
+    for mode in ("iou", "iof"):
+        for offset in (0, 1):
+            cases.append(
+                Case(
+                    f"bbox_overlaps, {mode}, offset {offset}",
+                    lambda g: [boxes(g, integer(g, 0, 9)), boxes(g, integer(g, 0, 9))],
+                    lambda a, b, m=mode, o=offset: ops.bbox_overlaps(a, b, m, offset=o),
+                )
+            )
+    return cases
+
+
+def cases_of_rois() -> list[Case]:
+    """RoIAlign, RoIPool and deformable pooling."""
+    cases = [
+        Case(
+            f"RoIAlign, {mode}, aligned={aligned}",
+            make_roi,
+            lambda x, r, size, scale, ratio, m=mode, a=aligned: ops.roi_align(
+                x, r, size, scale, ratio, m, a
+            ),
+            [0],
+        )
+        for mode in ("avg", "max")
+        for aligned in (True, False)
+    ]
+    pool = Case(
+        "RoIPool",
+        make_roi,
+        lambda x, r, size, scale, ratio: ops.roi_pool(x, r, size, scale),
+        [0],
+        roi_pool,
+        "loops over cells",
+    )
+    deform = Case(
+        "DeformRoIPool",
+        make_deform_roi,
+        lambda x, r, o, size, scale, ratio: ops.deform_roi_pool(x, r, o, size, scale, ratio),
+        [0],
+        shifted_roi_align,
+        "RoIAlign of shifted RoIs",
+    )
+    return [*cases, pool, deform]
+
+
+def cases_of_layers() -> list[Case]:
+    """Convolutions, attention, upsampling and losses."""
+    sigmoid = lambda x, t, gamma, alpha: ops.sigmoid_focal_loss(x, t, gamma, alpha, None, "none")  # noqa: E731
+    softmax = lambda x, t, gamma, alpha: ops.softmax_focal_loss(x, t, gamma, alpha, None, "sum")  # noqa: E731
+    attend = ops.multi_scale_deform_attn.MultiScaleDeformableAttnFunction.apply
+    return [
+        Case("DeformConv2d", make_deform, ops.deform_conv2d, [0, 1, 2]),
+        Case("ModulatedDeformConv2d", make_modulated, ops.modulated_deform_conv2d, [0, 1, 2, 3, 4]),
+        Case("the same as in DyHead", make_dyhead, ops.modulated_deform_conv2d, [0, 1, 2, 3]),
+        Case(
+            "sigmoid_focal_loss",
+            make_focal,
+            sigmoid,
+            [0],
+            sigmoid_focal,
+            "MMDetection's `py_sigmoid_focal_loss`",
+        ),
+        Case(
+            "softmax_focal_loss",
+            make_softmax_focal,
+            softmax,
+            [0],
+            softmax_focal,
+            "its formula by autograd",
+        ),
+        Case(
+            "MultiScaleDeformableAttention",
+            make_attention,
+            attend,
+            [0, 3, 4],
+            attention,
+            "mmcv's `multi_scale_deformable_attn_pytorch`",
+        ),
+        Case("CARAFE", make_carafe, ops.carafe, [0, 1], carafe, "its formula by unfolding"),
+        Case(
+            "MaskedConv2d",
+            make_masked,
+            ops.masked_conv.masked_conv2d,
+            [],
+            masked_conv,
+            "convolution times mask",
+        ),
+    ]
+
+
+CASES = [*cases_of_boxes(), *cases_of_rois(), *cases_of_layers()]
