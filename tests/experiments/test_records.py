@@ -363,7 +363,7 @@ def predicted(root):
 
 def test_predictions_of_other_settings_are_made_again(tmp_path):
     _, job = predicted(tmp_path)
-    assert job.config.model.type == "dap.FlipAveraging"
+    assert job.config.model.type == job.config.tta_model.type
     assert job.config.model.module.type == "FasterRCNN"
     assert is_finished(job)
     dumped = Path(job.makes).parent / "predict_faster-rcnn_r50_fpn_voc12.py"
