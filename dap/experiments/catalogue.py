@@ -37,6 +37,7 @@ class Cell:
             None for a run that makes something and measures nothing.
         paper: The paper's figure; None where the paper only draws it, or has none.
         decimals: Those that the paper prints.
+        note: What has to be said of the paper's figure; below the table, with a mark at the figure.
     """
 
     column: str
@@ -44,6 +45,7 @@ class Cell:
     metric: str | None = None
     paper: float | None = None
     decimals: int = 2
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,98 +1,89 @@
-"""What experiments cost in GPU hours: the paper's figures, and estimates from images and pixels."""
+"""What the paper's configs cost in GPU hours: its own figures, and estimates where it has none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
-
-from mmengine.config import Config
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from .jobs import Job
-from .paper import PRETRAIN
+
+
+class Cost(NamedTuple):
+    """GPU hours of a job.
+
+    Attributes:
+        hours: GPU hours on the paper's hardware; None where they are not known.
+        reported: Whether the paper reports them.
+    """
+
+    hours: float | None
+    reported: bool
+
 
 # Hours x GPUs that the paper reports (section 4.1): for ResNet-50.
 REPORTED = {
     "boxes_resnet50_in1k": 13 / 60 * 64,
+    "boxes_resnet50_in1k_candidates": 13 / 60 * 64,
     "boxes_resnet50_in14m": 2.3 * 64,
-    PRETRAIN: 1.8 * 16,
+    "faster-rcnn_r50_fpn_40k_in1k-boxes": 1.8 * 16,
     "faster-rcnn_r50_fpn_444k_in14m-boxes": 17.6 * 16,
 }
-CLASSIFIER_HOURS_PER_IMAGE = 7 * 16 / (90 * 1281167)  # its reference, ResNet-50
-R101 = 1.5  # times the cost of ResNet-50, roughly
-# Images of an epoch, where the schedule counts epochs: end of the config's name → images.
-EPOCHS = {
-    "voc07": 5011,
-    "voc0712": 16551,
-    "voc07-pseudo12": 16551,
-    "in200-det": 333000,
-    "in14m": 14197122,
+# Estimates for ResNet-50: end of the config's name → GPU hours. A detector: its images x mean
+# pixels at the pace of faster-rcnn_r50_fpn_40k_in1k-boxes, 40,038 x 32 images of 182,272 pixels in
+# 28.8 hours; an upper bound for larger images. A classifier: its reference, 112 hours for 90
+# epochs of 1,281,167 images.
+ESTIMATED = {
+    "_64xb128_in14m": 7 * 16 * 50 * 14197122 / (90 * 1281167),
+    "_40k_in1k-boxes": 28.8,
+    "_40k_in1k-boxes_frozen-backbone": 28.8,
+    "_444k_in14m-boxes": 319.13,
+    "_80k_in1k-boxes": 57.6,
+    "_5e_in200-det": 37.43,
+    "_90k_coco": 151.54,
+    "_270k_coco": 454.62,
+    "_14e_voc07": 4.725,
+    "_14e_voc0712": 15.61,
+    "_4500it_voc07": 4.849,
+    "_2e_voc07-pseudo12": 2.229,
 }
+PER_1000_ITERATIONS = {"coco": 1.6838, "voc": 1.0776}  # of k-shot fine-tunings, 16 images each
+R101 = 1.5  # times the cost of ResNet-50, roughly
 
 
-def gpu_hours(job: Job) -> tuple[float, bool]:
-    """GPU hours of a job.
+def gpu_hours(job: Job) -> Cost:
+    """GPU hours of a job: those of the paper's config of the same name, however one's own differs.
 
-    Trainings that the paper does not time are estimated by the pixels they see, at the pace of
-    the paper's pre-training, which is an upper bound for larger images. Tests and files are free.
-
-    Returns:
-        Hours, and whether the paper reports them.
+    Only the length of k-shot fine-tunings, which ``--iterations`` changes, is read from the job.
+    Tests and files are free.
     """
     config = job.config
     if config is None or job.kind not in ("boxes", "train"):
-        return 0.0, False
+        return Cost(0.0, False)
     name = str(config.filename).rsplit("/", 1)[-1].removesuffix(".py")
-    reported = REPORTED.get(name.removesuffix("_candidates"))
-    if reported is not None:
-        return reported, True
+    if name in REPORTED:
+        return Cost(REPORTED[name], True)
     deeper = R101 if "101" in name else 1.0
-    if job.kind == "boxes":
-        shallow = name.replace("resnet101", "resnet50")
-        return deeper * REPORTED[shallow], False
-    images = _images(job, name)
-    if config.model.type == "ImageClassifier":
-        return deeper * images * CLASSIFIER_HOURS_PER_IMAGE, False
-    return deeper * images * _pixels(config) / _pretraining_pace(), False
+    shallow = name.replace("resnet101", "resnet50")
+    if shallow in REPORTED:
+        return Cost(deeper * REPORTED[shallow], False)
+    per_1000 = next((PER_1000_ITERATIONS[d] for d in PER_1000_ITERATIONS if f"_{d}-" in name), None)
+    if per_1000 is not None and "shot" in name:
+        iterations = (config.get("train_cfg") or {}).get("max_iters")
+        known = None if iterations is None else per_1000 * iterations * job.batch / 16000
+        return Cost(known, False)
+    hours = next((ESTIMATED[end] for end in ESTIMATED if name.endswith(end)), None)
+    return Cost(None if hours is None else deeper * hours, False)
 
 
-def total(jobs: Iterable[Job]) -> float:
-    """GPU hours of some jobs."""
-    return sum(gpu_hours(job)[0] for job in jobs)
+def describe_total(jobs: Iterable[Job]) -> str:
+    """Write the GPU hours of some jobs: ``'about 47 GPU hours in all with the paper's configs'``.
 
-
-def _pretraining_pace() -> float:
-    """Pixels an hour and GPU, from the paper's Step 3."""
-    pixels = sum(_area(short) for short in (96, 160, 320, 640)) / 4
-    return 40038 * 32 * pixels / REPORTED[PRETRAIN]
-
-
-def _images(job: Job, name: str) -> float:
-    """Images that a training sees."""
-    assert job.config is not None
-    train = job.config.train_cfg
-    if "max_iters" in train:
-        return float(train.max_iters * job.batch)
-    ends = sorted((end for end in EPOCHS if name.endswith(end)), key=len)
-    return float(train.max_epochs * EPOCHS[ends[-1]])
-
-
-def _pixels(config: Config) -> float:
-    """Mean pixels of a training image."""
-    for step in _steps(config.train_dataloader.dataset):
-        if "scales" in step:
-            return sum(_area(min(scale)) for scale in step["scales"]) / len(step["scales"])
-        if "scale" in step:
-            return _area(min(step["scale"]))
-    raise ValueError(f"{config.filename}: no Resize in the training pipeline")
-
-
-def _steps(dataset: Any) -> Iterator[Any]:
-    if "pipeline" in dataset:
-        yield from dataset["pipeline"]
-    for child in dataset.get("datasets", ()):
-        yield from _steps(child)
-
-
-def _area(short: float) -> float:
-    """Pixels of a 4:3 image of this short side."""
-    return short * short * 4 / 3
+    Jobs whose cost is not known are counted.
+    """
+    costs = {job.name: gpu_hours(job).hours for job in jobs}
+    hours = sum(cost or 0.0 for cost in costs.values())
+    text = f"about {hours:.0f} GPU hours in all with the paper's configs"
+    unknown = [name for name, cost in costs.items() if cost is None]
+    if unknown:
+        text += f", {len(unknown)} steps of unknown cost not counted ({', '.join(unknown)})"
+    return text

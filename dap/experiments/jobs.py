@@ -27,7 +27,9 @@ class Job:
         settings: Of pseudo boxes.
         inputs: Files and folders that it reads.
         reads: Those of them that other jobs make.
-        batch: Images of a training iteration, all processes together.
+        compared: Those of them whose content decides the result: it is recorded, and a result of
+            other content is not of this job. Defaults to all of them.
+        batch: Images of a training iteration, all processes together; 0 if that is not known.
         gpus: GPUs that it uses; 0 for one process without.
     """
 
@@ -42,6 +44,11 @@ class Job:
     reads: tuple[str, ...] = ()
     batch: int = 0
     gpus: int = 0
+    compared: tuple[str, ...] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.compared is None:
+            object.__setattr__(self, "compared", self.inputs)
 
 
 class Jobs(dict[str, Job]):

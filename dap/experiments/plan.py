@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,18 @@ from dap.pseudo_boxes import PseudoBoxSettings, settings_from_config
 
 from .catalogue import Row, Run
 from .config_tree import ConfigTree, work_dir_paths
+from .data import below_root, data_files, full_path, of_seed, preparation, unlabelled
 from .jobs import Jobs, tool_command
 from .launcher import Launcher
-from .paper import CLASSIFIERS, FEW_SHOT, PREDICTIONS, PRETRAININGS, SELECTIONS
-from .schedule import added_options, amp_options, batch_options, iteration_options, last_checkpoint
-
-UNLABELLED = "work_dirs/unlabelled_voc12/images.json"
-DET = "data/ILSVRC/det_train.json"
+from .paper import CLASSIFIERS, PREDICTIONS, PRETRAININGS, SELECTIONS
+from .schedule import (
+    added_options,
+    amp_options,
+    base_batch_size,
+    batch_options,
+    iteration_options,
+    last_checkpoint,
+)
 
 
 @dataclass
@@ -86,13 +91,6 @@ class Plan:
 
     def _path(self, path: str, seed: int | None) -> str:
         """Plan what makes a file that a config names; return where it will be."""
-        if path == UNLABELLED:
-            return self._unlabelled()
-        if path == DET:
-            return self._det()
-        drawn = re.fullmatch(r"data/few_shot/(\w+)_(\d+)shot_seed(\d+)/annotations\.json", path)
-        if drawn:
-            return self._few_shot(drawn[1], int(drawn[2]), int(drawn[3]) if seed is None else seed)
         folder = re.fullmatch(r"work_dirs/([^/]+)/[^/]+", path)
         if not folder:
             return path
@@ -103,6 +101,17 @@ class Plan:
             return self._boxes(Run(name))
         run = PRETRAININGS.get(name) or Run(name)
         return self._trained(run, seed) if run.config in self.configs else path
+
+    def _annotations(self, config: Config, key: str, seed: int | None) -> str:
+        """Plan what makes the annotation file of a data set; return the value of its key."""
+        dataset: Any = config
+        for part in key.split(".")[:-1]:
+            dataset = dataset[int(part)] if isinstance(dataset, list | tuple) else dataset[part]
+        path = of_seed(full_path(dataset), seed)
+        made = preparation(path, config, dataset)
+        if made is not None:
+            self.jobs.put(made.name, "files", made.command, path, inputs=made.inputs)
+        return below_root(self._path(path, seed), dataset)
 
     def _boxes(self, run: Run) -> str:
         """Step 2; selected where all boxes are made anyway, or where there is no config."""
@@ -123,7 +132,10 @@ class Plan:
 
     def _selected(self, name: str, out: str, source: Run, fields: Mapping[str, Any]) -> str:
         candidates = self._boxes(source)
-        settings = PseudoBoxSettings(**fields)
+        every_box = self.jobs[source.name].settings
+        assert every_box is not None
+        chosen = {"nms_iou": PseudoBoxSettings().nms_iou, **fields}
+        settings = replace(every_box, **chosen)
         nms = settings.nms_iou
         arguments = ["--no-nms"] if nms is None else ["--nms-iou", nms]
         if "thresholds" in fields:
@@ -138,13 +150,15 @@ class Plan:
         plain = self.configs.load(run.config, run.options)
         options, read = dict(run.options), []
         for key, path in work_dir_paths(plain).items():
-            actual = self._path(path, seed)
+            if key.endswith("ann_file"):
+                actual = self._annotations(plain, key, seed)
+            else:
+                actual = self._path(path, seed)
+                read.append(actual)
             if actual != path:
                 options[key] = actual
-            if actual.startswith((f"{self.root}/", "work_dirs/")):
-                read.append(actual)
         # More GPUs than the paper's batch has images would only change the batch.
-        launcher = self.launcher.at_most(plain.auto_scale_lr.base_batch_size)
+        launcher = self.launcher.at_most(base_batch_size(plain) or self.launcher.gpus)
         options |= batch_options(plain, launcher.gpus, self.batch_per_gpu)
         name = run.name
         if self.iterations and self.configs.folder(run.config).endswith("_kshot"):
@@ -160,6 +174,7 @@ class Plan:
         command, again = (
             launcher.train(package, file, out, options, resume) for resume in (False, True)
         )
+        compared = (*data_files(config, ("train_dataloader",)), *read)
         made = self.jobs.put(
             name,
             "train",
@@ -169,7 +184,8 @@ class Plan:
             config=config,
             batch=launcher.gpus * config.train_dataloader.batch_size,
             gpus=launcher.gpus,
-            inputs=(*data_files(config, ("train_dataloader", "val_dataloader")), *read),
+            inputs=tuple(dict.fromkeys((*compared, *data_files(config, ("val_dataloader",))))),
+            compared=compared,
         )
         if self.configs.folder(run.config) == "pretrain":
             self._extracted(name, made)
@@ -208,17 +224,19 @@ class Plan:
     def _pseudo_labels(self, name: str, seed: int | None) -> str:
         """Labels of Table 9: list of images, predictions, choice."""
         run = PREDICTIONS[name]
-        images = self._path(UNLABELLED, None)
+        dataset = self.configs.load(run.config).test_dataloader.dataset
+        images = self._unlabelled(dataset)
         checkpoint = self._path(run.checkpoint, seed)
         out = f"{self.root}/{self._seeded(run.name, seed)}"
         options = {
-            "test_dataloader.dataset.ann_file": images,
+            "test_dataloader.dataset.ann_file": below_root(images, dataset),
             "test_evaluator.ann_file": images,
             "test_evaluator.outfile_prefix": f"{out}/predictions",
         }
         config = self.configs.load(run.config, options)
-        path = self.configs.path(run.config)
-        command = self.launcher.test(_package(config), path, checkpoint, out, options, tta=True)
+        package, path = _package(config), self.configs.path(run.config)
+        command = self.launcher.test(package, path, checkpoint, out, options, tta=True)
+        config = _with_tta(config)
         predictions = f"{out}/predictions.bbox.json"
         inputs = (images, checkpoint)
         given = {"config": config, "inputs": inputs, "gpus": self.launcher.gpus}
@@ -228,25 +246,14 @@ class Plan:
         inputs = (images, predictions)
         return self.jobs.put(Path(labels).parent.name, "files", command, labels, inputs=inputs)
 
-    def _unlabelled(self) -> str:
-        made = UNLABELLED.replace("work_dirs", self.root, 1)
-        voc = "data/VOCdevkit/VOC2012"
-        command = tool_command("unlabelled_images", voc, "--split", "trainval", "--out", made)
-        inputs = (f"{voc}/ImageSets/Main/trainval.txt",)
-        return self.jobs.put(Path(made).parent.name, "files", command, made, inputs=inputs)
-
-    def _det(self) -> str:
-        folders = ("data/ILSVRC/Annotations/DET/train", "data/ILSVRC/Data/DET/train")
-        command = tool_command("xml_to_coco", *folders, "--out", DET)
-        return self.jobs.put(DET, "files", command, DET, inputs=folders)
-
-    def _few_shot(self, source: str, shots: int, seed: int) -> str:
-        arguments = FEW_SHOT[source]
-        given = ("--shots", shots, "--seeds", seed, "--name", source, "--out", "data/few_shot")
-        command = tool_command("few_shot", *arguments, *given)
-        folder = f"data/few_shot/{source}_{shots}shot_seed{seed}"
-        made = f"{folder}/annotations.json"
-        return self.jobs.put(folder, "files", command, made, inputs=arguments[1:])
+    def _unlabelled(self, dataset: Mapping[str, Any]) -> str:
+        """The list of images of Table 9: made below the work directory, or one's own."""
+        path = full_path(dataset)
+        if not path.startswith("work_dirs/"):
+            return path
+        path = path.replace("work_dirs", self.root, 1)
+        made = unlabelled(path, dataset)
+        return self.jobs.put(made.name, "files", made.command, path, inputs=made.inputs)
 
     def _seeded(self, name: str, seed: int | None) -> str:
         return name if seed is None else f"{name}_seed{seed}"
@@ -255,31 +262,20 @@ class Plan:
         return self.configs.folder(config).startswith("finetune")
 
 
-def data_files(config: Config, loaders: Iterable[str]) -> tuple[str, ...]:
-    """Annotation files and folders of images that the data sets of some loaders read."""
-    found = [path for loader in loaders for path in _data_files(config.get(loader) or {})]
-    return tuple(dict.fromkeys(found))
-
-
-def _data_files(value: Any) -> Iterable[str]:
-    """Walk through nested data sets."""
-    if isinstance(value, Mapping):
-        if "type" in value and ("ann_file" in value or "data_root" in value):
-            root = Path(value.get("data_root") or "")
-            prefix = value.get("data_prefix") or value.get("split") or ""
-            prefixes = prefix.values() if isinstance(prefix, Mapping) else [prefix]
-            names = [value.get("ann_file"), *prefixes]
-            yield from (str(root / name) for name in names if name)
-        for child in value.values():
-            yield from _data_files(child)
-    elif isinstance(value, list | tuple):
-        for child in value:
-            yield from _data_files(child)
-
-
 def _is_coco(config: Config) -> bool:
     evaluator = config.test_evaluator
     return isinstance(evaluator, dict) and evaluator["type"] == "CocoMetric"
+
+
+def _with_tta(config: Config) -> Config:
+    """The config as mmdet's test.py has it with ``--tta``: that is what MMEngine writes down."""
+    for key in ("tta_model", "tta_pipeline"):
+        if key not in config:
+            raise ValueError(f"{config.filename}: no {key}; predictions are made with --tta")
+    config = config.copy()
+    config.model = dict(**config.tta_model, module=config.model)
+    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    return config
 
 
 def _package(config: Config) -> str:

@@ -12,13 +12,13 @@ from dap.visualization import read_curve
 
 from .catalogue import Experiment, Row
 from .config_tree import ConfigTree
-from .cost import gpu_hours, total
+from .cost import describe_total, gpu_hours
 from .jobs import Job
 from .paper import EXPERIMENTS
 from .plan import Plan
-from .results import table
+from .results import find_problems, table
 from .running import run_job, run_jobs, visible_gpus
-from .state import is_begun, is_finished, missing_inputs
+from .state import finished_line, is_begun, is_finished, missing_inputs
 from .submission import Submission, submit
 
 
@@ -43,8 +43,8 @@ def list_experiments(configs: ConfigTree) -> str:
         plan = Plan(configs)
         plan.add(experiment.rows)
         costs = [gpu_hours(job) for job in plan.jobs.values()]
-        known = sum(hours for hours, reported in costs if reported)
-        whole = sum(hours for hours, _ in costs)
+        known = sum(cost.hours or 0 for cost in costs if cost.reported)
+        whole = sum(cost.hours or 0 for cost in costs)
         rows = len(experiment.rows)
         lines.append(
             f"| {experiment.name} | {experiment.title} | {rows} | {whole:.0f}, {known:.0f} |"
@@ -89,7 +89,7 @@ def reproduce(
     """
     rows, chosen, jobs = _planned(experiment, plan, only, seeds)
     missing = missing_inputs(jobs)
-    print(f"# {experiment.name}: {len(jobs)} steps, about {total(jobs):.0f} GPU hours in all")
+    print(f"# {experiment.name}: {len(jobs)} steps, {describe_total(jobs)}")
     if dry_run:
         if submission is None:
             for job in jobs:
@@ -176,21 +176,24 @@ def report(
     """Write the whole table, as far as there are figures, and return some of its rows."""
     root = Path(plan.root)
     root.mkdir(parents=True, exist_ok=True)
-    text = table(experiment.rows, plan, seeds)
+    problems = find_problems(experiment.rows, plan, seeds)
+    for problem in problems.values():
+        print(f"# no figure of it is shown: {problem}")
+    text = table(experiment.rows, plan, seeds, problems)
     if text:
         with whole_file(root / f"{experiment.name}.md") as file:
             file.write(text + "\n")
         print(f"# all rows of {experiment.name} so far: {root / experiment.name}.md")
     if experiment.name == "figure5":
         _write_curves(root / "figure5.csv", experiment.rows, plan, seeds)
-    return table(rows, plan, seeds)
+    return table(rows, plan, seeds, problems)
 
 
 def _described(job: Job) -> str:
     """What a dry run prints of a job: a line that a shell runs, or a remark."""
     try:
         if is_finished(job):
-            return f"# {job.name} is finished: {job.makes}"
+            return finished_line(job)
     except ValueError as error:
         return f"# refused: {error}"
     return shlex.join(job.resumed if is_begun(job) else job.command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dap.evaluation.coco_figures import coco_figures
@@ -12,46 +12,119 @@ from dap.files import whole_file
 from dap.visualization.tables import markdown_line, mean_and_deviation
 
 from .catalogue import Cell, Row
+from .jobs import Job
 from .plan import Plan
+from .records import digest, result_folder
+from .state import REPEATED, is_finished, latest_result, test_problem
+
+NOTE_MARK = "†"
+SHOWN = ("test", "boxes")  # jobs that figures are from
 
 
-def table(rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]) -> str:
+def table(
+    rows: Sequence[Row],
+    plan: Plan,
+    seeds: Sequence[int | None],
+    problems: Mapping[str, str] | None = None,
+) -> str:
     """Write rows as Markdown, the paper's figure and one's own in neighbouring columns.
 
     Args:
         rows: Of one experiment.
         plan: The plan whose jobs have run.
         seeds: Those it was run with: mean ± standard deviation are shown for several.
+        problems: What :func:`find_problems` has found, if it was asked before.
 
     Returns:
-        The table; a cell is empty where there is no figure, Δ rows compare with the twin.
+        The table; a cell is empty where there is no figure, Δ rows compare with the twin. What the
+        paper's figures need to have said of them stands below it.
     """
     cells = [cell for cell in rows[0].cells if cell.metric]
     if not cells:
         return ""
+    if problems is None:
+        problems = find_problems(rows, plan, seeds)
     head = [text for cell in cells for text in (f"{cell.column}, paper", "yours")]
     lines = [markdown_line(["", *head]), markdown_line(["---"] * (len(head) + 1))]
     by_name = {row.name: row for row in rows}
     for row in rows:
-        own = [figures(cell, plan, seeds) for cell in row.cells]
+        own = [figures(cell, plan, seeds, problems) for cell in row.cells]
         body = zip(row.cells, own, strict=True)
         lines.append(
             markdown_line([row.name, *(text for pair in body for text in _written(*pair))])
         )
         twin = by_name.get(row.against or "")
         if twin is not None:
-            lines.append(markdown_line([f"Δ to {twin.name}", *_gains(row, twin, plan, seeds)]))
-    return "\n".join(lines)
+            lines.append(
+                markdown_line([f"Δ to {twin.name}", *_gains(row, twin, plan, seeds, problems)])
+            )
+    notes = dict.fromkeys(cell.note for row in rows for cell in row.cells if cell.note)
+    return "\n".join([*lines, *(f"\n{NOTE_MARK} {note}" for note in notes)])
 
 
-def figures(cell: Cell, plan: Plan, seeds: Iterable[int | None]) -> list[float]:
+def find_problems(rows: Sequence[Row], plan: Plan, seeds: Iterable[int | None]) -> dict[str, str]:
+    """Find results that are not of their table: of other settings, or of other inputs.
+
+    Such as the test of a checkpoint that was trained again since, or figures that a training with
+    another total batch led to.
+
+    Returns:
+        Folder of the figures → what speaks against them.
+    """
+    known: dict[str, str] = {}
+    folders = dict.fromkeys(
+        plan.result(cell.run, seed)
+        for row in rows for cell in row.cells if cell.metric for seed in seeds
+    )  # fmt: skip
+    by_folder = {str(result_folder(job)): job for job in plan.jobs.values() if job.kind in SHOWN}
+    said = {folder: _problem(by_folder[folder], plan.jobs, known) for folder in folders}
+    return {folder: problem for folder, problem in said.items() if problem}
+
+
+def _problem(job: Job, jobs: Mapping[str, Job], known: dict[str, str]) -> str:
+    """Say why the result of a job is no figure of its table; ``''`` if nothing speaks against it.
+
+    Args:
+        job: What has the figure.
+        jobs: All jobs by name: those that lead to it are looked at too.
+        known: Job → what was said of it; what is found is added.
+    """
+    if job.name not in known:
+        makers = {other.makes: other for other in jobs.values()}
+        said = (_problem(makers[path], jobs, known) for path in job.reads)
+        known[job.name] = next(filter(None, said), "") or _own_problem(job)
+    return known[job.name]
+
+
+def _own_problem(job: Job) -> str:
+    made = latest_result(job)
+    if made is None:
+        return ""
+    if job.kind in REPEATED:
+        return test_problem(job, made)
+    try:
+        is_finished(job)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def figures(
+    cell: Cell, plan: Plan, seeds: Iterable[int | None], problems: Mapping[str, str]
+) -> list[float]:
     """Read one's own figures of a cell, one a seed; those that are not there are left out.
+
+    Args:
+        cell: Of a table.
+        plan: The plan whose jobs have run.
+        seeds: Those it was run with.
+        problems: Folders whose figures are left out, see :func:`find_problems`.
 
     Returns:
         AP and accuracy in percent; sizes of boxes in pixels. One alone where seeds change nothing.
     """
     folders = dict.fromkeys(plan.result(cell.run, seed) for seed in seeds)
-    found = (_figure(Path(folder), cell, plan) for folder in folders)
+    found = (_figure(Path(folder), cell, plan) for folder in folders if folder not in problems)
     return [figure for figure in found if figure is not None]
 
 
@@ -62,11 +135,11 @@ def _figure(folder: Path, cell: Cell, plan: Plan) -> float | None:
     if metric.startswith("coco/"):
         evaluator = plan.configs.load(cell.run.config).test_evaluator
         return _coco_figure(folder, evaluator.ann_file, metric)
-    for path in sorted(folder.glob("*/*.json"), reverse=True):
-        content = json.loads(path.read_text())
-        if metric in content:
-            return float(content[metric]) * (100 if metric.startswith("voc_") else 1)
-    return None
+    results = sorted(folder.glob("*/*.json"))
+    content = json.loads(results[-1].read_text()) if results else {}
+    if metric not in content:
+        return None
+    return float(content[metric]) * (100 if metric.startswith("voc_") else 1)
 
 
 def _box_figure(summary: Path, name: str) -> float | None:
@@ -77,25 +150,36 @@ def _box_figure(summary: Path, name: str) -> float | None:
 
 
 def _coco_figure(folder: Path, annotations: str, metric: str) -> float | None:
-    """Read a figure of COCO; computed once from the predictions of the test."""
+    """Read a figure of COCO; computed once from the predictions of a test."""
     predictions, computed = folder / "predictions.bbox.json", folder / "coco.json"
     if not predictions.exists():
         return None
-    if not computed.exists() or computed.stat().st_mtime < predictions.stat().st_mtime:
+    made_from = {"predictions": digest(str(predictions)), "annotations": digest(annotations)}
+    content = json.loads(computed.read_text()) if computed.exists() else {}
+    if content.get("made_from") != made_from:
+        content = {**coco_figures(annotations, predictions), "made_from": made_from}
         with whole_file(computed) as file:
-            json.dump(coco_figures(annotations, predictions), file)
-    return 100 * float(json.loads(computed.read_text())[metric])
+            json.dump(content, file)
+    return 100 * float(content[metric])
 
 
 def _written(cell: Cell, own: Sequence[float]) -> tuple[str, str]:
     paper = "" if cell.paper is None else f"{cell.paper:.{cell.decimals}f}"
+    paper += f" {NOTE_MARK}" if cell.note else ""
     return paper, mean_and_deviation(own, cell.decimals)
 
 
-def _gains(row: Row, twin: Row, plan: Plan, seeds: Sequence[int | None]) -> Iterable[str]:
+def _gains(
+    row: Row,
+    twin: Row,
+    plan: Plan,
+    seeds: Sequence[int | None],
+    problems: Mapping[str, str],
+) -> Iterable[str]:
     for cell, other in zip(row.cells, twin.cells, strict=True):
         known = cell.paper is not None and other.paper is not None
-        yield f"{cell.paper - other.paper:+.2f}" if known else ""  # type: ignore[operator]
-        own, others = figures(cell, plan, seeds), figures(other, plan, seeds)
+        mark = f" {NOTE_MARK}" if known and (cell.note or other.note) else ""
+        yield f"{cell.paper - other.paper:+.2f}{mark}" if known else ""  # type: ignore[operator]
+        own, others = (figures(c, plan, seeds, problems) for c in (cell, other))
         gain = statistics.fmean(own) - statistics.fmean(others) if own and others else None
         yield "" if gain is None else f"{gain:+.2f}"

@@ -16,7 +16,8 @@ from typing import IO
 from dap.locks import has_no_locks, warn_of_no_lock
 
 from .jobs import Job
-from .state import is_begun, is_finished
+from .records import begin_record, end_record
+from .state import finished_line, is_begun, is_finished, latest_result
 
 
 def run_job(
@@ -41,9 +42,12 @@ def run_job(
     """
     with _alone(Path(root) / ".locks" / job.name.replace("/", "_")) as lock:
         if is_finished(job):
-            print(f"# {job.name} is finished: {job.makes}", flush=True)
+            print(finished_line(job), flush=True)
             return
-        command = job.resumed if is_begun(job) else job.command
+        goes_on = is_begun(job)
+        if not goes_on:
+            begin_record(job)
+        command = job.resumed if goes_on else job.command
         print(shlex.join(command), flush=True)
         own = [sys.executable if part == "python" else part for part in command]
         variables = {**os.environ, "PYTHON": sys.executable, **(environment or {})}
@@ -58,6 +62,7 @@ def run_job(
                 f"{job.name}: its command ended with code {code}; what it wrote stands {where} "
                 "and in its work directory. The same call goes on from here"
             )
+        end_record(job, latest_result(job))
         if not is_finished(job):
             raise RuntimeError(f"{job.name}: its command ended without {job.makes}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ def batch_options(config: Config, gpus: int, batch_per_gpu: int | None) -> dict[
     by the inverse, so that as many images are seen.
 
     Args:
-        config: A config with ``auto_scale_lr.base_batch_size``, the total batch it is written for.
+        config: A config. ``auto_scale_lr.base_batch_size`` is the total batch it is written for;
+            without it, each process has the config's ``batch_size``, and nothing is scaled.
         gpus: Number of processes.
         batch_per_gpu: Images per process at most; None for 32, of a classifier 256.
 
@@ -28,7 +30,10 @@ def batch_options(config: Config, gpus: int, batch_per_gpu: int | None) -> dict[
         Options for ``--cfg-options``. ``total_batch`` is read by nobody: it stands in the config
         that MMEngine keeps, where the number of processes does not.
     """
-    base = config.auto_scale_lr.base_batch_size
+    base = base_batch_size(config)
+    if base is None:
+        share = min(batch_per_gpu or sys.maxsize, config.train_dataloader.batch_size)
+        return {"total_batch": share * gpus, "train_dataloader.batch_size": share}
     most = batch_per_gpu or MAX_BATCH_PER_GPU.get(config.model.type, 32)
     own = min(most, max(1, base // gpus))
     options: dict[str, Any] = {"total_batch": own * gpus}
@@ -39,6 +44,12 @@ def batch_options(config: Config, gpus: int, batch_per_gpu: int | None) -> dict[
             options["auto_scale_lr.enable"] = True
         options |= length_options(config, base / (own * gpus), warm_up=True)
     return options
+
+
+def base_batch_size(config: Config) -> int | None:
+    """The total batch that a config is written for; None if it does not say so."""
+    base: int | None = (config.get("auto_scale_lr") or {}).get("base_batch_size")
+    return base
 
 
 def iteration_options(config: Config, iterations: int) -> dict[str, Any]:

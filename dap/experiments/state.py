@@ -1,55 +1,62 @@
-"""Whether a job is finished, and whether what is there is of the same settings."""
+"""Whether a job is finished: whether its result is there, of these settings and of these inputs.
+
+Settings are compared with the config that MMEngine or Step 2 left beside the result, inputs by
+their digests in the record that ``tools/reproduce.py`` leaves (see :mod:`.records`). Of a result
+that was made by hand there is no record: its settings alone are compared, paths of its inputs among
+them, and :func:`finished_line` says so. No date of a file is compared.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
-from dap.pseudo_boxes.store import SUMMARY, read_manifest
-
-from .config_tree import leaves
-from .jobs import Job
-
-# What decides a result; all else, such as logging and the number of workers, may differ.
-TRAINING = (
-    *("model", "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"),
-    *("auto_scale_lr", "randomness", "load_from", "total_batch"),
+from dap.pseudo_boxes.store import MANIFEST, SUMMARY, read_manifest
+from dap.visualization.config_difference import (
+    TEST,
+    TRAINING,
+    deciding_values,
+    is_initialisation,
 )
-TEST = ("model", "test_dataloader", "test_evaluator")
-FREE = {
-    *("num_workers", "persistent_workers", "pin_memory", "collate_fn", "prefetch_factor"),
-    *("batch_size", "val_interval", "outfile_prefix"),
-}
+from dap.visualization.config_difference import differences as value_differences
+
+from .dumped import (
+    UNKNOWN,
+    in_any_place,
+    run_folders,
+    test_config,
+    training_configs,
+    training_starts,
+)
+from .jobs import Job
+from .records import changed_inputs, is_open, recorded_inputs, result_folder
+
+REPEATED = ("test", "predict")  # what takes minutes: made again where it is of something else
+SAME_BOXES = ("classifier", "image_list")  # parts of a manifest that a choice from its boxes keeps
 
 
 def is_finished(job: Job) -> bool:
     """Tell whether a job is finished.
 
-    A test is repeated where its settings or its checkpoint are newer than it. All else of other
-    settings, or older than what another job has made for it, is refused.
+    A test, or predictions, are repeated where they are of other settings or of another checkpoint.
+    All else of other settings or inputs is refused.
 
     Raises:
         ValueError: If there is a result that is not of this job.
     """
+    made = latest_result(job)
+    if job.kind in REPEATED:
+        return made is not None and _config_of_test(job, made) != {} and not test_problem(job, made)
     if job.kind == "train":
-        _check_config(job)
-    made = max(glob(job.makes), key=_age, default=None)
-    if made is None or (job.kind == "train" and not _ended(Path(made))):
+        made = made if made is not None and _ended(Path(made)) else None
+        _check_training(job, made)
+    if made is None:
         return False
-    if job.kind == "test":
-        return not _newer_inputs(job, made) and _is_same_test(job)
     if job.kind == "boxes" and not _is_same_boxes(job, Path(made).parent):
         return False
-    newer = _newer_inputs(job, made)
-    if newer:
-        raise ValueError(
-            f"{made} is older than {newer[0]}, which it was made from. Move it away to have it "
-            "made again, or touch it if it is right"
-        )
+    _check_inputs(job, made)
     return True
 
 
@@ -58,50 +65,158 @@ def is_begun(job: Job) -> bool:
     return job.kind == "train" and (Path(job.makes).parent / "last_checkpoint").exists()
 
 
+def latest_result(job: Job) -> str | None:
+    """What shows that a job is finished, the last by name of several: MMEngine names by time."""
+    return max(glob(job.makes), default=None)
+
+
+def finished_line(job: Job) -> str:
+    """Say that a job is finished, and what was not compared of a result that was made by hand."""
+    line = f"# {job.name} is finished: {job.makes}"
+    made = latest_result(job)
+    if made is None or job.kind == "boxes" or recorded_inputs(job, made) is not None:
+        return line
+    compared = "its settings alone are compared" if job.config else "nothing is compared"
+    return f"{line} (no record of its inputs, as of one made by hand: {compared})"
+
+
 def missing_inputs(jobs: list[Job]) -> list[str]:
-    """Files that jobs read, that are not there and that no job makes."""
-    paths = dict.fromkeys(path for job in jobs for path in job.inputs if path not in job.reads)
+    """Files that jobs read, that are not there and that no job makes.
+
+    What an annotation file that is there was made from is not needed.
+    """
+    waiting = [job for job in jobs if job.kind != "files" or not Path(job.makes).exists()]
+    paths = dict.fromkeys(path for job in waiting for path in job.inputs if path not in job.reads)
     return [path for path in paths if not Path(path).exists()]
 
 
-def differences(expected: Config, found: Config, parts: Sequence[str] = TRAINING) -> list[str]:
+def differences(
+    expected: Mapping[str, Any], found: Mapping[str, Any], parts: Sequence[str] = TRAINING
+) -> list[str]:
     """What differs between two configs in what decides the result.
 
-    Where one of them does not say its ``total_batch``, a training by hand, that is not compared.
+    A total batch that a training by hand does not say is unknown, and unknown is not equal.
 
     Returns:
         ``'key: found there, expected now'``, sorted.
     """
-    ignored = {"load_from"} if found.get("resume") else set()  # mmdet empties it then
-    if found.get("total_batch") is None:
-        ignored.add("total_batch")
-    there, now = (_flat(config, set(parts) - ignored) for config in (found, expected))
-    keys = sorted(there.keys() | now.keys())
+    now, there = (deciding_values(config, parts) for config in (expected, found))
+    if parts == TEST:  # of given weights: where they began does not matter
+        now, there = ({k: v[k] for k in v if not is_initialisation(k)} for v in (now, there))
+    if "total_batch" in now:
+        there.setdefault("total_batch", UNKNOWN)
+    if found.get("resume"):  # mmdet empties load_from then
+        now.pop("load_from", None)
+        there.pop("load_from", None)
     return [
-        f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
-        for key in keys
-        if there.get(key) != now.get(key)
+        f"{d.key}: {d.reference!r} there, {d.other!r} now" for d in value_differences(there, now)
     ]
 
 
-def _check_config(job: Job) -> None:
+def test_problem(job: Job, made: str) -> str:
+    """Say why a test, or predictions, are not of this job; ``''`` if they are, as far as is known.
+
+    Args:
+        job: The test.
+        made: Its result. Where no config is beside it, its settings are not compared.
+    """
+    assert job.config is not None
+    config = _config_of_test(job, made)
+    expected = in_any_place(job.config.to_dict(), result_folder(job), job.name)
+    differing = differences(expected, config, TEST) if config else []
+    if differing:
+        return f"{made} is of other settings ({_first(differing)})"
+    if is_open(job):
+        return f"{made} is of an earlier run: a later one was begun and did not end"
+    recorded = recorded_inputs(job, made)
+    if recorded is not None:
+        changed = changed_inputs(job.compared, recorded)
+        return f"{made} is of other inputs: {_first(changed)}" if changed else ""
+    return _problem_by_hand(job, made, config)
+
+
+def _config_of_test(job: Job, made: str) -> dict[str, Any]:
+    """What a test was run with; empty if no config is there."""
+    assert job.config is not None
+    folder = result_folder(job)
+    config = test_config(Path(made), folder, Path(str(job.config.filename)).name)
+    return _there(config or {}, job)
+
+
+def _there(config: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    """A config as it was dumped, wherever its work directory was then."""
+    return in_any_place(config, Path(config.get("work_dir") or ""), job.name)
+
+
+def _problem_by_hand(job: Job, made: str, config: Mapping[str, Any]) -> str:
+    """Of a test without a record, its config names the checkpoint; a later training is another."""
+    checkpoint = next((path for path in job.inputs if path.endswith(".pth")), None)
+    if checkpoint is None:
+        return ""
+    expected = in_any_place({"load_from": checkpoint}, result_folder(job), job.name)["load_from"]
+    tested = config.get("load_from")
+    if tested and Path(tested).absolute() != Path(expected).absolute():
+        return f"{made} is of another checkpoint: {tested} there, {expected} now"
+    trained = [start.name for start in training_starts(Path(checkpoint).parent)]
+    tests = [start.name for start in run_folders(result_folder(job))]
+    if trained and tests and trained[-1] > tests[-1]:
+        return f"{made} was made before the training {trained[-1]} of {checkpoint} began"
+    return ""
+
+
+def _check_training(job: Job, made: str | None) -> None:
     assert job.config is not None
     folder = Path(job.makes).parent
-    dumped = folder / Path(str(job.config.filename)).name
-    if not dumped.exists():
+    name = Path(str(job.config.filename)).name
+    configs = training_configs(folder, name)
+    if not configs:
         if glob(str(folder / "*.pth")):
             raise ValueError(
-                f"{folder} has checkpoints but no {dumped.name}, the config that MMEngine writes: "
+                f"{folder} has checkpoints but no {name}, the config that MMEngine writes: "
                 "where they are from is not known. Move the folder away, or name another --work-dir"
             )
         return
-    differing = differences(job.config, Config.fromfile(dumped, import_custom_modules=False))
-    if differing:
-        more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
+    expected = in_any_place(job.config.to_dict(), folder, job.name)
+    expected["total_batch"] = expected.get("total_batch") or job.batch or None
+    recorded = recorded_inputs(job, made)
+    for config in configs:
+        known = recorded is not None or not expected.get("load_from")  # its content is compared
+        if config.get("load_from") == UNKNOWN and known:
+            config["load_from"] = expected.get("load_from")
+        config["resume"] = False  # load_from is that of the first start
+        differing = differences(expected, _there(config, job))
+        if differing:
+            raise ValueError(
+                f"{folder} is of other settings ({_first(differing)}). Nothing of it is touched; "
+                "move it away, or name another --work-dir"
+            )
+    if made is None and is_begun(job):
+        _check_inputs(job, None)
+
+
+def _check_inputs(job: Job, made: str | None) -> None:
+    """Compare digests: of the result, or of the training that was begun.
+
+    Raises:
+        ValueError: If one differs.
+    """
+    recorded = recorded_inputs(job, made)
+    if recorded is None:
+        return
+    # Boxes come to the same in two ways, and a record has the inputs of the one it went.
+    known = [path for path in job.compared if job.kind != "boxes" or path in recorded]
+    changed = changed_inputs([p for p in known if not _is_source(job, p)], recorded)
+    if changed:
         raise ValueError(
-            f"{folder} is of other settings ({'; '.join(differing[:4])}{more}). Nothing of it is "
-            "touched; move it away, or name another --work-dir"
+            f"{made or result_folder(job)} was made from other inputs than there are now: "
+            f"{_first(changed)}. Move it away to have it made again, or bring back what it was "
+            "made from"
         )
+
+
+def _is_source(job: Job, path: str) -> bool:
+    """Whether a path is the store that boxes are chosen from: their manifests are compared."""
+    return job.kind == "boxes" and Path(path).name == MANIFEST
 
 
 def _is_same_boxes(job: Job, folder: Path) -> bool:
@@ -116,7 +231,20 @@ def _is_same_boxes(job: Job, folder: Path) -> bool:
             f"{folder} holds boxes of other settings: {found} there, {expected} now. "
             "Move it away, or name another --work-dir"
         )
+    for source in (Path(path).parent for path in job.inputs if _is_source(job, path)):
+        other = read_manifest(source) or {}
+        for part in SAME_BOXES if "shards" in other else ():
+            if _without_root(manifest.get(part)) != _without_root(other.get(part)):
+                raise ValueError(
+                    f"{folder} holds boxes of another {part} than {source}, which they would be "
+                    f"chosen from: {manifest.get(part)} there, {other.get(part)} in {source}. "
+                    "Move one of them away, or name another --work-dir"
+                )
     return True
+
+
+def _without_root(part: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (part or {}).items() if key != "root"}
 
 
 def _ended(checkpoint: Path) -> bool:
@@ -125,30 +253,7 @@ def _ended(checkpoint: Path) -> bool:
     return note.exists() and Path(note.read_text().strip()).name == checkpoint.name
 
 
-def _newer_inputs(job: Job, made: str) -> list[str]:
-    """What the job reads from other jobs and has been made after its result."""
-    age = _age(made)
-    return [path for path in job.reads if Path(path).exists() and _age(path) > age]
-
-
-def _is_same_test(job: Job) -> bool:
-    assert job.config is not None
-    dumped = Path(job.makes).parents[1] / Path(str(job.config.filename)).name
-    if not dumped.exists():
-        return False
-    return not differences(job.config, Config.fromfile(dumped, import_custom_modules=False), TEST)
-
-
-def _flat(config: Config, parts: Iterable[str]) -> dict[str, Any]:
-    """The values of some parts; what is empty counts as absent, a tuple as a list."""
-    flat = {
-        key: list(value) if isinstance(value, tuple) else value
-        for part in parts
-        for key, value in leaves(config.to_dict().get(part), part)
-        if not FREE.intersection(key.split("."))
-    }
-    return {key: value for key, value in flat.items() if value not in (None, {}, [])}
-
-
-def _age(path: str) -> float:
-    return Path(path).stat().st_mtime
+def _first(items: Iterable[str], most: int = 4) -> str:
+    named = list(items)
+    more = f" and {len(named) - most} more" if len(named) > most else ""
+    return "; ".join(named[:most]) + more

@@ -15,7 +15,7 @@ from .config_tree import tools_folder
 from .jobs import Job
 from .launcher import Launcher
 from .running import log_file
-from .state import is_finished
+from .state import finished_line, is_finished
 
 QUEUED = "PENDING,CONFIGURING,RUNNING,SUSPENDED"
 
@@ -73,7 +73,7 @@ def submit(
         after = [ids[path] for path in job.reads if path in ids]
         name = job_name(job, root)
         if not after and is_finished(job):
-            print(f"# {job.name} is finished: {job.makes}")
+            print(finished_line(job))
             continue
         if name in queued:
             ids[job.makes] = queued[name]

@@ -1,10 +1,10 @@
-"""In what the configs of two trainings differ, besides initialisation, seed and housekeeping."""
+"""In what the configs of two runs differ, besides housekeeping."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,20 @@ TRAINING = (
     *("auto_scale_lr", "data_preprocessor", "default_hooks", "custom_hooks", "randomness"),
     *("load_from", "total_batch"),
 )
+TEST = ("model", "data_preprocessor", "test_dataloader", "test_evaluator")
+"""What decides the result of a test of given weights."""
 EVALUATION = {
     "validation": ("val_dataloader", "val_evaluator"),
     "test": ("test_dataloader", "test_evaluator"),
 }
 """By what the figures are from."""
-HOUSEKEEPING_HOOKS = {"logger", "checkpoint", "visualization", "timer", "pictures"}
+HOUSEKEEPING_HOOKS = {"logger", "checkpoint", "visualization", "timer", "pictures", "runtime_info"}
+# Custom hooks that check, log or write, and change no weight. All others count, such as EMAHook.
+HARMLESS_HOOKS = {
+    *("NumClassCheckHook", "CheckInvalidLossHook", "MemoryProfilerHook", "EmptyCacheHook"),
+    *("LoggerHook", "IterTimerHook", "VisualizationHook", "DetVisualizationHook", "ProfilerHook"),
+    *("TotalBatchHook", "DetectorPicturesHook", "PseudoBoxHook"),
+}
 FREE = {
     *("num_workers", "persistent_workers", "pin_memory", "collate_fn", "prefetch_factor"),
     *("val_interval", "outfile_prefix", "backend_args", "_scope_"),
@@ -51,10 +59,34 @@ def result_values(config: Mapping[str, Any], figures_of: str = "validation") -> 
         ``'optim_wrapper.optimizer.lr'`` → value. What is empty counts as absent and a tuple as a
         list; numbers of seeds and hashes are taken out of paths, and the seed is left out.
     """
+    return deciding_values(config, (*TRAINING, *EVALUATION[figures_of]), with_seeds=False)
+
+
+def deciding_values(
+    config: Mapping[str, Any], parts: Sequence[str], with_seeds: bool = True
+) -> dict[str, Any]:
+    """The values of some parts of a config that decide a result, flat.
+
+    Args:
+        config: As MMEngine dumps it.
+        parts: Its keys, such as ``TRAINING``. A ``data_preprocessor`` at its top is taken for the
+            model's, as MMEngine does where the model has none.
+        with_seeds: Whether seeds count: ``randomness.seed``, and the numbers of seeds and the
+            hashes in paths.
+
+    Returns:
+        ``'optim_wrapper.optimizer.lr'`` → value. What is empty counts as absent, a tuple as a list.
+    """
     flat: dict[str, Any] = {}
-    for part in (*TRAINING, *EVALUATION[figures_of]):
-        _flatten(config.get(part), part, flat)
-    return {key: value for key, value in flat.items() if not _is_free(key)}
+    for part in parts:
+        value = config.get(part)
+        if part == "custom_hooks":
+            value = [hook for hook in value or () if _hook_type(hook) not in HARMLESS_HOOKS]
+        if part == "data_preprocessor":
+            own = (config.get("model") or {}).get("data_preprocessor")
+            part, value = "model.data_preprocessor", own or value
+        _flatten(value, part, flat, not with_seeds)
+    return {key: value for key, value in flat.items() if not _is_free(key, with_seeds)}
 
 
 def differences(reference: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
@@ -124,30 +156,41 @@ def _number_in_training_set(config: Mapping[str, Any], pattern: re.Pattern[str])
 
 
 def _flatten(value: Any, key: str, flat: dict[str, Any], without_seeds: bool = True) -> None:
-    """Add the values of nested dicts and lists of dicts, with keys like ``'a.0.b'``."""
+    """Add the values of nested dicts and lists that hold dicts, with keys like ``'a.0.b'``."""
     if isinstance(value, Mapping):
         for name, child in value.items():
             _flatten(child, f"{key}.{name}", flat, without_seeds)
-    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+    elif isinstance(value, list | tuple) and _holds_mappings(value):
         for index, child in enumerate(value):
             _flatten(child, f"{key}.{index}", flat, without_seeds)
     elif value not in (None, [], ()):
-        flat[key] = _plain(value) if without_seeds else value
+        flat[key] = _plain(value, without_seeds)
 
 
-def _plain(value: Any) -> Any:
+def _holds_mappings(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, str):
+        return any(_holds_mappings(item) for item in value)
+    return isinstance(value, Mapping)
+
+
+def _plain(value: Any, without_seeds: bool) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item, without_seeds) for item in value]
+    if isinstance(value, str) and without_seeds:
         # The hash in an address tells other weights; that of a file of one's own is of a seed.
         return value if "://" in value else HASH.sub("", SEED.sub("", value))
     return value
 
 
-def _is_free(key: str) -> bool:
+def _hook_type(hook: Any) -> str:
+    kind = hook.get("type") if isinstance(hook, Mapping) else hook
+    return (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).rsplit(".", 1)[-1]
+
+
+def _is_free(key: str, with_seeds: bool) -> bool:
     parts = key.split(".")
     return (
-        key == "randomness.seed"
+        (key == "randomness.seed" and not with_seeds)
         or not FREE.isdisjoint(parts)
         or (parts[0] == "default_hooks" and parts[1] in HOUSEKEEPING_HOOKS)
         or (parts[0] != "train_dataloader" and parts[-1] == "batch_size")

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import time
@@ -16,8 +17,10 @@ from mmpretrain.registry import MODELS
 from queues import StandIn, real_slurm
 from workplace import CONFIGS, ROOT, Workplace, kill_all
 
-from dap.experiments import Job
+from dap.experiments import ConfigTree, Experiment, Job, Plan, Row
+from dap.experiments import reproduce as run
 from dap.experiments.config_tree import _read
+from dap.experiments.paper import TABLE_A1
 from dap.experiments.running import run_job
 from dap.testing import tiny_classifier_config
 
@@ -56,12 +59,17 @@ test_dataloader = val_dataloader
 """
 )
 FULL = STEP_4 + "train_cfg = dict(max_epochs=1)\n"
+# Of two data sets, each with its pipeline.
+FULL_0712 = FULL.replace(", dataset=dict(pipeline=small)", "")
 FEW = STEP_4 + "train_cfg = dict(max_iters=2, val_interval=2)\n"
 TREE = {
     "pseudo_boxes/boxes_resnet50_in1k.py": CLASSIFIER,
+    "pseudo_boxes/boxes_resnet50_in1k_candidates.py": CLASSIFIER,
     "pretrain/faster-rcnn_r50_fpn_40k_in1k-boxes.py": STEP_3,
     "finetune/voc07/faster-rcnn_r50-cls-in1k_fpn_14e_voc07.py": FULL,
     "finetune/voc07/faster-rcnn_r50-dap-in1k_fpn_14e_voc07.py": FULL,
+    "finetune/voc0712/faster-rcnn_r50-dap-in1k_fpn_14e_voc0712.py": FULL_0712,
+    "finetune/coco/faster-rcnn_r50-dap-in1k_fpn_90k_coco.py": FEW,
     "finetune/voc_kshot/faster-rcnn_r50-dap-in1k_fpn_voc-5shot.py": FEW,
 }
 
@@ -155,6 +163,81 @@ def test_finished_steps_are_not_run_again(workplace, first):
     again = reproduce(workplace, "table2", "--only", "07", "dap-in1k")
     assert again.count(" is finished") == 5
     assert not [line for line in again.splitlines() if line.startswith(("python", "bash"))]
+
+
+def in_workplace(workplace, function):
+    """Call a function where the tool would run, with its own tree of configs."""
+    _read.cache_clear()
+    printed = io.StringIO()
+    with (
+        patch.dict(os.environ, environment(workplace)),
+        contextlib.chdir(workplace.folder),
+        contextlib.redirect_stdout(printed),
+    ):
+        function()
+    return printed.getvalue()
+
+
+def test_boxes_of_table_2_serve_table_a1(workplace, first):
+    """Table A1 makes all boxes, of which those of Table 2 are a choice: they stay, and so does
+    what was trained on them."""
+    multi, tau = TABLE_A1.rows[-1], TABLE_A1.rows[0]
+    rows = (
+        Row(tau.name, tau.cells[:3]),
+        Row(multi.name, (*multi.cells[:3], multi.cells[4])),
+    )
+    assert rows[1].cells[3].column == "VOC07 AP50"
+    plan = Plan(ConfigTree(workplace.folder / "configs"))
+    printed = in_workplace(workplace, lambda: run(Experiment("tableA1", "", rows), plan))
+    commands = [line for line in printed.splitlines() if line.startswith(("python", "bash"))]
+    assert [line.split()[1].split("/")[-1] for line in commands] == [
+        "generate_pseudo_boxes.py",  # all boxes
+        "select_boxes.py",  # of tau 0.2
+    ]
+    assert "# boxes_resnet50_in1k is finished" in printed
+    assert "# faster-rcnn_r50-dap-in1k_fpn_14e_voc07 is finished" in printed
+    assert "by hand" not in printed
+
+
+@pytest.mark.slow
+def test_whole_table_a1_after_table_2(workplace, first):
+    output = reproduce(workplace, "tableA1")
+    assert "# boxes_resnet50_in1k is finished" in output
+    lines = [line for line in output.splitlines() if line.startswith("| ")][-5:]
+    for line, row in zip(lines, TABLE_A1.rows, strict=True):
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        assert cells[0] == row.name
+        assert all(cells[2::2]), line  # a figure of one's own in each column
+
+
+def test_copied_work_directory_is_still_finished(workplace, first):
+    """``cp -r`` to another name, in an order that makes results older than what they are of."""
+    copied = workplace.folder / "copy"
+    shutil.copytree(workplace.folder / "work_dirs", copied, copy_function=shutil.copyfile)
+    for path in copied.rglob("*"):
+        os.utime(path, (1e9 - len(str(path)), 1e9 - len(str(path))))
+    again = reproduce(workplace, "table2", "--only", "07", "dap-in1k", "--work-dir", "copy")
+    assert again.count(" is finished") == 5
+    assert "by hand" not in again
+    assert not [line for line in again.splitlines() if line.startswith(("python", "bash"))]
+    assert again.splitlines()[-1] == first.splitlines()[-1]
+
+
+def test_training_by_hand_counts_if_its_batch_is_the_papers(workplace, first):
+    """The config's total batch is 2; a training with 1 image in a step is another one."""
+    arguments = ("table2", "--only", "07", "dap-in1k", "--seeds", "5", "--dry-run")
+    name = "faster-rcnn_r50-dap-in1k_fpn_14e_voc07_seed5"
+    config = "configs/finetune/voc07/faster-rcnn_r50-dap-in1k_fpn_14e_voc07.py"
+    weights = "work_dirs/faster-rcnn_r50_fpn_40k_in1k-boxes/iter_12.pth"
+    options = [f"model.init_cfg.checkpoint={weights}", "randomness.seed=5"]
+    workplace.train(config, name, *options, "train_dataloader.batch_size=1")
+    assert "total_batch: 1 there, 2 now" in reproduce(workplace, *arguments)
+    shutil.rmtree(workplace.folder / "work_dirs" / name)
+    workplace.train(config, name, *options)
+    (line,) = [x for x in reproduce(workplace, *arguments).splitlines() if f"{name} is" in x]
+    assert line.endswith(
+        "(no record of its inputs, as of one made by hand: its settings alone are compared)"
+    )
 
 
 @pytest.mark.slow

@@ -1,0 +1,160 @@
+"""Where the annotation files of data sets come from: the tool that makes one from the data."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+
+from dap.datasets.few_shot_voc import VOC_CLASSES
+
+from .jobs import tool_command
+
+DRAWN = re.compile(r"(?:(?P<out>.*)/)?(?P<name>[^/]+)_(?P<k>\d+)shot_seed(?P<seed>\d+)/[^/]+")
+SOURCE = "few_shot_source"  # variable of a config: dict(voc=[folder, …]) or dict(coco=file)
+
+
+class Preparation(NamedTuple):
+    """A command that makes an annotation file.
+
+    Attributes:
+        name: Of the job: the folder or file that it makes.
+        command: Program and arguments.
+        inputs: Files and folders that it reads.
+    """
+
+    name: str
+    command: list[str]
+    inputs: tuple[str, ...]
+
+
+def full_path(dataset: Mapping[str, Any], key: str = "ann_file") -> str:
+    """Path of a data set's annotation file, or with ``key='img'`` of its folder of images.
+
+    Both below ``data_root``, where there is one. Empty if the data set has none.
+    """
+    prefix = dataset.get("data_prefix")
+    if key == "img":
+        value = prefix.get("img", "") if isinstance(prefix, Mapping) else prefix or ""
+    else:
+        value = dataset.get(key) or ""
+    return os.path.join(dataset.get("data_root") or "", value) if value else ""
+
+
+def below_root(path: str, dataset: Mapping[str, Any]) -> str:
+    """The value of ``ann_file`` that stands for a path: without ``data_root``, or absolute."""
+    root = dataset.get("data_root") or ""
+    start = root.rstrip("/") + "/"
+    if root and path.startswith(start):
+        return path.removeprefix(start)
+    return os.path.abspath(path) if root else path
+
+
+def of_seed(path: str, seed: int | None) -> str:
+    """The k-shot set of a seed in place of that in the path; other paths stay as they are."""
+    drawn = DRAWN.fullmatch(path)
+    if drawn is None or seed is None:
+        return path
+    return path[: drawn.start("seed")] + str(seed) + path[drawn.end("seed") :]
+
+
+def preparation(path: str, config: Config, dataset: Mapping[str, Any]) -> Preparation | None:
+    """The command that makes an annotation file of a data set.
+
+    Args:
+        path: Where the file is, or is to be.
+        config: The config that has the data set.
+        dataset: The data set.
+
+    Returns:
+        For a k-shot set ``…/NAME_{k}shot_seed{s}/annotations.json`` the draw, if its source is
+        known: by the variable ``few_shot_source`` of the config, or for the names ``voc0712`` and
+        ``coco`` by the folder of images. For images in ILSVRC's tree (``Data/DET/…``) the
+        conversion of its XML files. None for all others: such a file must be there.
+    """
+    drawn = DRAWN.fullmatch(path)
+    if drawn is not None:
+        source = _few_shot_source(drawn["name"], config, full_path(dataset, "img"))
+        if source is None:
+            return None
+        given = ("--shots", drawn["k"], "--seeds", drawn["seed"], "--name", drawn["name"])
+        command = tool_command("few_shot", *source, *given, "--out", drawn["out"] or ".")
+        return Preparation(str(Path(path).parent), command, tuple(source[1:]))
+    images = Path(full_path(dataset, "img"))
+    if images.parts[-3:-1] != ("Data", "DET"):
+        return None
+    annotations = Path(*images.parts[:-3], "Annotations", *images.parts[-2:])
+    folders = (str(annotations), str(images))
+    return Preparation(path, tool_command("xml_to_coco", *folders, "--out", path), folders)
+
+
+def unlabelled(path: str, dataset: Mapping[str, Any]) -> Preparation:
+    """The command that lists the images of a data set without their labels.
+
+    Args:
+        path: The list to make.
+        dataset: Its images are those of VOC's list ``trainval`` if their folder is a
+            ``JPEGImages``, otherwise all of the folder.
+
+    Raises:
+        ValueError: If its classes are not VOC's: the list must be made by hand then.
+    """
+    images = Path(full_path(dataset, "img"))
+    classes = tuple((dataset.get("metainfo") or {}).get("classes") or VOC_CLASSES)
+    if classes != tuple(VOC_CLASSES):
+        raise ValueError(
+            f"{path}: expected VOC's classes in the config of the predictions, found {classes}. "
+            "Make the list with tools/unlabelled_images.py --classes, and name it there as "
+            "ann_file, outside work_dirs"
+        )
+    arguments, read = [str(images)], str(images)
+    if images.name == "JPEGImages":
+        arguments = [str(images.parent), "--split", "trainval"]
+        read = str(images.parent / "ImageSets" / "Main" / "trainval.txt")
+    command = tool_command("unlabelled_images", *arguments, "--out", path)
+    return Preparation(Path(path).parent.name, command, (read,))
+
+
+def data_files(config: Config, loaders: Iterable[str]) -> tuple[str, ...]:
+    """Annotation files and folders of images that the data sets of some loaders read."""
+    found = [path for loader in loaders for path in _data_files(config.get(loader) or {})]
+    return tuple(dict.fromkeys(found))
+
+
+def _data_files(value: Any) -> Iterable[str]:
+    """Walk through nested data sets."""
+    if isinstance(value, Mapping):
+        if "type" in value and ("ann_file" in value or "data_root" in value):
+            root = Path(value.get("data_root") or "")
+            prefix = value.get("data_prefix") or value.get("split") or ""
+            prefixes = prefix.values() if isinstance(prefix, Mapping) else [prefix]
+            names = [value.get("ann_file"), *prefixes]
+            yield from (str(root / name) for name in names if name)
+        for child in value.values():
+            yield from _data_files(child)
+    elif isinstance(value, list | tuple):
+        for child in value:
+            yield from _data_files(child)
+
+
+def _few_shot_source(name: str, config: Config, images: str) -> list[str] | None:
+    """Arguments of tools/few_shot.py; None if the source is not known."""
+    stated = config.get(SOURCE)
+    if stated:
+        if set(stated) not in ({"voc"}, {"coco"}):
+            raise ValueError(
+                f"{config.filename}: {SOURCE}: expected dict(voc=[folder, …]) or dict(coco=file), "
+                f"found {dict(stated)}"
+            )
+        voc, coco = stated.get("voc") or (), stated.get("coco")
+        return ["--coco", coco] if coco else ["--voc", *([voc] if isinstance(voc, str) else voc)]
+    folder = Path(images)
+    if name == "voc0712" and images:
+        return ["--voc", str(folder / "VOC2007"), str(folder / "VOC2012")]
+    if name == "coco" and images:
+        return ["--coco", str(folder.parent / "annotations" / f"instances_{folder.name}.json")]
+    return None
