@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from mmdet.datasets import BaseDetDataset
 
-from dap.coco_boxes import OUTSIDE, SMALL, LeftOutBoxes, looks_swapped
+from dap.coco_boxes import OUTSIDE, SMALL, LeftOutBoxes
 from dap.pseudo_boxes.shards import Shard, exact
 from dap.pseudo_boxes.store import PseudoBoxStore
 from dap.registry import DATASETS
@@ -256,9 +256,9 @@ def _left_out_boxes(path: str, store: PseudoBoxStore) -> LeftOutBoxes:
             if count := int(chosen.sum()):
                 first = int(chosen.argmax())
                 boxes.add(reason, _named(shard, int(rows[first]), first), count)
-        beyond = (corners[:, 2:] > size_wh + 100).any(axis=1)
-        for row in np.unique(rows[beyond]).tolist():
-            _note_swapped(boxes, shard, row)
+        for row in _swapped_rows(shard, corners):
+            height, width = (int(side[row]) for side in shard.sizes_hw)
+            boxes.swapped.append(f"{shard.file_name(row)} ({width} x {height})")
     return boxes
 
 
@@ -269,12 +269,22 @@ def _named(shard: Shard, row: int, box: int) -> str:
     return f"{name}, x1 y1 x2 y2 {corners}"
 
 
-def _note_swapped(boxes: LeftOutBoxes, shard: Shard, row: int) -> None:
-    height, width = (int(side[row]) for side in shard.sizes_hw)
-    x1, y1, x2, y2 = shard.boxes_of(row)[0].T
-    xywh = np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).tolist()
-    if looks_swapped(xywh, (width, height)):
-        boxes.swapped.append(f"{shard.file_name(row)} ({width} x {height})")
+def _swapped_rows(shard: Shard, corners: np.ndarray) -> list[int]:
+    """Images of a shard whose size looks swapped, see :func:`dap.coco_boxes.looks_swapped`.
+
+    Args:
+        shard: The shard.
+        corners: Its boxes in hundredths of a pixel, xyxy, shape (M, 4).
+    """
+    filled = np.flatnonzero(np.diff(shard.starts))
+    if not len(filled):
+        return []
+    ends = np.maximum.reduceat(corners[:, 2:], shard.starts[:-1][filled]) - 100.0
+    size_wh = 100.0 * np.stack(shard.sizes_hw[::-1], axis=1)[filled]
+    fits = (ends <= size_wh).all(axis=1)
+    fits_swapped = (ends <= size_wh[:, ::-1]).all(axis=1)
+    swapped: list[int] = filled[~fits & fits_swapped].tolist()
+    return swapped
 
 
 class _Numbers:
