@@ -235,7 +235,8 @@ def test_ilsvrc_det(workplace, classifier):
     )  # fmt: skip
     workplace.train(
         CONFIGS / "pretrain" / "faster-rcnn_r50_fpn_5e_in200-det.py", "det",
-        *SMALL_FASTER_RCNN, *SMALL_STEP_3, *from_classifier(classifier),
+        *SMALL_FASTER_RCNN, *(option for option in SMALL_STEP_3 if option.startswith("train")),
+        *from_classifier(classifier),
         "model.roi_head.bbox_head.num_classes=3", "train_cfg.max_epochs=1",
     )  # fmt: skip
     meta = torch.load(workplace.folder / "work_dirs" / "det" / "epoch_1.pth")["meta"]

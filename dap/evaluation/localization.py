@@ -174,9 +174,9 @@ class LocalizationQuality:
             "objects": int(counts.objects.sum()),
             "boxes": int(counts.boxes.sum()),
             "corloc": _share(len(counts.found_images), counts.cases),
-            "precision": _share(counts.right.sum(), counts.boxes.sum()),
-            "recall": _share(counts.found.sum(), counts.objects.sum()),
-            "average_recall": _share(counts.recalled.mean(), counts.objects.sum()),
+            "precision": _share(float(counts.right.sum()), float(counts.boxes.sum())),
+            "recall": _share(float(counts.found.sum()), float(counts.objects.sum())),
+            "average_recall": _share(float(counts.recalled.mean()), float(counts.objects.sum())),
             "by_size": {
                 name: {
                     "objects": int(counts.objects[size]),
