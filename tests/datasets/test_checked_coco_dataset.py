@@ -92,8 +92,10 @@ def test_runner_stops_where_head_and_file_differ(tmp_path):
             "train_dataloader.num_workers": 0,
             "train_dataloader.persistent_workers": False,
             "work_dir": str(tmp_path / "work"),
+            **{f"val_{part}": None for part in ("cfg", "dataloader", "evaluator")},
         }
     )
+    del config.train_dataloader.dataset.part  # only a store can hold images out
     with pytest.raises(AssertionError, match=r"num_classes.*\(7\).*3"):
         Runner.from_cfg(config).train()
     assert not list((tmp_path / "work").glob("*.pth"))

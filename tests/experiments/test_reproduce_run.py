@@ -284,13 +284,13 @@ def has_figures(line):
 
 def test_steps_in_a_queue(workplace, first, tmp_path, monkeypatch):
     """What the first call has made is not queued; options reach the training on the node."""
-    row = ("table2", "--only", "07", "dap-in1k", "--seeds", "5")
+    row = ("table2", "--only", "07", "dap-in1k", "--seeds", "9")
     options = ("--cfg-options", "default_hooks.logger.interval=1")
     said, table = submit(workplace, StandIn(tmp_path), monkeypatch, *row, *options)
     assert said.count(" is finished: ") == 3  # boxes, pre-training, extraction
     assert said.count(" is submitted: ") == 2
     name = "faster-rcnn_r50-dap-in1k_fpn_14e_voc07"
-    log = (workplace.folder / "work_dirs" / "logs" / f"{name}_seed5.log").read_text()
+    log = (workplace.folder / "work_dirs" / "logs" / f"{name}_seed9.log").read_text()
     assert "default_hooks.logger.interval=1" in log
     assert has_figures(table.splitlines()[-1]), log[-3000:]
 

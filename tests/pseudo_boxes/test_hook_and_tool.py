@@ -170,9 +170,9 @@ def bad_inputs(tmp_path, config, checkpoint):
             ("none is named like one", "apple", "--classes"),
         ),
         "missing config": ((tmp_path / "none.py", checkpoint), ("none.py",)),
-        "slurm without a GPU": (
+        "slurm without srun": (
             (config, checkpoint, "--launcher", "slurm"),
-            ("needs a GPU", "pytorch"),
+            ("SLURM_PROCID", "tools/slurm.sh"),
         ),
         "too few names": (
             (config, checkpoint, "--images", two, "--classes", two_names),
