@@ -43,6 +43,14 @@ class CheckedCocoDataset(CocoDataset):
 
     def __init__(self, *args: Any, allow_unused: bool = False, **kwargs: Any) -> None:
         self.allow_unused = allow_unused
+        if kwargs.pop("part", None) is not None:
+            raise ValueError(
+                "CheckedCocoDataset: part, as the configs of Step 3 have it, holds out images of a "
+                "store, and this is a COCO file. Make a store of it (tools/convert_annotations.py) "
+                "for dap.PseudoBoxDataset, or set part=None and no validation (val_cfg, "
+                "val_dataloader and val_evaluator None)"
+            )
+        kwargs.pop("held_out", None)  # says nothing without part
         super().__init__(*args, **kwargs)
 
     def COCOAPI(self, path: str) -> COCO:

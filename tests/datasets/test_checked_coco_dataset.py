@@ -95,7 +95,9 @@ def test_runner_stops_where_head_and_file_differ(tmp_path):
             **{f"val_{part}": None for part in ("cfg", "dataloader", "evaluator")},
         }
     )
-    del config.train_dataloader.dataset.part  # only a store can hold images out
+    with pytest.raises(ValueError, match=r"part, .*a COCO file\. Make a store of it"):
+        Runner.from_cfg(config).train()
+    config.train_dataloader.dataset.part = None
     with pytest.raises(AssertionError, match=r"num_classes.*\(7\).*3"):
         Runner.from_cfg(config).train()
     assert not list((tmp_path / "work").glob("*.pth"))
