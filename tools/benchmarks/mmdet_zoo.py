@@ -17,6 +17,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -115,7 +116,7 @@ def prepare(model: Any) -> None:
         if str(node.get("type")).endswith("Sampler") and "num" in node:
             node["num"] = min(node["num"], ROIS_PER_IMAGE)
         for key, most in LIMITS.items():
-            if isinstance(node.get(key), int):
+            if isinstance(node.get(key), int) and "num_proposals" not in str(model):
                 node[key] = min(node[key], most)
 
 
@@ -203,7 +204,9 @@ def run_model(config: dict[str, Any], size: int) -> dict[str, Any]:
     for name in ("iter", "epoch"):  # as a Runner tells them to losses that are warmed up
         MessageHub.get_current_instance().update_info(name, 1)
     start = time.perf_counter()
-    model = revert_sync_batchnorm(MODELS.build(config))  # as for any training in one process
+    model = MODELS.build(config)
+    if "MMSyncBN" not in component_types(config):
+        model = revert_sync_batchnorm(model)  # torch's is for GPUs alone
     built = time.perf_counter()
     model.init_weights()
     model.train()
@@ -235,11 +238,16 @@ def run_model(config: dict[str, Any], size: int) -> dict[str, Any]:
 
 def run_config(path: Path) -> dict[str, Any]:
     """Run one config and return what happened: status ran, failed or skipped."""
+    import torch
     from mmdet.utils import register_all_modules
     from mmengine.config import Config
 
     register_all_modules()
     skip_the_record_of_initialisation()
+    with tempfile.NamedTemporaryFile() as store:  # MMSyncBN asks for a group of processes
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{store.name}", rank=0, world_size=1
+        )
     try:
         model = Config.fromfile(path).model
     except Exception as error:  # noqa: BLE001 - the error is this tool's result

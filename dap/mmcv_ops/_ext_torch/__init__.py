@@ -21,6 +21,13 @@ from .info import get_compiler_version, get_compiling_cuda_version
 from .masked_conv import masked_col2im_forward, masked_im2col_forward
 from .roi_align import roi_align_backward, roi_align_forward
 from .roi_pool import roi_pool_backward, roi_pool_forward
+from .sync_bn import (
+    sync_bn_backward_data,
+    sync_bn_backward_param,
+    sync_bn_forward_mean,
+    sync_bn_forward_output,
+    sync_bn_forward_var,
+)
 
 __all__ = [
     "bbox_overlaps",
@@ -52,4 +59,9 @@ __all__ = [
     "softmax_focal_loss_backward",
     "softmax_focal_loss_forward",
     "softnms",
+    "sync_bn_backward_data",
+    "sync_bn_backward_param",
+    "sync_bn_forward_mean",
+    "sync_bn_forward_output",
+    "sync_bn_forward_var",
 ]

@@ -51,10 +51,6 @@ CALLERS = {
     "rotated_feature_align": ("rotated_feature_align", "MMRotate's R3Det"),
     "stack_ball_query": ("ball_query", "MMDetection3D"),
     "stack_group_points": ("QueryAndGroup", "MMDetection3D"),
-    "sync_bn": (
-        "SyncBatchNorm (type MMSyncBN)",
-        "no config of MMDetection 3.3; torch's SyncBN needs none",
-    ),
     "three_interpolate": ("three_interpolate", "MMDetection3D"),
     "three_nn": ("three_nn", "MMDetection3D"),
     "tin_shift": ("TINShift", "MMAction2's TIN"),
