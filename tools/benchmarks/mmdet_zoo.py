@@ -205,8 +205,9 @@ def run_model(config: dict[str, Any], size: int) -> dict[str, Any]:
         MessageHub.get_current_instance().update_info(name, 1)
     start = time.perf_counter()
     model = MODELS.build(config)
-    if "MMSyncBN" not in component_types(config):
-        model = revert_sync_batchnorm(model)  # torch's is for GPUs alone
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.nn.SyncBatchNorm):  # torch's is for GPUs alone
+            model.set_submodule(name, revert_sync_batchnorm(module))
     built = time.perf_counter()
     model.init_weights()
     model.train()
