@@ -53,6 +53,8 @@ export PYTHONPATH="$PWD/site${PYTHONPATH:+:$PYTHONPATH}" PATH="$PWD/site/bin:$PA
 if [ ! -e site/installed ]; then
     rm -rf site
     python3 -m pip install --quiet --no-index --no-deps --target site wheels/*.whl
+    # The .pth file of setuptools, which brings distutils back, counts in site folders alone.
+    echo "import site; site.addsitedir('$PWD/site')" > site/sitecustomize.py
     touch site/installed
 fi
 [ $# -ge 1 ] || { python3 dap/tools/doctor.py; exit; }
