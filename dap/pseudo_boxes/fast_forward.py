@@ -80,7 +80,7 @@ def _observed(model: nn.Module) -> Iterator[dict[Any, Any]]:
     """Watch a forward; fill the dictionary norm → convolution when it is over."""
     pairs: dict[Any, Any] = {}
     made_by: dict[int, tuple[nn.Module, Tensor]] = {}  # with the tensor, so that its id stays its
-    read_by: dict[nn.Module, int] = {}
+    read_by: dict[nn.Module, Tensor] = {}  # kept as well: a later output must not get its id
     calls: Counter[nn.Module] = Counter()
 
     def after(module: nn.Module, _: Any, output: Tensor) -> None:
@@ -90,7 +90,7 @@ def _observed(model: nn.Module) -> Iterator[dict[Any, Any]]:
 
     def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         calls[module] += 1
-        read_by[module] = id(inputs[0])
+        read_by[module] = inputs[0]
 
     reads = _Reads()
     hooks = [m.register_forward_hook(after) for m in model.modules() if _is_convolution(m)]
@@ -102,8 +102,8 @@ def _observed(model: nn.Module) -> Iterator[dict[Any, Any]]:
         for hook in hooks:
             hook.remove()
     for norm, tensor in read_by.items():
-        if tensor in made_by and reads.count[tensor] == 1:
-            convolution = made_by[tensor][0]
+        if id(tensor) in made_by and reads.count[id(tensor)] == 1:
+            convolution = made_by[id(tensor)][0]
             if calls[norm] == calls[convolution] == 1:
                 pairs[norm] = convolution
 

@@ -170,6 +170,16 @@ def test_norms_after_something_else_or_of_the_batch_are_left():
     assert norms(fold_batch_norm(model, torch.rand(2, 3, 4, 4))) == 2
 
 
+def test_a_norm_is_never_paired_with_a_later_convolution():
+    """An activation's memory, and with it its id, may go on to a convolution after it."""
+    layers = [nn.Conv2d(3, 3, 1)]
+    for _ in range(20):
+        layers += [nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)]
+    model = nn.Sequential(*layers, nn.BatchNorm2d(3, track_running_stats=False))
+    for _ in range(20):
+        assert norms(fold_batch_norm(model, torch.rand(2, 3, 4, 4))) == 21
+
+
 def test_a_model_without_norms_keeps_its_features():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
     images = torch.rand(2, 3, 8, 8)
