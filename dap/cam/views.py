@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .activation import class_activation_map
-from .boxes import RULES, Rule
+from .contrast import contrasted_maps
+from .rules import RULES, Rule
 
 PAD_MULTIPLE = 32
 MAX_ASPECT = 10
@@ -126,7 +127,7 @@ def multi_view_cam(
         weight: Weight of the linear layer, shape (K, D).
         labels: Classes of this image, shape (L,); none gives no map.
         views: At least one view, in any order.
-        rule: ``'paper'`` or ``'release'``.
+        rule: ``'paper'``, ``'release'`` or ``'extent'``.
         normalize: Applied to a batch after the resize and before the padding.
 
     Returns:
@@ -140,7 +141,7 @@ def multi_view_cam(
     size_hw = (image.shape[1], image.shape[2])
     scales = []
     for side, flips in flips_by_side(views):
-        found = batch_maps([image], side, flips, features, weight, [labels], normalize)
+        found = batch_maps([image], side, flips, features, weight, [labels], normalize, rule)
         scales.append(ScaleMaps(found.maps, found.stride, resized_size(size_hw, side)))
     return merge_scales(scales, size_hw, rule)
 
@@ -171,6 +172,7 @@ def batch_maps(
     weight: Tensor,
     labels: Sequence[Tensor],
     normalize: Callable[[Tensor], Tensor] = lambda images: images,
+    rule: Rule = "paper",
 ) -> BatchMaps:
     """Compute the maps of images whose views have one padded size, at one scale.
 
@@ -182,6 +184,8 @@ def batch_maps(
         weight: Weight of the linear layer, shape (K, D).
         labels: Classes of each image, each of shape (L,), on the CPU.
         normalize: Applied to a batch after the resize and before the padding.
+        rule: Under ``'extent'`` each map is joined with the contrast of the features, see
+            :func:`dap.cam.contrast.contrasted_maps`; else it is the class activation map.
 
     Returns:
         Maps and averaged features; for one image the same, whatever the others are, as far as
@@ -200,6 +204,10 @@ def batch_maps(
         maps = _maps_of_several_labels(by_flip, weight.float(), labels)
     maps = torch.stack([m.flip(-1) if flip else m for m, flip in zip(maps, flips, strict=True)])
     stride = (padded.shape[-2] / maps.shape[-2], padded.shape[-1] / maps.shape[-1])
+    if rule == "extent":
+        resized = (resized_size((i.shape[1], i.shape[2]), short_side) for i in images)
+        cells = [cells_of(size_hw, stride) for size_hw in resized]
+        maps = contrasted_maps(maps, by_flip, cells, [len(own) for own in labels], flips)
     return BatchMaps(maps, pooled, stride)
 
 
@@ -236,15 +244,15 @@ def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], ru
                  ) -> MergedCam:  # fmt: skip
     """Merge the maps of one image at all scales.
 
-    ``rule='paper'``: cells that show padding alone are cut off; the maps of all views are
-    brought to the grid of the largest view by bilinear interpolation between cell centres, each
-    centre at its place in the image, and averaged. The result is not normalised: eq. 1 belongs
-    to :func:`~dap.cam.boxes_from_cam`. ``rule='release'``: as the official release does it, the
-    maps of a scale and its mirror are averaged and normalised to [0, 1], padded cells included;
-    the scales are brought to the largest grid by nearest neighbours and averaged, and one cell is
-    ``stride · min(H, W) / short_side`` pixels both ways.
+    ``rule='paper'`` and ``'extent'``: cells that show padding alone are cut off; the maps of all
+    views are brought to the grid of the largest view by bilinear interpolation between cell
+    centres, each centre at its place in the image, and averaged. The result is not normalised:
+    eq. 1 belongs to :func:`~dap.cam.boxes_from_cam`. ``rule='release'``: as the official release
+    does it, the maps of a scale and its mirror are averaged and normalised to [0, 1], padded cells
+    included; the scales are brought to the largest grid by nearest neighbours and averaged, and
+    one cell is ``stride · min(H, W) / short_side`` pixels both ways.
 
-    Both rules take the centre of a cell for the centre of what it sees. The padding of strided
+    All rules take the centre of a cell for the centre of what it sees. The padding of strided
     convolutions puts that up to half a cell off. With TensorFlow's SAME padding (EfficientNet-lite)
     a cell of an untrained network sees what lies half a cell further down and to the right, so that
     the map lies half a cell too far up and left; with the symmetric padding of ResNet it lies half
@@ -255,7 +263,7 @@ def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], ru
     Args:
         scales: At least one, the largest first.
         image_size_hw: Height and width of the image in pixels.
-        rule: ``'paper'`` or ``'release'``.
+        rule: ``'paper'``, ``'release'`` or ``'extent'``.
 
     Returns:
         One map per label, float32, and the size of a cell in pixels of the image.
@@ -265,9 +273,9 @@ def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], ru
     """
     if rule not in RULES:
         raise ValueError(f"rule: expected one of {RULES}, found {rule!r}")
-    if rule == "paper":
-        return _merge_paper(scales, image_size_hw)
-    return _merge_release(scales, min(image_size_hw) / min(scales[0].size_hw))
+    if rule == "release":
+        return _merge_release(scales, min(image_size_hw) / min(scales[0].size_hw))
+    return _merge_paper(scales, image_size_hw)
 
 
 def map_over_image(
@@ -337,11 +345,14 @@ def _merge_paper(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int]) ->
     return MergedCam(total / count, (cell_size[0], cell_size[1]))
 
 
+def cells_of(size_hw: tuple[int, int], stride: tuple[float, float]) -> tuple[int, int]:
+    """Rows and columns of cells that show some of an image of this size, without its padding."""
+    return -int(-size_hw[0] // stride[0]), -int(-size_hw[1] // stride[1])
+
+
 def _without_padding(scale: ScaleMaps) -> ScaleMaps:
     """Cut off the cells in which nothing of the image is to be seen."""
-    rows, columns = (
-        -int(-side // stride) for side, stride in zip(scale.size_hw, scale.stride, strict=True)
-    )
+    rows, columns = cells_of(scale.size_hw, scale.stride)
     return scale._replace(maps=scale.maps[..., :rows, :columns])
 
 

@@ -121,7 +121,7 @@ def times(folder: Path) -> list[int]:
     return [path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
-@pytest.mark.parametrize("rule", ["paper", "release"])
+@pytest.mark.parametrize("rule", ["paper", "release", "extent"])
 def test_derived_run_is_the_direct_run(generate, tmp_path, rule):
     """Tables A1 and A2: each threshold alone, all at each NMS; subsets, one in another order."""
     source = generate("source", rule=rule)
@@ -145,7 +145,7 @@ def test_derived_run_is_the_direct_run(generate, tmp_path, rule):
     assert len({found[(tau,), 0.8]["mean_width"] for tau in TAUS}) == 4
 
 
-@pytest.mark.parametrize("rule", ["paper", "release"])
+@pytest.mark.parametrize("rule", ["paper", "release", "extent"])
 def test_candidates_of_a_threshold_do_not_depend_on_the_others(rule):
     """To the last bit: what is rounded at a tie would differ."""
     for seed in range(50):
