@@ -3,7 +3,9 @@
     python tools/generate_pseudo_boxes.py CONFIG CHECKPOINT --out work_dirs/boxes
     python tools/generate_pseudo_boxes.py CONFIG CHECKPOINT --images my/folders --out …
 
-CONFIG is an mmpretrain config: its classifier and the dataset of its train_dataloader are used.
+CONFIG is an mmpretrain config: its classifier and the dataset of its train_dataloader are used. Or
+it names a classifier of another library, whose data are then those of --images:
+timm:convnext_tiny.fb_in1k, torchvision:resnet50, huggingface:FOLDER. Nothing is downloaded.
 The same command goes on where an earlier one was ended; finished shards are kept.
 Several processes: torchrun --nproc-per-node N tools/generate_pseudo_boxes.py … --launcher pytorch
 """
@@ -21,14 +23,15 @@ if not os.environ.keys() & {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}:
     os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.cam import RULES
+from dap.classifiers.libraries import classifier_config
 from dap.launch import init_processes
 from dap.pseudo_boxes import Execution, generate_from_config
-from dap.pseudo_boxes.settings import AUTOCAST
+from dap.pseudo_boxes.settings import AUTOCAST, METHODS
 from dap.visualization.box_pictures import BoxPictures
 
 
@@ -37,12 +40,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="mmpretrain config of the classifier")
+    parser.add_argument("config", help="mmpretrain config, or timm:NAME, torchvision:NAME …")
     parser.add_argument("checkpoint", help="its weights: file or URL")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--images", help="folder of class folders, in place of the config's data")
     parser.add_argument("--classes", help="names of its class folders in label order, one a line")
     parser.add_argument("--rule", choices=RULES, help="the paper's rule or the official release's")
+    parser.add_argument("--map-method", choices=METHODS, help="default: exact where there are any")
     parser.add_argument("--autocast", choices=tuple(AUTOCAST), help="half precision, on a GPU")
     defaults = Execution()
     for flag, kind, default, text in (
@@ -73,9 +77,9 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     try:
-        config = Config.fromfile(args.config)
+        config = classifier_config(args.config, args.checkpoint)
         config.merge_from_dict(args.cfg_options)
-        for name in ("rule", "autocast"):
+        for name in ("rule", "autocast", "map_method"):
             if value := getattr(args, name):
                 config.merge_from_dict({f"pseudo_boxes.{name}": value})
         if args.launcher != "none":

@@ -1,6 +1,15 @@
 """Step 2, the mathematics: features and linear weights → map → boxes."""
 
 from .activation import class_activation_map
+from .batches import (
+    BatchMaps,
+    ViewMaps,
+    batch_maps,
+    linear_maps,
+    mapped_batch,
+    mapped_image,
+    multi_view_cam,
+)
 from .boxes import (
     NMS_IOU,
     RULES,
@@ -12,16 +21,15 @@ from .boxes import (
 )
 from .views import (
     DEFAULT_VIEWS,
-    BatchMaps,
+    PAD_MULTIPLE,
     MergedCam,
     ScaleMaps,
+    Side,
     View,
-    batch_maps,
     flips_by_side,
     make_views,
     map_over_image,
     merge_scales,
-    multi_view_cam,
     padded_size,
     resized_size,
 )
@@ -29,20 +37,26 @@ from .views import (
 __all__ = [
     "DEFAULT_VIEWS",
     "NMS_IOU",
+    "PAD_MULTIPLE",
     "RULES",
     "THRESHOLDS",
     "BatchMaps",
     "MergedCam",
     "Rule",
     "ScaleMaps",
+    "Side",
     "View",
+    "ViewMaps",
     "batch_maps",
     "box_candidates",
     "boxes_from_cam",
     "class_activation_map",
     "flips_by_side",
+    "linear_maps",
     "make_views",
     "map_over_image",
+    "mapped_batch",
+    "mapped_image",
     "merge_scales",
     "multi_view_cam",
     "nms_larger_first",

@@ -12,6 +12,7 @@ import torch
 
 from dap.cam import NMS_IOU, RULES, THRESHOLDS, Rule, View, make_views
 
+METHODS = ("exact", "gradient")  # of computing class activation maps
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -93,6 +94,7 @@ class PseudoBoxSettings:
         nms_iou: IoU threshold of the merging NMS in (0, 1]; None for no NMS.
         rule: ``'paper'`` or ``'release'``, see :func:`dap.cam.boxes_from_cam`.
         autocast: ``'bf16'`` or ``'fp16'`` for the network in half precision; None for float32.
+        map_method: ``'exact'`` or ``'gradient'``; None for exact maps where there are any.
 
     Raises:
         ValueError: If a value is out of range.
@@ -104,6 +106,7 @@ class PseudoBoxSettings:
     nms_iou: float | None = NMS_IOU
     rule: Rule = "paper"
     autocast: str | None = None
+    map_method: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("short_sides", "thresholds"):
@@ -128,6 +131,10 @@ class PseudoBoxSettings:
         if self.autocast is not None and self.autocast not in AUTOCAST:
             raise ValueError(
                 f"autocast: expected one of {tuple(AUTOCAST)} or None, found {self.autocast!r}"
+            )
+        if self.map_method not in (None, *METHODS):
+            raise ValueError(
+                f"map_method: expected one of {METHODS} or None, found {self.map_method!r}"
             )
 
     @property
