@@ -32,8 +32,8 @@ class Readout(NamedTuple):
 
     .. math:: \mathrm{logit} = \mathrm{mean}_i(w' \cdot t_i) / \sigma + w \cdot \beta + b.
 
-    So :math:`w' \cdot t_i / \sigma` is the map of the class: its mean is the logit, up to a constant
-    of the class.
+    So :math:`w' \cdot t_i / \sigma` is the map of the class: its mean is the logit, up to a
+    constant of the class.
     σ is one positive number per view of an image, whatever the class. It is kept in the maps, so
     that views are averaged as logits are; of the map of a single view it drops out in eq. 1.
     A BatchNorm with fixed statistics in that place is an affine function, part of the linear layer.
