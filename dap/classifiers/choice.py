@@ -14,6 +14,7 @@ from .network import LogitNetwork, observe, shared_copy
 from .readout import Readout, find_readout, nearly_equal
 
 PROBE_SIDE = 224
+USUAL_SIDES = (256, 384)  # of networks that take one size and do not say which
 Normalize = Callable[[Tensor], Tensor]
 _FAILURES = (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 
@@ -124,7 +125,7 @@ def _probe(
 ) -> tuple[int, Tensor]:
     """A normalised probe image of a size that the network takes, and its side."""
     failures = []
-    for side in dict.fromkeys((PROBE_SIDE, *_native_sides(model))):
+    for side in dict.fromkeys((PROBE_SIDE, *_native_sides(model), *USUAL_SIDES)):
         try:
             images = normalize(probe_image(side))
             with torch.no_grad():

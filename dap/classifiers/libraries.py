@@ -88,6 +88,11 @@ def _timm(name: str, weights: Weights) -> Parts:
     config: Any = timm.models.get_pretrained_cfg(name)
     layers = config.classifier if isinstance(config.classifier, tuple) else (config.classifier,)
     classes = _count_classes(weights, layers, config.num_classes)
+    if classes == 0:
+        raise ValueError(
+            f"timm:{name}: it is a backbone without classes, and so is the checkpoint. Give the "
+            "checkpoint of a classifier that was trained on it"
+        )
     model = {"type": "TimmClassifier", "model_name": name, "pretrained": False,
              "num_classes": classes, **_any_size(name)}  # fmt: skip
     return model, config.mean, config.std, _timm_classes(classes)

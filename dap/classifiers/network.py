@@ -23,9 +23,10 @@ class LogitNetwork(nn.Module):
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
         self.parts = hasattr(classifier, "backbone")
-        self.classifier: Any = classifier if self.parts else classifier.model
+        network: Any = classifier if self.parts else classifier.model
+        self.classifier = network
         # transformers resize their table of positions to larger images only if asked to.
-        forward = inspect.signature(self.classifier.forward).parameters
+        forward = inspect.signature(network.forward).parameters
         interpolates = "interpolate_pos_encoding" in forward
         self.options = {"interpolate_pos_encoding": True} if interpolates else {}
 

@@ -1,7 +1,8 @@
 """Classifiers of timm, torchvision and transformers in place of a config."""
 
 import json
-import subprocess
+import os
+import runpy
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,6 +87,8 @@ def test_names_that_do_not_exist_are_refused(timm, tmp_path):
         classifier_config("timm:convnext_tyni", None)
     with pytest.raises(ValueError, match=r"torchvision:resnet5: .* similar ones are resnet"):
         classifier_config("torchvision:resnet5", None)
+    with pytest.raises(ValueError, match=r"dinov2: it is a backbone without classes"):
+        classifier_config("timm:vit_small_patch14_dinov2", None)
     with pytest.raises(FileNotFoundError, match=r"missing\.pth"):
         classifier_config("timm:resnet18", str(tmp_path / "missing.pth"))
     with pytest.raises(FileNotFoundError, match=r"missing\.py"):
@@ -140,12 +143,19 @@ def test_classifier_of_hugging_face(tmp_path, kind):
     assert found.map_method == ("gradient" if kind == "ViT" else "exact")
 
 
-def run_tool(*arguments):
-    command = [sys.executable, "-W", "ignore", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def run_tool(monkeypatch):
+    """Run a tool in this process."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
+
+    return run
 
 
-def test_from_command_line_to_maps(timm, tmp_path):
+def test_from_command_line_to_maps(timm, tmp_path, run_tool, capsys):
     """Class folders and a checkpoint of timm: boxes, the same again, and their page with maps."""
     network = timm.create_model("test_vit", num_classes=2)
     saved(network, tmp_path / "x.pth")
@@ -154,21 +164,18 @@ def test_from_command_line_to_maps(timm, tmp_path):
         image = rng.integers(0, 256, (80, 120, 3)).astype(np.uint8)
         write_image(tmp_path / "images" / name / "1.jpg", image)
     out = tmp_path / "out"
-    command = ("tools/generate_pseudo_boxes.py", "timm:test_vit", tmp_path / "x.pth", "--out", out,
+    command = ("generate_pseudo_boxes.py", "timm:test_vit", tmp_path / "x.pth", "--out", out,
                "--images", tmp_path / "images", "--device", "cpu", "--workers", 0,
                "--cfg-options", "pseudo_boxes.short_sides=(64,)")  # fmt: skip
-    first = run_tool(*command)
-    assert first.returncode == 0, first.stderr
-    assert "class activation maps are Grad-CAM at blocks.5.norm1" in first.stdout + first.stderr
+    run_tool(*command)
+    assert "class activation maps are Grad-CAM at blocks.5.norm1" in "".join(capsys.readouterr())
     store = PseudoBoxStore(out)
     assert store.manifest["classifier"]["map_method"] == "gradient"
     summary = (out / "summary.json").read_bytes()
-    assert run_tool(*command).returncode == 0
+    run_tool(*command)
     assert (out / "summary.json").read_bytes() == summary
-    page = run_tool("tools/inspect_boxes.py", out, "--maps", "timm:test_vit", tmp_path / "x.pth",
-                    "--device", "cpu", "--count", 2)  # fmt: skip
-    assert page.returncode == 0, page.stderr
+    run_tool("inspect_boxes.py", out, "--maps", "timm:test_vit", tmp_path / "x.pth",
+             "--device", "cpu", "--count", 2)  # fmt: skip
     assert (out / "inspection" / "index.html").is_file()
-    other = run_tool(*command[:-2], "--map-method", "exact")
-    assert other.returncode == 1
-    assert "no exact class activation map, because" in other.stderr
+    with pytest.raises(SystemExit, match="no exact class activation map, because"):
+        run_tool(*command[:-2], "--map-method", "exact")

@@ -138,9 +138,8 @@ def row(name: str) -> str:
     """The row of a classifier, found out by building it."""
     init_default_scope("mmpretrain")
     torch.manual_seed(0)
-    model = _build(name)
     try:
-        classifier = CamClassifier(model)
+        classifier = CamClassifier(_build(name))
     except ValueError as error:
         reason = str(error).partition(": ")[2].partition(". Expected")[0]
         return _cells(name, "refused", reason, "")
