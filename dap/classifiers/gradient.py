@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .layout import Layout, layouts
 from .network import Call, Tap, observe
 
+SCALE = 1024.0  # of logits, so that gradients in float16 do not vanish
 LEAST_REACHED = 0.9  # share of the cells that the logits must depend on
 
 
@@ -98,7 +99,7 @@ def gradient_maps(
         for rank in range(max((len(own) for own in labels), default=0)):
             grad = _gradient(output, logits, labels, rank, flips)
             weight = layout.as_nchw(grad, size_hw).mean(dim=(2, 3))
-            maps = torch.einsum("nchw,nc->nhw", features, weight.to(features.dtype))
+            maps = torch.einsum("nchw,nc->nhw", features.to(weight.dtype), weight)
             by_rank.append(maps.unflatten(0, (flips, len(labels))))
     rows = [by_rank[rank][:, i] for i, own in enumerate(labels) for rank in range(len(own))]
     shape = (flips, 0, *features.shape[-2:])
@@ -115,8 +116,8 @@ def _gradient(
     classes = torch.stack([labels[i][rank] for i in images]).long().repeat(flips)
     views = torch.tensor([view * len(labels) + i for view in range(flips) for i in images])
     chosen = logits[views.to(logits.device), classes.to(logits.device)]
-    (grad,) = torch.autograd.grad(chosen.sum(), output, retain_graph=True)
-    return grad
+    (grad,) = torch.autograd.grad(chosen.sum() * SCALE, output, retain_graph=True)
+    return grad.to(torch.promote_types(grad.dtype, torch.float32)) / SCALE
 
 
 def _check_labels(labels: Sequence[Tensor], classes: int) -> None:

@@ -91,7 +91,7 @@ class ObservedFeatures:
 
     def speed_up(self, fold: Callable[[nn.Module], nn.Module]) -> None:
         """From now on compute features by a faster copy of the network."""
-        self._tap = Tap(fold(self._tap.network), self.readout.module)
+        self._tap = Tap(fold(self._tap.release()), self.readout.module)
 
     def view_maps(self, context: Context) -> ViewMaps:
         """The function from views to their maps, the network run in a context, as of autocast."""
@@ -137,7 +137,7 @@ class GradientMaps:
 
     def speed_up(self, fold: Callable[[nn.Module], nn.Module]) -> None:
         """From now on use a faster copy of the network."""
-        self._tap = Tap(fold(self._tap.network), self.target.module)
+        self._tap = Tap(fold(self._tap.release()), self.target.module)
 
     def view_maps(self, context: Context) -> ViewMaps:
         """The function from views to their maps, the network run in a context, as of autocast."""

@@ -107,7 +107,12 @@ class Tap:
             state.output = output
             return output
 
-        network.get_submodule(module).register_forward_hook(after)
+        self._hook = network.get_submodule(module).register_forward_hook(after)
+
+    def release(self) -> nn.Module:
+        """Give the network back without the hook; the object is of no more use."""
+        self._hook.remove()
+        return self.network
 
     def output(self, images: Tensor) -> Tensor:
         """The output of the module for normalised images."""

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from networks import Wrapped, classifier, convnext, randomized, vit
-from planted import planted_classifier
 from torch import nn
 
 from dap.classifiers import Layout, LogitNetwork, Tap, find_target, gradient_maps, shared_copy
@@ -55,7 +54,6 @@ def test_grad_cam_by_hand():
 
 def test_behind_pooling_and_a_linear_layer_it_is_the_exact_map():
     """Up to one factor: the number of cells."""
-    exact, by_gradient = CamClassifier(planted_classifier()), None
     network = randomized(
         Wrapped(nn.Sequential(nn.Sequential(nn.Conv2d(3, 6, 16, 16), nn.GELU()),
                               nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)))

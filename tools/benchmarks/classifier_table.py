@@ -1,8 +1,9 @@
 """Write the table of classifiers in docs/classifiers.md: which maps each of them has, and why.
 
     python tools/benchmarks/classifier_table.py
+    python tools/benchmarks/classifier_table.py timm:resnet18 hornet/hornet-tiny_8xb128_in1k.py
 
-One classifier of each family of mmpretrain's config folder, the one with the fewest parameters,
+With names, only their rows are computed, the others stay as they are. One classifier of each family of mmpretrain's config folder, the one with the fewest parameters,
 and some of timm and torchvision, each with random weights. Needs timm.
 """
 
@@ -151,11 +152,6 @@ def row(name: str) -> str:
     return _cells(name, "by gradient", place, images)
 
 
-def table(names: list[str]) -> str:
-    """Head and rows."""
-    return HEAD + "".join(map(row, names))
-
-
 def rows_on_page() -> dict[str, str]:
     """The rows that stand in the page, by classifier."""
     text = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
@@ -189,11 +185,14 @@ def _cells(*cells: Any) -> str:
     return f"| `{name}` | {' | '.join(others)} |\n"
 
 
-def _written() -> Iterator[str]:
+def _written(names: list[str]) -> Iterator[str]:
+    """All rows: those of some names computed, and printed, the others from the page."""
+    before = rows_on_page()
     for name in classifiers():
-        line = row(name)
-        sys.stdout.write(line)
-        sys.stdout.flush()
+        line = row(name) if name in names or name not in before else before[name]
+        if line != before.get(name):
+            sys.stdout.write(line)
+            sys.stdout.flush()
         yield line
 
 
@@ -203,7 +202,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    content = BEGIN + HEAD + "".join(_written()) + END
+    content = BEGIN + HEAD + "".join(_written(sys.argv[1:] or classifiers())) + END
     PAGE.write_text(before + content + after, encoding="utf-8")
 
 
