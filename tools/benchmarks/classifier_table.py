@@ -3,8 +3,9 @@
     python tools/benchmarks/classifier_table.py
     python tools/benchmarks/classifier_table.py timm:resnet18 hornet/hornet-tiny_8xb128_in1k.py
 
-With names, only their rows are computed, the others stay as they are. One classifier of each family of mmpretrain's config folder, the one with the fewest parameters,
-and some of timm and torchvision, each with random weights. Needs timm.
+One classifier of each family of mmpretrain's config folder, the one with the fewest parameters,
+and some of timm and torchvision, each with random weights. With names, only their rows are
+computed, the others stay as they are. Needs timm.
 """
 
 from __future__ import annotations
