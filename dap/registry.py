@@ -22,7 +22,7 @@ MODELS = Registry(
     "model",
     parent=MMENGINE_MODELS,
     scope="dap",
-    locations=["dap.transfer.frozen_timm_backbone"],
+    locations=["dap.transfer.frozen_timm_backbone", "dap.classifiers.torchvision_classifier"],
 )
 VISBACKENDS = Registry(
     "vis_backend",

@@ -18,10 +18,10 @@ import sys
 # Large pages for feature maps on a CPU, a tenth sooner; torch looks once, at its first allocation.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 import dap  # noqa: F401  (checks versions)
+from dap.classifiers.libraries import classifier_config
 from dap.evaluation.evaluate import evaluate_boxes
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.evaluation.quality_table import quality_table
@@ -50,7 +50,7 @@ def main() -> None:
         out = output_file(args.json) if args.json else None
         store, score_maps = PseudoBoxStore(args.store), None
         if args.maps:
-            config = Config.fromfile(args.maps[0])
+            config = classifier_config(*args.maps)
             maps = StoredMaps.from_config(store, config, args.maps[1], args.images, args.device)
             score_maps = maps.score_maps
         result = evaluate_boxes(

@@ -3,7 +3,9 @@
     python tools/generate_pseudo_boxes.py CONFIG CHECKPOINT --out work_dirs/boxes
     python tools/generate_pseudo_boxes.py CONFIG CHECKPOINT --images my/folders --out …
 
-CONFIG is an mmpretrain config: its classifier and the dataset of its train_dataloader are used.
+CONFIG is an mmpretrain config: its classifier and the dataset of its train_dataloader are used. Or
+it names a classifier of another library, whose data are then those of --images:
+timm:convnext_tiny.fb_in1k, torchvision:resnet50, huggingface:FOLDER. Nothing is downloaded.
 The same command goes on where an earlier one was ended; finished shards are kept.
 Several processes: torchrun --nproc-per-node N tools/generate_pseudo_boxes.py … --launcher pytorch
 """
@@ -21,14 +23,15 @@ if not os.environ.keys() & {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}:
     os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.cam import RULES
+from dap.classifiers.libraries import classifier_config
 from dap.launch import init_processes
 from dap.pseudo_boxes import Execution, generate_from_config
-from dap.pseudo_boxes.settings import AUTOCAST, with_changes
+from dap.pseudo_boxes.settings import AUTOCAST, METHODS, with_changes
 from dap.visualization.box_pictures import BoxPictures
 
 RULE_HELP = (
@@ -43,12 +46,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="mmpretrain config of the classifier")
+    parser.add_argument("config", help="mmpretrain config, or timm:NAME, torchvision:NAME …")
     parser.add_argument("checkpoint", help="its weights: file or URL")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--images", help="folder of class folders, in place of the config's data")
     parser.add_argument("--classes", help="names of its class folders in label order, one a line")
     parser.add_argument("--rule", choices=RULES, help=RULE_HELP)
+    parser.add_argument("--map-method", choices=METHODS, help="default: exact where there are any")
     parser.add_argument("--autocast", choices=tuple(AUTOCAST), help="half precision, on a GPU")
     defaults = Execution()
     for flag, kind, default, text in (
@@ -90,8 +94,9 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     try:
-        config = Config.fromfile(args.config)
-        merge_options(config, args.cfg_options, {"rule": args.rule, "autocast": args.autocast})
+        config = classifier_config(args.config, args.checkpoint)
+        given = {name: getattr(args, name) for name in ("rule", "autocast", "map_method")}
+        merge_options(config, args.cfg_options, given)
         if args.launcher != "none":
             init_processes(args.launcher)
         MMLogger.get_instance("dap", logger_name="dap")

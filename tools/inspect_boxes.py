@@ -16,9 +16,9 @@ from pathlib import Path
 # Large pages for feature maps on a CPU, a tenth sooner; torch looks once, at its first allocation.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from mmengine.config import Config
 
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
+from dap.classifiers.libraries import classifier_config
 from dap.evaluation.evaluate import evaluate_boxes
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.pseudo_boxes import PseudoBoxStore
@@ -54,7 +54,7 @@ def main() -> None:
     try:
         store, maps = PseudoBoxStore(args.store), None
         if args.maps:
-            config = Config.fromfile(args.maps[0])
+            config = classifier_config(*args.maps)
             maps = StoredMaps.from_config(store, config, args.maps[1], args.images, args.device)
         truth = quality = None
         if args.truth:

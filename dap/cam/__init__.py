@@ -1,6 +1,16 @@
 """Step 2, the mathematics: features and linear weights → map → boxes."""
 
 from .activation import class_activation_map
+from .batches import (
+    BatchMaps,
+    MappedViews,
+    ViewMaps,
+    batch_maps,
+    linear_maps,
+    mapped_batch,
+    mapped_image,
+    multi_view_cam,
+)
 from .boxes import NMS_IOU, box_candidates, boxes_from_cam, nms_larger_first
 from .rules import (
     OTSU_MULTIPLES,
@@ -14,16 +24,15 @@ from .rules import (
 )
 from .views import (
     DEFAULT_VIEWS,
-    BatchMaps,
+    PAD_MULTIPLE,
     MergedCam,
     ScaleMaps,
+    Side,
     View,
-    batch_maps,
     flips_by_side,
     make_views,
     map_over_image,
     merge_scales,
-    multi_view_cam,
     padded_size,
     resized_size,
 )
@@ -32,13 +41,17 @@ __all__ = [
     "DEFAULT_VIEWS",
     "NMS_IOU",
     "OTSU_MULTIPLES",
+    "PAD_MULTIPLE",
     "RULES",
     "THRESHOLDS",
     "BatchMaps",
+    "MappedViews",
     "MergedCam",
     "Rule",
     "ScaleMaps",
+    "Side",
     "View",
+    "ViewMaps",
     "batch_maps",
     "box_candidates",
     "boxes_from_cam",
@@ -46,8 +59,11 @@ __all__ = [
     "class_activation_map",
     "default_thresholds",
     "flips_by_side",
+    "linear_maps",
     "make_views",
     "map_over_image",
+    "mapped_batch",
+    "mapped_image",
     "merge_scales",
     "multi_view_cam",
     "multiplies_otsu",

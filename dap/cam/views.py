@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,23 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .activation import class_activation_map
-from .contrast import contrasted_maps
 from .rules import RULES, Rule
 
 PAD_MULTIPLE = 32
 MAX_ASPECT = 10
+
+Side = int | tuple[int, int]
+"""Length of the shorter side in pixels; or height and width, whatever the image's are."""
 
 
 class View(NamedTuple):
     """One way to show an image to the classifier.
 
     Attributes:
-        short_side: Length the shorter side is resized to, in pixels; the aspect ratio stays.
+        short_side: Length the shorter side is resized to, in pixels; the aspect ratio stays. Or
+            height and width that every image is resized to, for a classifier of one input size.
         flip: Whether the image is mirrored left to right.
     """
 
-    short_side: int
+    short_side: Side
     flip: bool = False
 
 
@@ -50,12 +52,15 @@ def make_views(short_sides: Sequence[int] = (288, 576), flip: bool = True) -> tu
     return tuple(View(side, flipped) for side in sides for flipped in flips)
 
 
-def resized_size(image_size_hw: tuple[int, int], short_side: int) -> tuple[int, int]:
+def resized_size(image_size_hw: tuple[int, int], short_side: Side) -> tuple[int, int]:
     """Height and width of an image whose shorter side is brought to ``short_side`` pixels.
 
     The aspect ratio stays. A strip that would be longer than ``MAX_ASPECT`` times the short side
-    is made smaller as a whole, so that one odd image cannot fill the memory.
+    is made smaller as a whole, so that one odd image cannot fill the memory. Where ``short_side``
+    is a height and a width, it is these.
     """
+    if not isinstance(short_side, int):
+        return short_side
     scale = min(short_side / min(image_size_hw), MAX_ASPECT * short_side / max(image_size_hw))
     height, width = (max(1, round(side * scale)) for side in image_size_hw)
     return height, width
@@ -91,62 +96,7 @@ class ScaleMaps(NamedTuple):
     size_hw: tuple[int, int]
 
 
-class BatchMaps(NamedTuple):
-    """Maps of a batch of images at one scale.
-
-    Attributes:
-        maps: All flips, mirrored back, of all labels of the first image, then of the second …,
-            float32, shape (F, R, h, w).
-        pooled: Features averaged over the cells, summed over the flips, shape (N, D).
-        stride: Pixels of the resized images per cell, (y, x).
-    """
-
-    maps: Tensor
-    pooled: Tensor
-    stride: tuple[float, float]
-
-
-def multi_view_cam(
-    image: Tensor,
-    features: Callable[[Tensor], Tensor],
-    weight: Tensor,
-    labels: Tensor,
-    views: Sequence[View] = DEFAULT_VIEWS,
-    rule: Rule = "paper",
-    normalize: Callable[[Tensor], Tensor] = lambda images: images,
-) -> MergedCam:
-    """Average the class activation maps of several views of one image (DAP, section 3.1).
-
-    Each view is resized (bilinear, antialiased), normalised and padded with zeros on the right
-    and at the bottom to a multiple of 32; a mirrored view is the padded image mirrored, so that
-    its map, mirrored back, lies cell on cell. See :func:`merge_scales` for what becomes of them.
-
-    Args:
-        image: One image as the classifier's normalisation expects it, shape (C, H, W).
-        features: Gives the last feature map of a batch (N, C, h, w): shape (N, D, h', w').
-        weight: Weight of the linear layer, shape (K, D).
-        labels: Classes of this image, shape (L,); none gives no map.
-        views: At least one view, in any order.
-        rule: ``'paper'``, ``'release'`` or ``'extent'``.
-        normalize: Applied to a batch after the resize and before the padding.
-
-    Returns:
-        One map per label, float32, and the size of a cell in pixels of ``image``.
-
-    Raises:
-        ValueError: If there is no view, ``rule`` is unknown, or ``image`` is not one image.
-    """
-    if image.ndim != 3 or 0 in image.shape:
-        raise ValueError(f"image: expected shape (C, H, W), found {tuple(image.shape)}")
-    size_hw = (image.shape[1], image.shape[2])
-    scales = []
-    for side, flips in flips_by_side(views):
-        found = batch_maps([image], side, flips, features, weight, [labels], normalize, rule)
-        scales.append(ScaleMaps(found.maps, found.stride, resized_size(size_hw, side)))
-    return merge_scales(scales, size_hw, rule)
-
-
-def flips_by_side(views: Sequence[View]) -> list[tuple[int, list[bool]]]:
+def flips_by_side(views: Sequence[View]) -> list[tuple[Side, list[bool]]]:
     """Group views by their short side, largest first: each with whether it is mirrored.
 
     Raises:
@@ -154,90 +104,17 @@ def flips_by_side(views: Sequence[View]) -> list[tuple[int, list[bool]]]:
     """
     if not views:
         raise ValueError("views: expected at least one view, found none")
-    sides = sorted({view.short_side for view in views}, reverse=True)
+    # With a fixed size there is one scale, so that nothing but numbers is ever compared.
+    sides: list[Any] = sorted({view.short_side for view in views}, reverse=True)
     return [(side, [v.flip for v in views if v.short_side == side]) for side in sides]
 
 
-def padded_size(image_size_hw: tuple[int, int], short_side: int) -> tuple[int, int]:
+def padded_size(
+    image_size_hw: tuple[int, int], short_side: Side, multiple: int = PAD_MULTIPLE
+) -> tuple[int, int]:
     """Height and width of a view: of :func:`resized_size`, padded to a multiple of 32."""
     height, width = resized_size(image_size_hw, short_side)
-    return height + -height % PAD_MULTIPLE, width + -width % PAD_MULTIPLE
-
-
-def batch_maps(
-    images: Sequence[Tensor],
-    short_side: int,
-    flips: Sequence[bool],
-    features: Callable[[Tensor], Tensor],
-    weight: Tensor,
-    labels: Sequence[Tensor],
-    normalize: Callable[[Tensor], Tensor] = lambda images: images,
-    rule: Rule = "paper",
-) -> BatchMaps:
-    """Compute the maps of images whose views have one padded size, at one scale.
-
-    Args:
-        images: N images of any kind of number, each of shape (C, H, W), on the device to work on.
-        short_side: Length the shorter side is resized to, in pixels.
-        flips: Whether to mirror, per view.
-        features: Gives the last feature map of a batch (N, C, h, w): shape (N, D, h', w').
-        weight: Weight of the linear layer, shape (K, D).
-        labels: Classes of each image, each of shape (L,), on the CPU.
-        normalize: Applied to a batch after the resize and before the padding.
-        rule: Under ``'extent'`` each map is joined with the contrast of the features, see
-            :func:`dap.cam.contrast.contrasted_maps`; else it is the class activation map.
-
-    Returns:
-        Maps and averaged features; for one image the same, whatever the others are, as far as
-        ``features`` gives the same.
-    """
-    padded = _padded_views(images, short_side, normalize)
-    batch = torch.cat([padded.flip(-1) if flip else padded for flip in flips])
-    found = features(batch).float()
-    pooled = found.mean(dim=(2, 3)).unflatten(0, (len(flips), len(images))).sum(dim=0)
-    by_flip = found.unflatten(0, (len(flips), len(images)))
-    if all(len(image_labels) == 1 for image_labels in labels):
-        classes = torch.cat(list(labels)).repeat(len(flips))
-        maps = class_activation_map(found, weight.float(), classes)
-        maps = maps.unflatten(0, (len(flips), len(images)))
-    else:
-        maps = _maps_of_several_labels(by_flip, weight.float(), labels)
-    maps = torch.stack([m.flip(-1) if flip else m for m, flip in zip(maps, flips, strict=True)])
-    stride = (padded.shape[-2] / maps.shape[-2], padded.shape[-1] / maps.shape[-1])
-    if rule == "extent":
-        resized = (resized_size((i.shape[1], i.shape[2]), short_side) for i in images)
-        cells = [cells_of(size_hw, stride) for size_hw in resized]
-        maps = contrasted_maps(maps, by_flip, cells, [len(own) for own in labels], flips)
-    return BatchMaps(maps, pooled, stride)
-
-
-def _maps_of_several_labels(features: Tensor, weight: Tensor, labels: Sequence[Tensor]) -> Tensor:
-    """Compute one product per image, so that no features are copied for each label.
-
-    Args:
-        features: Shape (F, N, D, h, w).
-        weight: Shape (K, D).
-        labels: Classes of each image, each of shape (L,).
-
-    Returns:
-        Maps of all labels of the first image, then of the second …, shape (F, R, h, w).
-
-    Raises:
-        ValueError: If a label is out of range.
-    """
-    all_labels = torch.cat(list(labels))
-    if all_labels.numel() and not 0 <= int(all_labels.min()) <= int(all_labels.max()) < len(weight):
-        raise ValueError(
-            f"labels: expected classes in [0, {len(weight)}) as the linear layer has "
-            f"{len(weight)} rows, found {int(all_labels.min())} to {int(all_labels.max())}"
-        )
-    # One copy of all labels that nothing waits for: one per image would make a GPU idle.
-    rows = weight[all_labels.to(weight.device, torch.long, non_blocking=True)]
-    maps = [
-        image_rows @ features[:, i].flatten(2)
-        for i, image_rows in enumerate(rows.split([len(of_image) for of_image in labels]))
-    ]
-    return torch.cat(maps, dim=1).unflatten(2, features.shape[-2:])
+    return height + -height % multiple, width + -width % multiple
 
 
 def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], rule: Rule = "paper"
@@ -305,28 +182,6 @@ def map_over_image(
     large = large[:height, :width]
     low, high = float(large.min()), float(large.max())
     return (large - low) / (high - low) if high > low else np.zeros_like(large)
-
-
-def _padded_views(
-    images: Sequence[Tensor], short_side: int, normalize: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Resize, normalise and pad; images of one size go through together."""
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for i, image in enumerate(images):
-        by_size.setdefault((image.shape[1], image.shape[2]), []).append(i)
-    views: list[Tensor] = [images[0]] * len(images)
-    for size_hw, group in by_size.items():
-        stacked = torch.stack([images[i] for i in group]).float()
-        size = resized_size(size_hw, short_side)
-        resized = F.interpolate(stacked, size, mode="bilinear", align_corners=False, antialias=True)
-        for i, view in zip(group, _pad(normalize(resized)), strict=True):
-            views[i] = view
-    return torch.stack(views)
-
-
-def _pad(images: Tensor) -> Tensor:
-    height, width = images.shape[-2:]
-    return F.pad(images, (0, -width % PAD_MULTIPLE, 0, -height % PAD_MULTIPLE))
 
 
 def _merge_paper(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int]) -> MergedCam:

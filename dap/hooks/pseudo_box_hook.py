@@ -116,7 +116,8 @@ class PseudoBoxHook(Hook):
         model = _trained_model(runner)
         if self.normalized:
             require_normalization(model, "PseudoBoxHook")
-        count = CamClassifier(model).num_classes
+        method = self.settings.get("map_method", settings_from_config(runner.cfg).map_method)
+        count = CamClassifier(model, method).num_classes
         with all_ranks() as ranks:  # one process lists the images
             ranks.first(lambda: _check_categories(runner, count))
 

@@ -1,102 +1,157 @@
-"""What Step 2 needs of an mmpretrain classifier: its last features and its linear layer."""
+"""What Step 2 needs of a classifier: its maps, its logits and an identity."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from dap.cam import MergedCam, multi_view_cam
+from dap.cam import MergedCam, View, ViewMaps, mapped_image
+from dap.cam.batches import PAD_MULTIPLE
+from dap.classifiers.choice import choose_method, describe, probe_image
+from dap.classifiers.methods import Context
 
 from .fast_forward import fold_batch_norm
 from .settings import AUTOCAST, PseudoBoxSettings
-
-PROBE_SIDE = 224
 
 
 class CamClassifier:
     """A classifier whose class activation maps can be computed.
 
-    That is one that ends in global average pooling and one linear layer, as mmpretrain's
-    ``GlobalAveragePooling`` + ``LinearClsHead``. Whether a model does is measured on a probe
-    image: the mean of its maps must be its logits, whatever its parts are called.
+    The maps are exact where the classifier ends in global average pooling and one linear layer,
+    with or without a norm between the two (:class:`dap.classifiers.Readout`); else they are
+    computed by gradient (:func:`dap.classifiers.gradient_maps`). Which it is is measured on a probe
+    image: the mean of exact maps must be the logits, whatever the parts of the model are called.
 
     Args:
-        model: An mmpretrain ``ImageClassifier``.
+        model: An mmpretrain ``ImageClassifier``, or a classifier that holds the network of another
+            library as ``model``, such as mmpretrain's ``TimmClassifier``.
+        map_method: ``'exact'`` or ``'gradient'``; by default exact maps where there are any.
 
     Attributes:
-        weight: Weight of the linear layer, shape (K, C).
+        weight: Weight of the linear layer, shape (K, C); with gradients C is 0.
         bias: Its bias, shape (K,), zeros if it has none.
+        map_method: ``'exact'`` or ``'gradient'``.
+        reason: Why the maps are not exact; empty if they are.
+        input_size: Height and width of the only images that the network takes; None for any.
+        pad_multiple: Views are padded to a multiple of so many pixels.
 
     Raises:
-        ValueError: If the model has no single linear layer in its head, or does something else
-            between the last feature map and the logits than averaging and that layer, or its
-            weights are not finite.
+        ValueError: If the model is no classifier of colour images, no map can be had from it by
+            the method, or its linear layer is not finite.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, map_method: str | None = None) -> None:
         given: Any = model
         self.model: Any = given.module if is_model_wrapper(model) else given
-        linear = _linear_layer(self.model)
-        self._backbone: Any = getattr(self.model, "backbone", None)
-        self.weight = linear.weight.detach()
-        self.bias = torch.zeros_like(self.weight[:, 0])
-        if linear.bias is not None:
-            self.bias = linear.bias.detach()
-        if not (self.weight.isfinite().all() and self.bias.isfinite().all()):
-            raise ValueError(
-                f"classifier {type(model).__name__}: its linear layer holds weights that are not "
-                "finite. Its training has diverged; take an earlier checkpoint"
-            )
+        _require_classifier(self.model)
+        _require_finite_head(self.model)
         with evaluating(self.model):
-            self._beyond_weights = self._verify()
+            choice = choose_method(self.model, self.normalize, map_method)
+        self._method, self._side, self.reason = choice.method, choice.side, choice.reason
+        self.weight, self.bias = choice.method.weight, choice.method.bias
+        self.map_method = choice.method.name
+        self.input_size = None if choice.any_size else (choice.side, choice.side)
+        self.pad_multiple = PAD_MULTIPLE
+        if self.input_size is not None:
+            self.pad_multiple = 1
+        elif choice.method.description and choice.side % choice.grid_hw[0] == 0:
+            stride = choice.side // choice.grid_hw[0]  # such as 14, of which 32 is no multiple
+            self.pad_multiple = PAD_MULTIPLE if PAD_MULTIPLE % stride == 0 else stride
+        strides = f"{choice.side / choice.grid_hw[0]:g} {choice.side / choice.grid_hw[1]:g}"
+        self._beyond_weights = f"{self._normalisation()}, stride {strides}"
+        if choice.method.description or self.input_size is not None:
+            self._beyond_weights += f", maps {choice.method.description}, size {self.input_size}"
 
     @property
     def num_classes(self) -> int:
-        """Number of classes K of the linear layer."""
-        return len(self.weight)
+        """Number of classes K."""
+        return len(self.bias)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.weight.device
+        return self.bias.device
+
+    @property
+    def architecture(self) -> str:
+        """Name of the class of the backbone, or of the network of another library."""
+        return type(getattr(self.model, "backbone", None) or self.model.model).__name__
+
+    @property
+    def feature_map(self) -> str:
+        """Name of the module that makes the feature map."""
+        return self._method.feature_map
+
+    @property
+    def map_description(self) -> str:
+        """How the maps are computed, in words."""
+        if self.map_method == "exact":
+            return "exact: the mean of a map is the logit of its class"
+        return f"{self._method.description}, because {self.reason}"
 
     def normalize(self, images: Tensor) -> Tensor:
         """Normalise a batch as the model's data preprocessor does, shape (N, C, H, W)."""
+        parameter = next(self.model.parameters())
         preprocessor = self.model.data_preprocessor
+        images = images.to(parameter.device)
         normalized = preprocessor({"inputs": images}, training=False)["inputs"]
-        return normalized[..., : images.shape[-2], : images.shape[-1]].to(self.weight.dtype)
+        return normalized[..., : images.shape[-2], : images.shape[-1]].to(parameter.dtype)
 
     def features(self, images: Tensor) -> Tensor:
-        """Compute the last feature map before the pooling, of normalised images (N, C, h, w)."""
-        found = self._backbone(images)
-        if isinstance(self.model.neck, nn.Sequential):
-            for layer in list(self.model.neck)[:-1]:  # what fuses stages, as HRNet's
-                found = layer(found)
-        return found[-1] if isinstance(found, tuple | list) else found
+        """Compute the feature map that maps are made of, of normalised images (N, C, h, w)."""
+        return self._method.features(images)
 
     def speed_up(self) -> None:
-        """From now on compute features by a faster copy of the backbone, its norms folded."""
-        probe = self.normalize(probe_image().to(self.device))
-        fast: Any = fold_batch_norm(self.model.backbone, probe)
-        self._backbone = fast.to(memory_format=torch.channels_last)
+        """From now on compute features by a faster copy of the network, its norms folded."""
+        if not self._method.description or any(
+            isinstance(module, _BatchNorm) for module in self.model.modules()
+        ):
+            probe = self.normalize(probe_image(self._side))
+            self._method.speed_up(partial(_folded, probe=probe))
 
     def features_with(self, autocast: str | None) -> Callable[[Tensor], Tensor]:
         """The function :meth:`features`, in half precision where ``autocast`` says so."""
 
         def features(images: Tensor) -> Tensor:
             images = images.contiguous(memory_format=torch.channels_last)
-            if autocast is None:
-                return self.features(images)
-            with torch.autocast(self.device.type, AUTOCAST[autocast]):
+            with self._context(autocast)():
                 return self.features(images)
 
         return features
+
+    def view_maps(self, autocast: str | None) -> ViewMaps:
+        """The function from normalised views to maps, in half precision if ``autocast`` says so."""
+        return self._method.view_maps(self._context(autocast))
+
+    def logits(self, pooled: Tensor, views: int) -> Tensor:
+        """Logits summed over views, of what the views' maps came with (``BatchMaps.pooled``)."""
+        return self._method.logits(pooled, views)
+
+    def views(self, settings: PseudoBoxSettings) -> tuple[View, ...]:
+        """The views of a run: those of its settings, if the network takes images of any size.
+
+        A network of one input size is shown each image squashed to that size, in one scale.
+
+        Raises:
+            ValueError: If the release's rule, whose cells are squares, is to go with one size.
+        """
+        if self.input_size is None:
+            return settings.views
+        if settings.rule != "paper":
+            raise ValueError(
+                f"rule: {settings.rule!r} needs a classifier that takes images of any size; "
+                f"{describe(self.model)} takes {self.input_size[1]} x {self.input_size[0]} px "
+                "alone. Use the rule 'paper'"
+            )
+        return tuple(View(self.input_size, flip) for flip in dict.fromkeys((False, settings.flip)))
 
     @torch.inference_mode()
     def maps(self, image: Tensor, labels: Tensor, settings: PseudoBoxSettings) -> MergedCam:
@@ -110,18 +165,18 @@ class CamClassifier:
         Returns:
             The maps of all labels.
         """
-        return multi_view_cam(
+        return mapped_image(
             image.to(self.device),
-            self.features_with(settings.autocast),
-            self.weight,
+            self.view_maps(settings.autocast),
             labels.cpu(),
-            settings.views,
+            self.views(settings),
             settings.rule,
             self.normalize,
+            self.pad_multiple,
         )
 
     def weights_sha256(self) -> str:
-        """Hash of all parameters and buffers, of the normalisation and of the map's stride."""
+        """Hash of all parameters and buffers, the normalisation, and what the maps depend on."""
         digest = hashlib.sha256(self._beyond_weights.encode())
         for name, value in sorted(self.model.state_dict().items()):
             value = value.detach().cpu().contiguous()
@@ -129,51 +184,16 @@ class CamClassifier:
             digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    @torch.inference_mode()
-    def _verify(self) -> str:
-        """Compare the mean of the maps with the logits; describe what decides and is no weight."""
-        try:
-            normalized = self.normalize(probe_image().to(self.device))
-            features = self.features(normalized)
-            logits = self.model.head(self.model.extract_feat(normalized, stage="neck"))
-            shape = tuple(features.shape)
-        except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError) as error:
-            raise ValueError(
-                f"classifier {self._name()}: it failed on a colour image of {PROBE_SIDE} x "
-                f"{PROBE_SIDE} px ({type(error).__name__}: {error}). Expected an mmpretrain "
-                "ImageClassifier of colour images that ends in global average pooling and one "
-                "linear layer"
-            ) from error
-        if features.ndim != 4 or shape[1] != self.weight.shape[1]:
-            raise ValueError(
-                f"classifier {self._name()}: what is pooled has shape {shape}; expected a feature "
-                f"map (N, {self.weight.shape[1]}, H, W) that the linear layer fits. Class "
-                "activation maps need a backbone with global average pooling and a linear head; "
-                "the tokens of a vision transformer give none"
-            )
-        own = features.mean(dim=(2, 3)) @ self.weight.T
-        given = logits - self.bias if torch.is_tensor(logits) else logits
-        if not _nearly_equal(given, own):
-            raise ValueError(
-                f"classifier {self._name()}: its logits are not the linear layer of the averaged "
-                "features, so the class activation map is not defined by its weights. Use a "
-                "classifier with GlobalAveragePooling and LinearClsHead"
-            )
-        strides = f"{PROBE_SIDE / shape[2]:g} {PROBE_SIDE / shape[3]:g}"
+    def _context(self, autocast: str | None) -> Context:
+        if autocast is None:
+            return nullcontext
+        return partial(torch.autocast, self.device.type, AUTOCAST[autocast])
+
+    def _normalisation(self) -> str:
         preprocessor = self.model.data_preprocessor
         settings = [getattr(preprocessor, name, None) for name in ("mean", "std", "to_rgb")]
         settings = [x.flatten().tolist() if torch.is_tensor(x) else x for x in settings]
-        return f"normalisation {settings}, stride {strides}"
-
-    def _name(self) -> str:
-        head = getattr(self.model, "head", None)
-        return f"{type(self.model).__name__} with {type(head).__name__}"
-
-
-def probe_image() -> Tensor:
-    """An image of random pixels in [0, 255], float32, shape (1, 3, 224, 224)."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand(1, 3, PROBE_SIDE, PROBE_SIDE, generator=generator) * 255
+        return f"normalisation {settings}"
 
 
 @contextmanager
@@ -188,26 +208,26 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _linear_layer(model: nn.Module) -> nn.Linear:
-    head = getattr(model, "head", None)
-    if not hasattr(model, "extract_feat") or head is None:
-        raise ValueError(
-            f"model {type(model).__name__}: expected an mmpretrain ImageClassifier with backbone, "
-            "neck and linear head, found one without a head. Give the config of a classifier"
-        )
-    layers = [module for module in head.modules() if isinstance(module, nn.Linear)]
-    if len(layers) != 1:
-        raise ValueError(
-            f"classifier head {type(head).__name__}: expected exactly one linear layer, found "
-            f"{len(layers)}. Class activation maps need global average pooling and one linear "
-            "layer, such as GlobalAveragePooling and LinearClsHead"
-        )
-    return layers[0]
+def _folded(network: nn.Module, probe: Tensor) -> nn.Module:
+    folded: Any = fold_batch_norm(network, probe)
+    result: nn.Module = folded.to(memory_format=torch.channels_last)
+    return result
 
 
-def _nearly_equal(given: Any, own: Tensor) -> bool:
-    """Whether logits without bias agree to a thousandth of the largest."""
-    if not torch.is_tensor(given) or given.shape != own.shape:
-        return False
-    tolerance = 1e-3 if own.dtype == torch.float32 else 2e-2
-    return bool((given - own).abs().max() <= tolerance * own.abs().max() + 1e-12)
+def _require_classifier(model: nn.Module) -> None:
+    if getattr(model, "data_preprocessor", None) is None or (
+        getattr(model, "head", None) is None and getattr(model, "model", None) is None
+    ):
+        raise ValueError(
+            f"model {type(model).__name__}: expected a classifier of mmpretrain, found one without "
+            "a head. Give the config of a classifier"
+        )
+
+
+def _require_finite_head(model: nn.Module) -> None:
+    part: Any = getattr(model, "head", None) or getattr(model, "model", None)
+    if not all(value.isfinite().all() for value in part.parameters()):
+        raise ValueError(
+            f"classifier {type(model).__name__}: it holds weights that are not finite. Its "
+            "training has diverged; take an earlier checkpoint"
+        )

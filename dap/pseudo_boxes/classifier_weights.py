@@ -28,8 +28,8 @@ def load_classifier_weights(model: nn.Module, checkpoint: str, config_name: str)
     prefix: the one below which all weights of the model are found. Half precision is converted.
 
     Args:
-        model: Classifier with ``backbone`` and ``head``; changed in place, not if there is an
-            error.
+        model: Classifier with ``backbone`` and ``head``, or a network of another library; changed
+            in place, not if there is an error.
         checkpoint: File or URL, anything that `load_weights` reads.
         config_name: Where the model comes from, for errors.
 
@@ -190,7 +190,13 @@ def _is_same(one: Tensor, other: Tensor) -> bool:
 
 
 def _place(sources: Mapping[str, str], part: str = "backbone.") -> str:
-    """The prefix in the checkpoint below which a part of the classifier lies."""
+    """The prefix in the checkpoint below which a part of the classifier lies.
+
+    A network of another library has no such part: then it is the prefix of the whole network.
+    """
+    if not any(name.startswith("backbone.") for name in sources):
+        name, source = next(iter(sources.items()))
+        return source.removesuffix(name)
     return _common_prefix([source for name, source in sources.items() if name.startswith(part)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,7 +107,7 @@ def generate_pseudo_boxes(
         OSError: If the folder cannot be written, or is full; what is finished stays.
     """
     settings, execution = settings or PseudoBoxSettings(), execution or Execution()
-    classifier = CamClassifier(model)
+    classifier = CamClassifier(model, settings.map_method)
     with all_ranks() as ranks, computing_on(classifier.device, execution.tf32):
         run = _Run(ranks, classifier, settings, execution)
         run.describe(dataset, checkpoint, Path(out_dir))
@@ -131,6 +132,8 @@ class _Run:
 
     def describe(self, dataset: Any, checkpoint: str | None, folder: Path) -> None:
         """List the images in the first process; compare what all processes are about to do."""
+        if self.ranks.rank == 0:
+            _log_maps(self.classifier, self.settings)
         process = describe_process(self.classifier, self.settings, self.execution)
 
         def described() -> dict[str, Any]:
@@ -250,6 +253,20 @@ class _Run:
         limit = self.execution.max_bad_fraction
         refuse_too_many(failed, self.writer.count, limit, first, self.writer.folder)
         return self.writer.conclude(), False
+
+
+def _log_maps(classifier: CamClassifier, settings: PseudoBoxSettings) -> None:
+    """Say how the maps are computed, and in which size if there is only one."""
+    classifier.views(settings)  # a rule that does not go with the classifier is refused first
+    print_log(f"class activation maps are {classifier.map_description}", "current")
+    if classifier.input_size is not None:
+        height, width = classifier.input_size
+        print_log(
+            f"the classifier takes images of {width} x {height} px alone: each image is resized to "
+            "that, whatever its shape, and short_sides has no effect",
+            "current",
+            logging.WARNING,
+        )
 
 
 def _groups(missing: list[int], writer: StoreWriter, pipeline: Pipeline) -> list[list[int]]:

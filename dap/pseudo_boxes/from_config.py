@@ -16,10 +16,12 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
+from dap.classifiers.choice import probe_image
+from dap.classifiers.libraries import CLASS_NAMES
 from dap.files import split_lines
 
 from .categories import are_imagenet_names, imagenet_wordnet_ids, is_wordnet_id
-from .classifier import CamClassifier, probe_image
+from .classifier import CamClassifier
 from .classifier_weights import load_classifier_weights
 from .devices import chosen_device
 from .engine import Watcher, generate_pseudo_boxes
@@ -74,7 +76,7 @@ def generate_from_config(
         dataset = build_training_set(config)
     else:
         known = known_classes(config, meta)
-        count = CamClassifier(model).num_classes
+        count = CamClassifier(model, settings.map_method).num_classes
         dataset = build_class_folders(images, count, known, classes_file)
     model.to(place)
     return generate_pseudo_boxes(model, dataset, out_dir, settings, checkpoint, execution, watcher)
@@ -114,9 +116,11 @@ def build_classifier(config: Config, checkpoint: str) -> tuple[nn.Module, dict[s
     preprocessor = config.get("data_preprocessor")
     if preprocessor is not None:
         model_config.setdefault("data_preprocessor", copy.deepcopy(preprocessor))
-    _drop_init(model_config)
+    drop_init(model_config)
     model = MODELS.build(model_config)
-    return model, load_classifier_weights(model, checkpoint, str(config.filename))
+    # A classifier of another library holds its network as `model`, with that library's names.
+    network = model if hasattr(model, "backbone") else getattr(model, "model", model)
+    return model, load_classifier_weights(network, checkpoint, str(config.filename))
 
 
 def require_normalization(model: nn.Module, source: str) -> None:
@@ -170,8 +174,8 @@ def build_training_set(config: Config) -> Any:
 
 
 def known_classes(config: Config, meta: dict[str, Any]) -> list[str] | None:
-    """Class names in label order, from the checkpoint or else from the config's dataset."""
-    classes = (meta.get("dataset_meta") or {}).get("classes")
+    """Class names in label order, from the checkpoint or else from the config."""
+    classes = (meta.get("dataset_meta") or {}).get("classes", config.get(CLASS_NAMES))
     dataset = (config.get("train_dataloader") or {}).get("dataset") or {}
     while "dataset" in dataset:
         dataset = dataset["dataset"]
@@ -221,14 +225,14 @@ def build_class_folders(
     return build(readable_names=readable)
 
 
-def _drop_init(config: Any) -> None:
-    """Take out what would load other weights first (and, for an URL, download them)."""
+def drop_init(config: Any) -> None:
+    """Take out of a model's config what would load other weights (and, for an URL, download)."""
     if isinstance(config, ConfigDict | dict):
         for key in ("init_cfg", "pretrained"):
             if config.get(key):
                 config[key] = False if config[key] is True else None
         for value in config.values():
-            _drop_init(value)
+            drop_init(value)
     elif isinstance(config, list | tuple):
         for value in config:
-            _drop_init(value)
+            drop_init(value)

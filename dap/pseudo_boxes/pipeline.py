@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import cv2
 import torch
 
+from dap.cam import flips_by_side
+
 from .classifier import CamClassifier
 from .images import LabelledImages
 from .reading import end_with_parent, read_in_order
@@ -52,7 +54,9 @@ class Pipeline:
         self.on_gpu = classifier.device.type == "cuda"
         self.window = WINDOW_GPU if self.on_gpu else WINDOW_CPU
         self.limit = BatchLimit(
-            execution.batch_size or (32 if self.on_gpu else 1), max(settings.short_sides)
+            execution.batch_size or (32 if self.on_gpu else 1),
+            flips_by_side(classifier.views(settings))[0][0],
+            classifier.pad_multiple,
         )
         self.one_by_one = self.limit.images == 1
         self.images_done = self.batches_done = 0

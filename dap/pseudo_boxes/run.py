@@ -39,7 +39,9 @@ def describe_process(
     return {
         "settings": settings.as_json(),
         "classifier": {
-            "backbone": type(classifier.model.backbone).__name__,
+            "backbone": classifier.architecture,
+            "map_method": classifier.map_method,
+            "maps": classifier.map_description,
             "num_classes": classifier.num_classes,
             "weights_sha256": classifier.weights_sha256(),
         },

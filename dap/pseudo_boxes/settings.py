@@ -20,6 +20,7 @@ from dap.cam import (
     threshold_name,
 )
 
+METHODS = ("exact", "gradient")  # of computing class activation maps
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -104,6 +105,7 @@ class PseudoBoxSettings:
         rule: ``'extent'``, the paper's ``'paper'``, or the official release's ``'release'``, see
             :func:`dap.cam.boxes_from_cam`.
         autocast: ``'bf16'`` or ``'fp16'`` for the network in half precision; None for float32.
+        map_method: ``'exact'`` or ``'gradient'``; None for exact maps where there are any.
 
     Raises:
         ValueError: If a value is out of range.
@@ -115,6 +117,7 @@ class PseudoBoxSettings:
     nms_iou: float | None = NMS_IOU
     rule: Rule = "extent"
     autocast: str | None = None
+    map_method: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("short_sides", "thresholds"):
@@ -138,6 +141,10 @@ class PseudoBoxSettings:
         if self.autocast is not None and self.autocast not in AUTOCAST:
             raise ValueError(
                 f"autocast: expected one of {tuple(AUTOCAST)} or None, found {self.autocast!r}"
+            )
+        if self.map_method not in (None, *METHODS):
+            raise ValueError(
+                f"map_method: expected one of {METHODS} or None, found {self.map_method!r}"
             )
 
     @property

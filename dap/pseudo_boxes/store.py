@@ -108,11 +108,13 @@ class PseudoBoxStore:
         Raises:
             ValueError: If the store was not made by Step 2, but of a COCO file.
         """
-        given: dict[str, Any] = self.manifest["settings"]
+        # Earlier versions had no choice of map_method.
+        given: dict[str, Any] = {"map_method": None, **self.manifest["settings"]}
         if given.keys() != PseudoBoxSettings.__dataclass_fields__.keys():
             raise ValueError(
-                f"{self.folder} is no run of Step 2: its settings are {sorted(given)}. Give the "
-                "folder of a run that tools/generate_pseudo_boxes.py has written"
+                f"{self.folder} is no run of Step 2: its settings are "
+                f"{sorted(self.manifest['settings'])}. Give the folder of a run "
+                "that tools/generate_pseudo_boxes.py has written"
             )
         return PseudoBoxSettings(**given)
 

@@ -63,7 +63,7 @@ class StoredMaps:
         image_root: str | os.PathLike[str] | None = None,
     ) -> None:
         self.settings = store.settings()
-        self._classifier = CamClassifier(model)
+        self._classifier = CamClassifier(model, self.settings.map_method)
         given = self._classifier.weights_sha256()
         expected = store.manifest["classifier"].get("weights_sha256")
         if given != expected:

@@ -14,9 +14,11 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from dap.cam import (
+    PAD_MULTIPLE,
     BatchMaps,
-    batch_maps,
+    Side,
     flips_by_side,
+    mapped_batch,
     padded_size,
     resized_size,
 )
@@ -67,15 +69,16 @@ class BatchLimit:
 
     Args:
         images: Images of 4:3 at the largest scale; 1 for one image at a time, whatever its size.
-        short_side: Short side of the largest scale in pixels.
+        short_side: Short side of the largest scale in pixels, or the size of all images.
+        multiple: Views are padded to a multiple of so many pixels.
 
     Attributes:
         images: As given.
     """
 
-    def __init__(self, images: int, short_side: int) -> None:
+    def __init__(self, images: int, short_side: Side, multiple: int = PAD_MULTIPLE) -> None:
         self.images = images
-        height, width = padded_size((3, 4), short_side)
+        height, width = padded_size((3, 4), short_side, multiple)
         self._pixels = float(images * height * width)
 
     def of(self, size_hw: tuple[int, int]) -> int:
@@ -117,7 +120,7 @@ class WindowMaps:
         self.samples = samples
         self.errors = [sample.error for sample in samples]
         self._classifier, self._settings, self._limit = classifier, settings, limit
-        self._scales = flips_by_side(settings.views)
+        self._scales = flips_by_side(classifier.views(settings))
         parts = (map if pool is None else pool.map)(self._computed, self._batches())
         self._parts: list[tuple[Batch, BatchMaps]] = list(chain.from_iterable(parts))
         self.batches = len(self._parts)
@@ -130,7 +133,7 @@ class WindowMaps:
             by_size: dict[tuple[int, int], list[int]] = {}
             for i, sample in enumerate(self.samples):
                 if sample.image is not None:
-                    by_size.setdefault(padded_size(self._size(i), side), []).append(i)
+                    by_size.setdefault(self._padded_size(i, side), []).append(i)
             for size_hw, group in by_size.items():
                 start = 0
                 while start < len(group):
@@ -166,21 +169,21 @@ class WindowMaps:
         side, flips = self._scales[batch.scale]
         device = self._classifier.device
         images = [cast(Tensor, self.samples[i].image) for i in batch.images]
-        return batch_maps(
+        return mapped_batch(
             [image.to(device, non_blocking=True) for image in images],
             side,
             flips,
-            self._classifier.features_with(self._settings.autocast),
-            self._classifier.weight,
+            self._classifier.view_maps(self._settings.autocast),
             [torch.as_tensor(self.samples[i].entry.labels) for i in batch.images],
             self._classifier.normalize,
+            self._classifier.pad_multiple,
             self._settings.rule,
         )
 
     def _lower_limit(self, batch: Batch) -> None:
         images = len(batch.images)
         side = self._scales[batch.scale][0]
-        self._limit.lower(images, padded_size(self._size(batch.images[0]), side))
+        self._limit.lower(images, self._padded_size(batch.images[0], side))
         print_log(
             f"the device has too little memory for {images} images of short side {side} at a "
             f"time: from now on half as many are computed. Set a smaller --batch-size than "
@@ -205,9 +208,9 @@ class WindowMaps:
         logits = torch.zeros(len(self.samples), classifier.num_classes, device=classifier.device)
         for batch, found in self._parts:
             rows = torch.tensor(batch.images).to(classifier.device, non_blocking=True)
-            logits.index_add_(0, rows, found.pooled @ classifier.weight.float().T)
-        views = sum(len(flips) for _, flips in self._scales)
-        self._top = (logits + views * classifier.bias.float()).argmax(dim=1)
+            flips = len(self._scales[batch.scale][1])
+            logits.index_add_(0, rows, classifier.logits(found.pooled, flips))
+        self._top = logits.argmax(dim=1)
         flat = [found.maps.flatten() for _, found in self._parts]
         self._flat = torch.cat(flat) if flat else torch.zeros(0)
         self._event = None
@@ -239,6 +242,9 @@ class WindowMaps:
             )
             for i, sample in enumerate(self.samples)
         ]  # fmt: skip
+
+    def _padded_size(self, i: int, side: Side) -> tuple[int, int]:
+        return padded_size(self._size(i), side, self._classifier.pad_multiple)
 
     def _size(self, i: int) -> tuple[int, int]:
         image = self.samples[i].image

@@ -1,6 +1,7 @@
 """Step 2 builds a classifier as MMEngine's Runner does: weights and normalisation, per config."""
 
 import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,84 +17,11 @@ from dap.pseudo_boxes.classifier import CamClassifier
 from dap.pseudo_boxes.from_config import build_classifier
 
 ZOO = Path(mmpretrain.__file__).parent / ".mim" / "configs"
+sys.path.append(str(Path(__file__).parents[2] / "tools" / "benchmarks"))
+from classifier_table import SMALLEST  # noqa: E402
+
 OWN = Path(__file__).parents[2] / "configs" / "pseudo_boxes"
 
-# Per family of mmpretrain's config folder the classifier with the fewest parameters, not "deploy".
-SMALLEST = {
-    "barlowtwins": "benchmarks/resnet50_8xb32-linear-coslr-100e_in1k",
-    "beit": "benchmarks/beit-base-p16_8xb128-coslr-100e_in1k",
-    "beitv2": "benchmarks/beit-base-p16_8xb128-coslr-100e_in1k",
-    "byol": "benchmarks/resnet50_8xb512-linear-coslr-90e_in1k",
-    "cae": "benchmarks/beit-base-p16_8xb128-coslr-100e_in1k",
-    "clip": "vit-base-p16_pt-64xb64_in1k-384px",
-    "conformer": "conformer-tiny-p16_8xb128_in1k",
-    "convmixer": "convmixer-768-32_10xb64_in1k",
-    "convnext": "convnext-tiny_32xb128_in1k-384px",
-    "convnext_v2": "convnext-v2-atto_32xb32_in1k",
-    "cspnet": "cspresnext50_8xb32_in1k",
-    "csra": "resnet101-csra_1xb16_voc07-448px",
-    "davit": "davit-tiny_4xb256_in1k",
-    "deit": "deit-tiny_4xb256_in1k",
-    "deit3": "deit3-small-p16_64xb64_in1k",
-    "densecl": "benchmarks/resnet50_8xb32-linear-steplr-100e_in1k",
-    "densenet": "densenet121_4xb256_in1k",
-    "edgenext": "edgenext-xxsmall_8xb256_in1k",
-    "efficientformer": "efficientformer-l1_8xb128_in1k",
-    "efficientnet": "efficientnet-b0_8xb32-01norm_in1k",
-    "efficientnet_v2": "efficientnetv2-b0_8xb32_in1k",
-    "eva": "benchmarks/vit-base-p16_8xb128-coslr-100e_in1k",
-    "eva02": "eva02-tiny-p14_in1k",
-    "hivit": "hivit-tiny-p16_16xb64_in1k",
-    "hornet": "hornet-tiny_8xb128_in1k",
-    "hrnet": "hrnet-w18_4xb32_in1k",
-    "inception_v3": "inception-v3_8xb32_in1k",
-    "lenet": "lenet5_mnist",
-    "levit": "levit-128s_8xb256_in1k",
-    "mae": "benchmarks/vit-base-p16_8xb128-coslr-100e_in1k",
-    "maskfeat": "benchmarks/vit-base-p16_8xb256-coslr-100e_in1k",
-    "mff": "benchmarks/vit-base-p16_8xb128-coslr-100e_in1k",
-    "milan": "benchmarks/vit-base-p16_8xb128-coslr-100e_in1k",
-    "mixmim": "benchmarks/mixmim-base_8xb128-coslr-100e_in1k",
-    "mlp_mixer": "mlp-mixer-base-p16_64xb64_in1k",
-    "mobilenet_v2": "mobilenet-v2_8xb32_in1k",
-    "mobilenet_v3": "mobilenet-v3-small-050_8xb128_in1k",
-    "mobileone": "mobileone-s1_8xb32_in1k",
-    "mobilevit": "mobilevit-xxsmall_8xb128_in1k",
-    "mocov2": "benchmarks/resnet50_8xb32-linear-steplr-100e_in1k",
-    "mocov3": "benchmarks/vit-small-p16_8xb128-linear-coslr-90e_in1k",
-    "mvit": "mvitv2-tiny_8xb256_in1k",
-    "poolformer": "poolformer-s12_32xb128_in1k",
-    "regnet": "regnetx-400mf_8xb128_in1k",
-    "replknet": "replknet-31L_32xb64_in1k-384px",
-    "repmlp": "repmlp-base_8xb64_in1k",
-    "repvgg": "repvgg-A0_8xb32_in1k",
-    "res2net": "res2net50-w14-s8_8xb32_in1k",
-    "resnest": "resnest50_32xb64_in1k",
-    "resnet": "resnet18_8xb16_cifar10",
-    "resnext": "resnext50-32x4d_8xb32_in1k",
-    "revvit": "revvit-small_8xb256_in1k",
-    "riformer": "riformer-s12_8xb128_in1k-384px",
-    "seresnet": "seresnext50-32x4d_8xb32_in1k",
-    "shufflenet_v1": "shufflenet-v1-1x_16xb64_in1k",
-    "shufflenet_v2": "shufflenet-v2-1x_16xb64_in1k",
-    "simclr": "benchmarks/resnet50_8xb512-linear-coslr-90e_in1k",
-    "simmim": "benchmarks/swin-base-w6_8xb256-coslr-100e_in1k-192px",
-    "simsiam": "benchmarks/resnet50_8xb512-linear-coslr-90e_in1k",
-    "spark": "benchmarks/resnet50_8xb256-coslr-300e_in1k",
-    "swav": "benchmarks/resnet50_8xb512-linear-coslr-90e_in1k",
-    "swin_transformer": "swin-tiny_16xb64_in1k",
-    "swin_transformer_v2": "swinv2-tiny-w16_16xb64_in1k-256px",
-    "t2t_vit": "t2t-vit-t-14_8xb64_in1k",
-    "tinyvit": "tinyvit-5m-distill_8xb256_in1k",
-    "tnt": "tnt-s-p16_16xb64_in1k",
-    "twins": "twins-svt-small_8xb128_in1k",
-    "van": "van-tiny_8xb128_in1k",
-    "vgg": "vgg11_8xb32_in1k",
-    "vig": "vig-tiny_8xb128_in1k",
-    "vision_transformer": "vit-base-p16_32xb128-mae_in1k",
-    "wrn": "wide-resnet50_8xb32_in1k",
-    "xcit": "xcit-nano-12-p8_8xb128_in1k-384px",
-}
 # Families without a classifier, and what they are. No family is left out for want of a package.
 WITHOUT_CLASSIFIER = {
     "arcface": "retrieval",

@@ -125,7 +125,7 @@ def reading(options: Options, report: Report) -> None:
 def resize(images: list[torch.Tensor], maker: Any) -> None:
     """Make the views of all images, 32 of one padded size at a time."""
     from dap.cam import padded_size
-    from dap.cam.views import _padded_views
+    from dap.cam.batches import _padded_views
 
     for side in SIDES:
         groups: dict[tuple[int, int], list[torch.Tensor]] = {}

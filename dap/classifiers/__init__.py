@@ -1,0 +1,20 @@
+"""What Step 2 needs of a classifier: which features its logits follow from, and how."""
+
+from .gradient import Target, find_target, gradient_maps
+from .layout import Layout
+from .network import LogitNetwork, Tap, observe, shared_copy
+from .readout import Readout, find_readout, nearly_equal
+
+__all__ = [
+    "Layout",
+    "LogitNetwork",
+    "Readout",
+    "Tap",
+    "Target",
+    "find_readout",
+    "find_target",
+    "gradient_maps",
+    "nearly_equal",
+    "observe",
+    "shared_copy",
+]

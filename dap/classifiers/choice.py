@@ -1,0 +1,183 @@
+"""Choose how the maps of a classifier are computed, by a probe image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .gradient import find_target
+from .methods import METHODS, GradientMaps, MapMethod, ObservedFeatures, PooledFeatures
+from .network import LogitNetwork, observe, shared_copy
+from .readout import Readout, find_readout, nearly_equal
+
+PROBE_SIDE = 224
+USUAL_SIDES = (256, 384)  # of networks that take one size and do not say which
+Normalize = Callable[[Tensor], Tensor]
+_FAILURES = (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError)
+
+
+class Choice(NamedTuple):
+    """How the maps of a classifier are computed.
+
+    Attributes:
+        method: Computes them.
+        grid_hw: Rows and columns of the map of the probe image.
+        side: Side of the probe image in pixels.
+        any_size: Whether the network takes images of other sizes.
+        reason: Why the maps are not exact; empty if they are.
+    """
+
+    method: MapMethod
+    grid_hw: tuple[int, int]
+    side: int
+    any_size: bool
+    reason: str
+
+
+def probe_image(side: int = PROBE_SIDE, height: int | None = None) -> Tensor:
+    """An image of random pixels in [0, 255], float32, shape (1, 3, side, side)."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(1, 3, height or side, side, generator=generator) * 255
+
+
+def choose_method(model: nn.Module, normalize: Normalize, wanted: str | None = None) -> Choice:
+    """Choose the method for a classifier: exact maps where there are any, else by gradient.
+
+    That logits are the means of the maps is measured on a probe image, whatever the parts of the
+    model are called.
+
+    Args:
+        model: Classifier in evaluation mode: mmpretrain's ``ImageClassifier``, or one that holds
+            the network of another library as ``model``.
+        normalize: What the classifier does to images of pixels first.
+        wanted: ``'exact'`` or ``'gradient'``; None to choose.
+
+    Raises:
+        ValueError: If the classifier takes no colour images, or has no maps by this method.
+    """
+    if wanted not in (None, *METHODS):
+        raise ValueError(f"map_method: expected one of {METHODS} or None, found {wanted!r}")
+    name, reason = describe(model), "maps by gradient are asked for (map_method)"
+    network = LogitNetwork(model)
+    if wanted != "gradient":
+        direct = _direct(model, normalize)
+        if direct is not None:
+            return direct
+    side, probe = _probe(network, normalize, model, name)
+    if wanted != "gradient":
+        found, reason = _observed(network, probe)
+        if found is not None:
+            return _finished(found, normalize, side, "")
+        if wanted == "exact":
+            raise ValueError(
+                f"classifier {name}: it has no exact class activation map, because {reason}. Leave "
+                "map_method out, or set it to 'gradient'"
+            )
+    target = find_target(network, probe)
+    if target is None:
+        raise ValueError(
+            f"classifier {name}: no map can be had from it. It has no exact one, because {reason}; "
+            "and its logits depend on no feature map of a norm, a stage or a block. Use a "
+            "classifier with a spatial feature map"
+        )
+    with torch.no_grad():
+        classes = network(probe).shape[1]
+    own = GradientMaps(shared_copy(network), target, classes)
+    return _finished(own, normalize, side, reason)
+
+
+def describe(model: nn.Module) -> str:
+    """Names of the parts of a classifier."""
+    inner = getattr(model, "model", None)
+    if inner is not None and not hasattr(model, "backbone"):
+        return f"{type(model).__name__} of {type(inner).__name__}"
+    return f"{type(model).__name__} with {type(getattr(model, 'head', None)).__name__}"
+
+
+def _direct(model: Any, normalize: Normalize) -> Choice | None:
+    """The backbone's own map, if the logits are the linear layer of its mean."""
+    linear = [m for m in getattr(model, "head", nn.Module()).modules() if isinstance(m, nn.Linear)]
+    if len(linear) != 1 or not hasattr(model, "backbone"):
+        return None
+    method = PooledFeatures(model, linear[0])
+    try:
+        with torch.no_grad():  # not in inference mode: a model may keep a tensor for later
+            images = normalize(probe_image())
+            features = method.features(images)
+            logits = model.head(model.extract_feat(images, stage="neck"))
+    except _FAILURES:
+        return None
+    if not torch.is_tensor(logits) or features.ndim != 4:
+        return None
+    if features.shape[1] != method.weight.shape[1]:
+        return None
+    own = features.mean(dim=(2, 3)) @ method.weight.T
+    if not nearly_equal(logits - method.bias, own):
+        return None
+    return _finished(method, normalize, PROBE_SIDE, "")
+
+
+def _probe(
+    network: nn.Module, normalize: Normalize, model: nn.Module, name: str
+) -> tuple[int, Tensor]:
+    """A normalised probe image of a size that the network takes, and its side."""
+    failures = []
+    for side in dict.fromkeys((PROBE_SIDE, *_native_sides(model), *USUAL_SIDES)):
+        try:
+            images = normalize(probe_image(side))
+            with torch.no_grad():
+                logits = network(images)
+            if torch.is_tensor(logits) and logits.ndim == 2:
+                return side, images
+            failures.append(f"TypeError: it returned {type(logits).__name__}, not logits (N, K)")
+        except _FAILURES as error:
+            failures.append(f"{type(error).__name__}: {error}")
+    raise ValueError(
+        f"classifier {name}: it failed on a colour image of {PROBE_SIDE} x {PROBE_SIDE} px "
+        f"({failures[0]}). Expected a classifier of colour images that gives one logit per class"
+    )
+
+
+def _native_sides(model: Any) -> Iterator[int]:
+    """Sides of the images that a network was made for, as far as it says so."""
+    inner = getattr(model, "model", None)
+    config = getattr(inner, "pretrained_cfg", None) or {}
+    for size in (
+        getattr(getattr(model, "backbone", None), "img_size", None),
+        config.get("input_size"),
+        getattr(getattr(inner, "config", None), "image_size", None),
+    ):
+        side = size[-1] if isinstance(size, tuple | list) and size else size
+        if isinstance(side, int) and side > 0:
+            yield side
+
+
+def _observed(network: nn.Module, probe: Tensor) -> tuple[ObservedFeatures | None, str]:
+    size_hw = (probe.shape[2], probe.shape[3])
+    with torch.no_grad():
+        logits, calls = observe(network, probe)
+        found = find_readout(calls, logits, size_hw)
+        if not isinstance(found, Readout):
+            return None, found
+        method = ObservedFeatures(shared_copy(network), found)
+        own = method.features(probe).mean(dim=(2, 3)) @ found.weight.T + found.bias
+    if not nearly_equal(logits - found.bias, own - found.bias):
+        return None, "its logits are not the linear layer of the averaged features"
+    return method, ""
+
+
+def _finished(method: MapMethod, normalize: Normalize, side: int, reason: str) -> Choice:
+    """Find out about the grid, and whether other sizes give a map too."""
+    with torch.no_grad():
+        rows, columns = method.features(normalize(probe_image(side))).shape[-2:]
+        stride = max(side // rows, 1)
+        larger = [-(-side * part // 7 // stride) * stride for part in (8, 10)]
+        try:
+            features = method.features(normalize(probe_image(larger[1], larger[0])))
+            any_size = features.shape[-2] > rows and features.shape[-1] > columns
+        except _FAILURES:
+            any_size = False
+    return Choice(method, (rows, columns), side, any_size, reason)

@@ -1,0 +1,146 @@
+"""Maps of classifiers with a norm between average pooling and the linear layer."""
+
+import numpy as np
+import pytest
+import torch
+from networks import Wrapped, classifier, convnext, randomized, vit
+from torch import nn
+
+from dap.classifiers import Layout
+from dap.classifiers.layout import token_grid
+from dap.classifiers.readout import deviation
+from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings
+from dap.pseudo_boxes.classifier import evaluating
+
+
+def images(*size, seed=0):
+    return 255 * torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def beit():
+    backbone = {
+        "type": "BEiTViT", "img_size": 224, "patch_size": 32, "out_type": "avg_featmap",
+        "final_norm": False,
+        "arch": {"embed_dims": 12, "num_layers": 1, "num_heads": 2, "feedforward_channels": 24},
+    }  # fmt: skip
+    return classifier(backbone)
+
+
+def batch_norm_head():
+    """Pooling, BatchNorm, linear layer."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 16, 16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.BatchNorm1d(8), nn.Linear(8, 5),
+    )  # fmt: skip
+    return randomized(Wrapped(network))
+
+
+def timm_network(name, **arguments):
+    timm = pytest.importorskip("timm", reason="of the dependency group lite0")
+    return randomized(Wrapped(timm.create_model(name, num_classes=5, **arguments)))
+
+
+NETWORKS = {
+    "ConvNeXt": convnext,
+    "ViT": lambda: vit("avg_featmap"),
+    "BEiT": beit,
+    "BatchNorm": batch_norm_head,
+    "timm ConvNeXt": lambda: timm_network("test_convnext"),
+    "timm ViT": lambda: timm_network("test_vit", global_pool="avg", dynamic_img_size=True),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_logit_is_the_mean_of_the_map_up_to_a_constant(name):
+    """In float64, for all classes, to the last digits."""
+    model = NETWORKS[name]().double()
+    found = CamClassifier(model)
+    assert (found.map_method, found.reason) == ("exact", "")
+    size = found.input_size or (96, 160)
+    normalized = found.normalize(images(*size))
+    with torch.no_grad():
+        features = found.features(normalized)
+        maps = torch.einsum("nchw,kc->nkhw", features, found.weight)
+        network = found.model.model if hasattr(model, "model") else found.model
+        logits = network(normalized)
+    assert maps.shape[-1] > 1
+    own = maps.mean(dim=(2, 3)) + found.bias
+    np.testing.assert_allclose(own, logits, atol=2e-14 * float(logits.abs().max()))
+
+
+def test_layer_norm_by_hand():
+    """Two channels, two cells: t = (1, 3), (3, 9), mean (2, 6), deviation 2; γ = (1, 2), β = 1.
+
+    With w = (3, 1), γw = (3, 2), less its mean 2.5: (0.5, -0.5). Maps -1 and -3, over 2; the
+    logit 3(-1 + 1) + 1(2 + 1) = 3 is their mean -1 and w·β = 4.
+    """
+    norm, linear = nn.LayerNorm(2, eps=0.0), nn.Linear(2, 1, bias=False)
+    norm.weight.data = torch.tensor([1.0, 2.0])
+    norm.bias.data = torch.ones(2)
+    linear.weight.data = torch.tensor([[3.0, 1.0]])
+    features = torch.tensor([1.0, 3.0, 3.0, 9.0]).view(1, 2, 1, 2)
+    assert deviation(features, 0.0).item() == 2
+    own = torch.tensor([0.5, -0.5])
+    maps = torch.einsum("nchw,c->nhw", features, own) / 2
+    assert maps.flatten().tolist() == [-0.5, -1.5]
+    assert linear(norm(features.mean(dim=(2, 3)))).item() == pytest.approx(maps.mean() + 4)
+    assert linear(norm(features.mean(dim=(2, 3)))).item() == pytest.approx(3)
+
+
+def test_pooled_before_the_norm_is_not_normed_before_the_pooling():
+    """The two variants of ConvNeXt have other maps; each is found for what it is."""
+    after = convnext()
+    before = convnext({"type": "GlobalAveragePooling"}, gap_before_final_norm=False)
+    assert CamClassifier(after).feature_map.endswith("then pooling and LayerNorm")
+    assert CamClassifier(before).feature_map == "backbone"
+
+
+@pytest.mark.parametrize("network", ["ConvNeXt", "ViT"])
+def test_batches_and_fast_forward_give_the_same_maps(network):
+    """As the maps of each image alone."""
+    found = CamClassifier(NETWORKS[network]().float())
+    pictures = [torch.randint(0, 256, (3, 70, 90), dtype=torch.uint8) for _ in range(2)]
+    settings = PseudoBoxSettings(short_sides=(64, 96))
+    with evaluating(found.model):
+        alone = [found.maps(picture, torch.tensor([1, 3]), settings).maps for picture in pictures]
+        found.speed_up()
+        for picture, expected in zip(pictures, alone, strict=True):
+            maps = found.maps(picture, torch.tensor([1, 3]), settings).maps
+            torch.testing.assert_close(maps, expected, rtol=1e-3, atol=1e-4)
+    assert not any(module._forward_hooks for module in found.model.modules())
+
+
+def test_normalised_maps_are_those_of_the_mirror():
+    """A mirrored picture has the mirrored map: views are flipped back."""
+    found = CamClassifier(convnext())
+    picture = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
+    settings = PseudoBoxSettings(short_sides=(64,))
+    label = torch.tensor([2])
+    with evaluating(found.model):
+        maps = found.maps(picture, label, settings).maps
+        mirrored = found.maps(picture.flip(-1), label, settings).maps
+    torch.testing.assert_close(mirrored.flip(-1), maps, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_and_method_are_the_identity():
+    one, other = CamClassifier(vit("avg_featmap")), CamClassifier(vit("avg_featmap"), "gradient")
+    assert one.weights_sha256() != other.weights_sha256()
+    assert one.weights_sha256() == CamClassifier(vit("avg_featmap")).weights_sha256()
+
+
+@pytest.mark.parametrize(
+    ("count", "size_hw", "grid"),
+    [(196, (224, 224), (14, 14)), (8, (32, 64), (2, 4)), (8, (64, 32), (4, 2)),
+     (197, (224, 224), None), (6, (32, 64), None)],
+)  # fmt: skip
+def test_tokens_form_a_grid_of_squares(count, size_hw, grid):
+    assert token_grid(count, size_hw) == grid
+
+
+def test_tokens_lie_in_rows():
+    """Token 1 + 4 y + x of an image of 32 x 64 is cell (y, x)."""
+    tokens = torch.arange(9.0).view(1, 9, 1)
+    cells = Layout("NLC", 1).as_nchw(tokens, (32, 64))
+    assert cells[0, 0].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    with pytest.raises(ValueError, match="9 tokens form no grid over an image of 32 x 64 px"):
+        Layout("NLC").as_nchw(tokens, (32, 64))
