@@ -52,21 +52,22 @@ def test_grad_cam_by_hand():
         torch.testing.assert_close(logits, network(images))
 
 
-def test_behind_pooling_and_a_linear_layer_it_is_the_exact_map():
-    """Up to one factor: the number of cells."""
+@pytest.mark.parametrize(("rule", "factor"), [("paper", 24), ("extent", 1)])
+def test_behind_pooling_and_a_linear_layer_it_is_the_exact_map(rule, factor):
+    """Up to one factor, the number of cells, which the rule 'extent' normalises away."""
     network = randomized(
         Wrapped(nn.Sequential(nn.Sequential(nn.Conv2d(3, 6, 16, 16), nn.GELU()),
                               nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)))
     )  # fmt: skip
     exact, by_gradient = CamClassifier(network), CamClassifier(network, "gradient")
     assert (exact.map_method, by_gradient.map_method) == ("exact", "gradient")
-    settings = PseudoBoxSettings(short_sides=(64,))
+    settings = PseudoBoxSettings(short_sides=(64,), rule=rule)
     with evaluating(network):
         one, other = (
             found.maps(picture(64, 96), torch.tensor([3, 1]), settings).maps
             for found in (exact, by_gradient)
         )
-    torch.testing.assert_close(24 * other, one, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(factor * other, one, rtol=1e-4, atol=1e-5)
 
 
 def test_target_of_a_class_token_is_the_first_norm_of_the_last_block():

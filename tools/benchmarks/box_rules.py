@@ -4,9 +4,9 @@
     python tools/benchmarks/box_rules.py MAPS.npz
 
 The first command computes the maps of all images of FOLDER (class folders) that have true boxes in
-FILE (what tools/evaluate_boxes.py reads), each for its true classes, and keeps them in MAPS.npz with
-the boxes; the second one uses them. Both print a table in percent. GT-known: the largest box has an
-IoU of at least .5 with an object; recall: objects with such a box; AR: recall averaged over IoU
+FILE (what tools/evaluate_boxes.py reads), each for its true classes, and keeps them in MAPS.npz,
+with the boxes. The second one uses them. Both print a table in percent. GT-known: the largest box has
+an IoU of at least .5 with an object; recall: objects with such a box; AR: recall averaged over IoU
 .5:.95; fitting: boxes with an IoU of at least .5 with some object, of all boxes. Differences to the
 first row have the 95 % interval of a paired bootstrap over images.
 """
