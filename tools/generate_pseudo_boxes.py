@@ -28,8 +28,14 @@ import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.cam import RULES
 from dap.launch import init_processes
 from dap.pseudo_boxes import Execution, generate_from_config
-from dap.pseudo_boxes.settings import AUTOCAST
+from dap.pseudo_boxes.settings import AUTOCAST, with_changes
 from dap.visualization.box_pictures import BoxPictures
+
+RULE_HELP = (
+    "extent (default): extents of the map's components at multiples of the map's own threshold "
+    "by Otsu; paper: the paper's moments at values of tau; release: as the official release does. "
+    "Thresholds of a config that the rule would read in another way are replaced by its default"
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--images", help="folder of class folders, in place of the config's data")
     parser.add_argument("--classes", help="names of its class folders in label order, one a line")
-    parser.add_argument("--rule", choices=RULES, help="the paper's rule or the official release's")
+    parser.add_argument("--rule", choices=RULES, help=RULE_HELP)
     parser.add_argument("--autocast", choices=tuple(AUTOCAST), help="half precision, on a GPU")
     defaults = Execution()
     for flag, kind, default, text in (
@@ -68,16 +74,24 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def merge_options(config: Config, options: dict[str, object], flags: dict[str, str | None]) -> None:
+    """Merge ``--cfg-options`` and flags; settings of Step 2 as :func:`with_changes` does it."""
+    fields = dict(config.get("pseudo_boxes", {}))
+    config.merge_from_dict(options)
+    prefix = "pseudo_boxes."
+    changes = {name[len(prefix) :]: options[name] for name in options if name.startswith(prefix)}
+    changes |= {name: value for name, value in flags.items() if value}
+    if changes:
+        config.pseudo_boxes = with_changes(fields, changes)
+
+
 def main() -> None:
     """Run Step 2."""
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     try:
         config = Config.fromfile(args.config)
-        config.merge_from_dict(args.cfg_options)
-        for name in ("rule", "autocast"):
-            if value := getattr(args, name):
-                config.merge_from_dict({f"pseudo_boxes.{name}": value})
+        merge_options(config, args.cfg_options, {"rule": args.rule, "autocast": args.autocast})
         if args.launcher != "none":
             init_processes(args.launcher)
         MMLogger.get_instance("dap", logger_name="dap")

@@ -1,14 +1,16 @@
 """Step 2, the mathematics: features and linear weights → map → boxes."""
 
 from .activation import class_activation_map
-from .boxes import (
-    NMS_IOU,
+from .boxes import NMS_IOU, box_candidates, boxes_from_cam, nms_larger_first
+from .rules import (
+    OTSU_MULTIPLES,
     RULES,
     THRESHOLDS,
     Rule,
-    box_candidates,
-    boxes_from_cam,
-    nms_larger_first,
+    checked_thresholds,
+    default_thresholds,
+    multiplies_otsu,
+    threshold_name,
 )
 from .views import (
     DEFAULT_VIEWS,
@@ -29,6 +31,7 @@ from .views import (
 __all__ = [
     "DEFAULT_VIEWS",
     "NMS_IOU",
+    "OTSU_MULTIPLES",
     "RULES",
     "THRESHOLDS",
     "BatchMaps",
@@ -39,13 +42,17 @@ __all__ = [
     "batch_maps",
     "box_candidates",
     "boxes_from_cam",
+    "checked_thresholds",
     "class_activation_map",
+    "default_thresholds",
     "flips_by_side",
     "make_views",
     "map_over_image",
     "merge_scales",
     "multi_view_cam",
+    "multiplies_otsu",
     "nms_larger_first",
     "padded_size",
     "resized_size",
+    "threshold_name",
 ]

@@ -1,16 +1,16 @@
-"""Boxes from one activation map: thresholds, components, moments, non-maximum suppression."""
+"""Boxes from one activation map: thresholds, components, their boxes, non-maximum suppression."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-Rule = Literal["paper", "release"]
-RULES: tuple[Rule, ...] = ("paper", "release")
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
+from .extents import extent_boxes
+from .rules import Rule, checked_thresholds
+
 NMS_IOU = 0.8
 
 _FLAT = 1e-5  # a map whose values differ by no more, relative to their size, is rounding noise
@@ -33,7 +33,7 @@ class Candidates(NamedTuple):
 
 def boxes_from_cam(
     cam: np.ndarray,
-    thresholds: Sequence[float] = THRESHOLDS,
+    thresholds: Sequence[float] | None = None,
     nms_iou: float | None = NMS_IOU,
     rule: Rule = "paper",
     cell_size: float | tuple[float, float] = 1.0,
@@ -55,12 +55,19 @@ def boxes_from_cam(
     weight CAM + 0.22; boxes are clipped to [0, W - 1] x [0, H - 1]; the IoU of the NMS takes
     widths and heights + 1, and a box is dropped from IoU >= ``nms_iou`` on.
 
+    ``rule='extent'`` is ours and needs no constant of the classifier: the map is normalised as in
+    ``'paper'`` and enlarged, bilinear between cell centres; the thresholds are multiples of the
+    map's own threshold by Otsu's method; the box of a component is what encloses it; the area
+    filter counts the cells of its holes, too, and the NMS is that of ``'paper'``. See
+    :func:`dap.cam.extents.extent_boxes`.
+
     Args:
         cam: One map, finite, shape (H, W). ``'release'`` expects the mean of the normalised maps
             of all scales, values in [0, 1].
-        thresholds: Values of τ, each in [0, 1).
+        thresholds: Values of τ, each in [0, 1); under ``'extent'`` positive multiples of Otsu's
+            threshold. Defaults to the rule's own, see :func:`dap.cam.default_thresholds`.
         nms_iou: IoU threshold of the merging NMS in (0, 1]; None for no NMS.
-        rule: ``'paper'`` or ``'release'``.
+        rule: ``'paper'``, ``'release'`` or ``'extent'``.
         cell_size: Pixels per cell: one number, or (y, x).
         image_size_hw: Height and width of the image in pixels that clip the boxes. Without it,
             the map itself is the image.
@@ -81,7 +88,7 @@ def boxes_from_cam(
 
 def box_candidates(
     cam: np.ndarray,
-    thresholds: Sequence[float] = THRESHOLDS,
+    thresholds: Sequence[float] | None = None,
     rule: Rule = "paper",
     cell_size: float | tuple[float, float] = 1.0,
     image_size_hw: tuple[float, float] | None = None,
@@ -89,24 +96,27 @@ def box_candidates(
     """Find the boxes of one map at each threshold, before they are merged.
 
     Arguments and errors are those of :func:`boxes_from_cam`. Boxes stand in the order of the
-    thresholds; within one, components stand in scan order (``'paper'``) or by falling area of
-    their slice, later ones in scan order first if equal (``'release'``).
+    thresholds; within one, components stand in scan order (``'paper'``), from the top down
+    (``'extent'``), or by falling area of their slice, later ones in scan order first if equal
+    (``'release'``).
     """
     cam, low, high = _checked_map(cam)
-    taus = _checked_thresholds(thresholds)
+    taus = checked_thresholds(thresholds, rule)
     cell_y, cell_x = _pair(cell_size)
     height, width = _checked_size(image_size_hw, cam.shape[0] * cell_y, cam.shape[1] * cell_x)
-    if rule not in RULES:
-        raise ValueError(f"rule: expected one of {RULES}, found {rule!r}")
     if _is_flat(low, high):
         return Candidates(np.zeros((0, 4)), np.zeros(0, int))
-    if rule == "paper":
+    limit_y, limit_x = height, width
+    if rule == "extent":
+        size_cells = height / cell_y, width / cell_x
+        boxes, index = extent_boxes((cam - low) / (high - low), taus, size_cells)
+    elif rule == "paper":
         profiles, index = _paper_profiles((cam - low) / (high - low), taus)
-        limit_y, limit_x = height, width
+        boxes = _moment_boxes(profiles)
     else:
         profiles, index = _release_profiles(cam, taus)
         limit_y, limit_x = height - 1, width - 1
-    boxes = _moment_boxes(profiles)
+        boxes = _moment_boxes(profiles)
     boxes *= np.array([cell_x, cell_y, cell_x, cell_y])
     np.maximum(boxes, 0, out=boxes)
     np.minimum(boxes, np.array([limit_x, limit_y, limit_x, limit_y]), out=boxes)
@@ -177,13 +187,6 @@ def _checked_map(cam: np.ndarray) -> tuple[np.ndarray, float, float]:
             "precision"
         )
     return cam, low, high
-
-
-def _checked_thresholds(thresholds: Sequence[float]) -> np.ndarray:
-    taus = np.asarray(thresholds, dtype=np.float64)
-    if taus.ndim != 1 or taus.size == 0 or not all(0 <= tau < 1 for tau in taus.tolist()):
-        raise ValueError(f"thresholds: expected values in [0, 1), found {thresholds!r}")
-    return taus
 
 
 def _checked_size(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .activation import class_activation_map
-from .boxes import RULES, Rule
+from .rules import RULES, Rule
 
 PAD_MULTIPLE = 32
 MAX_ASPECT = 10
@@ -126,7 +126,7 @@ def multi_view_cam(
         weight: Weight of the linear layer, shape (K, D).
         labels: Classes of this image, shape (L,); none gives no map.
         views: At least one view, in any order.
-        rule: ``'paper'`` or ``'release'``.
+        rule: ``'paper'``, ``'release'`` or ``'extent'``.
         normalize: Applied to a batch after the resize and before the padding.
 
     Returns:
@@ -236,15 +236,15 @@ def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], ru
                  ) -> MergedCam:  # fmt: skip
     """Merge the maps of one image at all scales.
 
-    ``rule='paper'``: cells that show padding alone are cut off; the maps of all views are
-    brought to the grid of the largest view by bilinear interpolation between cell centres, each
-    centre at its place in the image, and averaged. The result is not normalised: eq. 1 belongs
-    to :func:`~dap.cam.boxes_from_cam`. ``rule='release'``: as the official release does it, the
-    maps of a scale and its mirror are averaged and normalised to [0, 1], padded cells included;
-    the scales are brought to the largest grid by nearest neighbours and averaged, and one cell is
-    ``stride · min(H, W) / short_side`` pixels both ways.
+    ``rule='paper'`` and ``'extent'``: cells that show padding alone are cut off; the maps of all
+    views are brought to the grid of the largest view by bilinear interpolation between cell
+    centres, each centre at its place in the image, and averaged. The result is not normalised:
+    eq. 1 belongs to :func:`~dap.cam.boxes_from_cam`. ``rule='release'``: as the official release
+    does it, the maps of a scale and its mirror are averaged and normalised to [0, 1], padded cells
+    included; the scales are brought to the largest grid by nearest neighbours and averaged, and
+    one cell is ``stride · min(H, W) / short_side`` pixels both ways.
 
-    Both rules take the centre of a cell for the centre of what it sees. The padding of strided
+    All rules take the centre of a cell for the centre of what it sees. The padding of strided
     convolutions puts that up to half a cell off. With TensorFlow's SAME padding (EfficientNet-lite)
     a cell of an untrained network sees what lies half a cell further down and to the right, so that
     the map lies half a cell too far up and left; with the symmetric padding of ResNet it lies half
@@ -255,7 +255,7 @@ def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], ru
     Args:
         scales: At least one, the largest first.
         image_size_hw: Height and width of the image in pixels.
-        rule: ``'paper'`` or ``'release'``.
+        rule: ``'paper'``, ``'release'`` or ``'extent'``.
 
     Returns:
         One map per label, float32, and the size of a cell in pixels of the image.
@@ -265,9 +265,9 @@ def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], ru
     """
     if rule not in RULES:
         raise ValueError(f"rule: expected one of {RULES}, found {rule!r}")
-    if rule == "paper":
-        return _merge_paper(scales, image_size_hw)
-    return _merge_release(scales, min(image_size_hw) / min(scales[0].size_hw))
+    if rule == "release":
+        return _merge_release(scales, min(image_size_hw) / min(scales[0].size_hw))
+    return _merge_paper(scales, image_size_hw)
 
 
 def map_over_image(

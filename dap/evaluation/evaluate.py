@@ -198,6 +198,7 @@ class _Matching:
         return {
             "store": {
                 "identity": manifest["identity"],
+                "rule": self.store.rule,
                 "thresholds": self.store.thresholds,
                 "nms_iou": manifest["settings"].get("nms_iou"),
             },
@@ -242,7 +243,9 @@ def _judge_maps(
     if not accuracy.maps:
         some = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
         raise ValueError(f"no map could be computed: {some}. Is it the folder of the images?")
-    return {**accuracy.summary(matching.store.thresholds), "failed": failed}
+    store = matching.store  # multiples of Otsu's threshold are no fixed thresholds of a map
+    fixed = [] if store.rule == "extent" else store.thresholds
+    return {**accuracy.summary(fixed), "failed": failed}
 
 
 def _add_maps(accuracy: MaxBoxAccuracy, maps: dict[int, np.ndarray], image: _Image) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dap.cam import threshold_name
+
 
 def quality_table(result: Mapping[str, Any]) -> str:
     """The figures of all classes in percent, and the worst classes, for people.
@@ -29,8 +31,8 @@ def quality_table(result: Mapping[str, Any]) -> str:
         )
     if result["per_threshold"] and result["store"]["nms_iou"] is not None:
         lines.append(
-            f"note: NMS at IoU {result['store']['nms_iou']} has merged the boxes: figures per τ "
-            "are of what it left"
+            f"note: NMS at IoU {result['store']['nms_iou']} has merged the boxes: figures per "
+            "threshold are of what it left"
         )
     if failed := result.get("score_maps", {}).get("failed"):
         name, why = next(iter(failed.items()))
@@ -55,9 +57,9 @@ def _table_of_figures(result: Mapping[str, Any]) -> list[str]:
         ("average recall, IoU .5:.95", result["average_recall"]),
     ]
     if best := result["best_threshold"]:
-        label = f"largest box, best τ ({best['largest_box']['threshold']})"
-        figures.append((label, best["largest_box"]["accuracy"]))
-        figures.append(("any box, best τ, IoU .3 .5 .7", best["any_box"]))
+        name = _name(best["largest_box"]["threshold"], result)
+        figures.append((f"largest box, best ({name})", best["largest_box"]["accuracy"]))
+        figures.append(("any box, best threshold, .3 .5 .7", best["any_box"]))
     if maps := result.get("score_maps"):
         label = f"MaxBoxAcc of the maps ({maps['thresholds']['max_box_acc']})"
         figures.append((label, maps["max_box_acc"]))
@@ -74,21 +76,27 @@ def _table_of_sizes(by_size: dict[str, Any]) -> list[str]:
 
 
 def _table_of_thresholds(result: Mapping[str, Any]) -> list[str]:
-    """Per τ the share of right boxes at each IoU, and that of the maps at the same threshold."""
+    """Per threshold the share of right boxes at each IoU, and that of the maps at the same τ."""
     if not result["per_threshold"]:
         return []
-    lines = ["", f"{'τ':<8}{'largest box .3 .5 .7':<24}{'any box .3 .5 .7':<24}"]
+    lines = ["", f"{'threshold':<13}{'largest box .3 .5 .7':<24}{'any box .3 .5 .7':<24}"]
     at_fixed = result.get("score_maps", {}).get("at_fixed_thresholds", {})
     lines[-1] += "map's largest .5, all .3 .5 .7" if at_fixed else ""
     for tau, own in result["per_threshold"].items():
         cells = [map(_percent, own[kind].values()) for kind in ("largest_box", "any_box")]
-        line = f"{tau:<8}" + "".join(f"{' '.join(cell):<24}" for cell in cells)
+        line = f"{_name(float(tau), result):<13}" + "".join(
+            f"{' '.join(cell):<24}" for cell in cells
+        )
         if tau in at_fixed:
             own = at_fixed[tau]
             values = [own["max_contour"], *own["all_contours_by_iou"].values()]
             line += " ".join(map(_percent, values))
         lines.append(line)
     return lines
+
+
+def _name(threshold: float, result: Mapping[str, Any]) -> str:
+    return threshold_name(threshold, result["store"].get("rule"))
 
 
 def _percent(share: float | None) -> str:

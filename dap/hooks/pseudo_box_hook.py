@@ -23,6 +23,7 @@ from dap.pseudo_boxes.engine import Watcher
 from dap.pseudo_boxes.from_config import build_training_set, require_normalization
 from dap.pseudo_boxes.images import LabelledImages
 from dap.pseudo_boxes.ranks import all_ranks
+from dap.pseudo_boxes.settings import with_changes
 from dap.pseudo_boxes.store import ANNOTATIONS, MANIFEST, SUMMARY
 from dap.registry import HOOKS
 
@@ -45,7 +46,8 @@ class PseudoBoxHook(Hook):
         after_test: Whether a test run writes boxes too. A test by the config of a training does
             not do so unasked: boxes take far longer than a test.
         **settings: Fields of :class:`dap.pseudo_boxes.PseudoBoxSettings`. Those not given are
-            taken from the config's ``pseudo_boxes``, and else the paper's.
+            taken from the config's ``pseudo_boxes``, and else the defaults. A ``rule`` that reads
+            thresholds in another way than the config's takes its own default thresholds.
 
     Raises:
         ValueError: If a setting is unknown or out of range.
@@ -121,7 +123,7 @@ class PseudoBoxHook(Hook):
     def _generate(self, runner: Runner) -> None:
         model = _trained_model(runner)
         config = runner.cfg.copy()
-        config["pseudo_boxes"] = {**config.get("pseudo_boxes", {}), **self.settings}
+        config["pseudo_boxes"] = with_changes(config.get("pseudo_boxes", {}), self.settings)
         out_dir = self._folder(runner)
         settings = settings_from_config(config)
         print_log(f"writing pseudo boxes to {out_dir}", logger="current")

@@ -82,7 +82,7 @@ def generate_pseudo_boxes(
         dataset: A built mmpretrain dataset with labels: the training split.
         out_dir: Folder to write, made if need be. A finished run of the same classifier, images
             and settings in it is kept as it is, an unfinished one goes on; any other is refused.
-        settings: Views, thresholds, NMS and rule. Defaults to the paper's.
+        settings: Views, thresholds, NMS and rule. Defaults to :class:`PseudoBoxSettings`'.
         checkpoint: Where the weights came from, for the record.
         execution: How to carry it out.
         watcher: Is shown the images of the first process as they are done.
@@ -140,6 +140,8 @@ class _Run:
         missing, failed = self.ranks.first(self.store.work)
         if not missing and not failed:
             return
+        if self.ranks.rank == 0:
+            print_log(self.settings.rule_line(), logger="current")
         self.classifier.speed_up()
         if self.classifier.device.type == "cpu":
             tune_malloc()

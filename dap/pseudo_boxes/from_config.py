@@ -81,7 +81,7 @@ def generate_from_config(
 
 
 def settings_from_config(config: Config) -> PseudoBoxSettings:
-    """Read ``config.pseudo_boxes``; a field that is not there is the paper's.
+    """Read ``config.pseudo_boxes``; a field that is not there has its default.
 
     Raises:
         ValueError: If there is a field that :class:`PseudoBoxSettings` lacks, or a bad value.

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any
 
 import torch
 
-from dap.cam import NMS_IOU, RULES, THRESHOLDS, Rule, View, make_views
+from dap.cam import (
+    NMS_IOU,
+    Rule,
+    View,
+    checked_thresholds,
+    make_views,
+    multiplies_otsu,
+    threshold_name,
+)
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -84,14 +92,17 @@ def default_workers(on_gpu: bool, local_ranks: int) -> int:
 
 @dataclass(frozen=True)
 class PseudoBoxSettings:
-    """Settings of Step 2; the defaults are the paper's (section 4.1).
+    """Settings of Step 2; views and NMS are by default the paper's (section 4.1), the rule is ours.
 
     Attributes:
         short_sides: Short sides of the views in pixels.
         flip: Whether each view is joined by its mirror image.
-        thresholds: Values of τ, each in [0, 1).
+        thresholds: Under ``'extent'`` positive multiples of each map's own threshold by Otsu;
+            under the other rules values of τ, each in [0, 1). Defaults to the rule's own,
+            see :func:`dap.cam.default_thresholds`.
         nms_iou: IoU threshold of the merging NMS in (0, 1]; None for no NMS.
-        rule: ``'paper'`` or ``'release'``, see :func:`dap.cam.boxes_from_cam`.
+        rule: ``'extent'``, the paper's ``'paper'``, or the official release's ``'release'``, see
+            :func:`dap.cam.boxes_from_cam`.
         autocast: ``'bf16'`` or ``'fp16'`` for the network in half precision; None for float32.
 
     Raises:
@@ -100,31 +111,30 @@ class PseudoBoxSettings:
 
     short_sides: tuple[int, ...] = (288, 576)
     flip: bool = True
-    thresholds: tuple[float, ...] = THRESHOLDS
+    thresholds: tuple[float, ...] = None  # type: ignore[assignment]  # becomes the rule's own
     nms_iou: float | None = NMS_IOU
-    rule: Rule = "paper"
+    rule: Rule = "extent"
     autocast: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("short_sides", "thresholds"):
             values = getattr(self, name)
+            if name == "thresholds" and values is None:
+                continue
             if not isinstance(values, Sequence) or isinstance(values, str):
                 raise ValueError(f"{name}: expected a list of numbers, found {values!r}")
+            if not all(isinstance(value, Real) for value in values):
+                raise ValueError(f"{name}: expected numbers, found {values!r}")
         make_views(self.short_sides, self.flip)
         object.__setattr__(self, "short_sides", tuple(int(side) for side in self.short_sides))
-        if not self.thresholds or not all(
-            isinstance(tau, Real) and 0 <= tau < 1 for tau in self.thresholds
-        ):
-            raise ValueError(f"thresholds: expected values in [0, 1), found {self.thresholds}")
-        object.__setattr__(self, "thresholds", tuple(float(tau) for tau in self.thresholds))
+        taus = checked_thresholds(self.thresholds, self.rule)
+        object.__setattr__(self, "thresholds", tuple(taus.tolist()))
         if len(set(self.thresholds)) < len(self.thresholds):
             raise ValueError(f"thresholds: expected each once, found {self.thresholds}")
         if self.nms_iou is not None and not (
             isinstance(self.nms_iou, Real) and 0 < self.nms_iou <= 1
         ):
             raise ValueError(f"nms_iou: expected a value in (0, 1] or None, found {self.nms_iou}")
-        if self.rule not in RULES:
-            raise ValueError(f"rule: expected one of {RULES}, found {self.rule!r}")
         if self.autocast is not None and self.autocast not in AUTOCAST:
             raise ValueError(
                 f"autocast: expected one of {tuple(AUTOCAST)} or None, found {self.autocast!r}"
@@ -138,3 +148,34 @@ class PseudoBoxSettings:
     def as_json(self) -> dict[str, Any]:
         """The settings as they stand in what is written."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def rule_line(self) -> str:
+        """The rule, how it reads its thresholds, and the other choice, in one line for the log."""
+        names = ", ".join(threshold_name(tau, self.rule) for tau in self.thresholds)
+        default = PseudoBoxSettings.rule
+        if self.rule == default:
+            other = "the default. rule='paper' (--rule paper) is the paper's, for ResNet-50"
+        else:
+            other = f"not the default, which is rule={default!r} (--rule {default})"
+        return f"boxes are taken by rule={self.rule!r} at {names}: {other}"
+
+
+def with_changes(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of :class:`PseudoBoxSettings` with some of them changed.
+
+    A changed rule that reads thresholds in another way than the one before takes its own default
+    thresholds, unless thresholds are among the changes: values of τ are no multiples of Otsu's
+    threshold.
+
+    Args:
+        fields: Fields as they are given in a config.
+        changes: Fields that replace them.
+
+    Raises:
+        ValueError: If a rule is unknown.
+    """
+    changed = {**fields, **changes}
+    before, after = (each.get("rule", PseudoBoxSettings.rule) for each in (fields, changed))
+    if "thresholds" not in changes and multiplies_otsu(before) != multiplies_otsu(after):
+        changed["thresholds"] = None
+    return changed

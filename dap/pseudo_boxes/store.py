@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dap.cam import threshold_name
+
 from .settings import PseudoBoxSettings
 from .shards import Shard
 
@@ -87,8 +89,18 @@ class PseudoBoxStore:
 
     @property
     def thresholds(self) -> list[float]:
-        """Values of τ that the shards give the index of."""
+        """Thresholds that the shards give the index of; how to read them says :attr:`rule`."""
         return list(self.manifest["settings"].get("thresholds", ()))
+
+    @property
+    def rule(self) -> str | None:
+        """The rule that took the boxes from maps; None if the store is not of Step 2."""
+        rule: str | None = self.manifest["settings"].get("rule")
+        return rule
+
+    def threshold_names(self) -> list[str]:
+        """The thresholds as they are called in tables and pictures."""
+        return [threshold_name(threshold, self.rule) for threshold in self.thresholds]
 
     def settings(self) -> PseudoBoxSettings:
         """The settings of the run.

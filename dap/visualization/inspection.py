@@ -144,9 +144,9 @@ def _legend(store: PseudoBoxStore) -> list[tuple[str, str]]:
     """Thresholds, lowest first, and the colours of their boxes as ``#rrggbb``."""
     taus = sorted(range(len(store.thresholds)), key=store.thresholds.__getitem__)
     colours = [colour_of(i, store.thresholds)[::-1] for i in taus]
-    names = [f"τ {store.thresholds[i]}" for i in taus]
+    names = [store.threshold_names()[i] for i in taus]
     if any((shard.thresholds == NO_THRESHOLD).any() for shard in store.shards):
-        names, colours = [*names, "τ not known"], [*colours, UNKNOWN_BGR[::-1]]
+        names, colours = [*names, "threshold not known"], [*colours, UNKNOWN_BGR[::-1]]
     return [(n, "#{:02x}{:02x}{:02x}".format(*c)) for n, c in zip(names, colours, strict=True)]
 
 
@@ -232,7 +232,8 @@ def _panels(
         return
     settings = store.settings()
     everything = list(range(len(settings.thresholds)))
-    single = {f"tau {settings.thresholds[i]}": ([i], settings.nms_iou) for i in everything}
+    titles = [name.replace("τ", "tau") for name in store.threshold_names()]
+    single = {titles[i]: ([i], settings.nms_iou) for i in everything}
     alone = {**single, "all": (everything, settings.nms_iou)}
     merged = {f"NMS {iou or 'none'}": (everything, iou) for iou in NMS_IOUS}
     for name, title, columns in (

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dap.cam import box_candidates
+from dap.cam import box_candidates, threshold_name
 from dap.cam.boxes import Candidates
 from dap.pseudo_boxes.merging import merged_boxes, rounded
 from dap.pseudo_boxes.settings import PseudoBoxSettings
@@ -72,15 +72,20 @@ def boxes_under(
 def table_a1(summary: dict[str, Any]) -> list[list[str]]:
     """Rows of Table A1: the thresholds of this run, each alone, and all of them, and the paper's.
 
+    The paper's columns of single thresholds stand only beside values of τ.
+
     Args:
         summary: Content of ``summary.json``.
     """
+    rule = summary["settings"].get("rule")
     single = summary["per_threshold"] or {}
     names = [*single, "all"]
     own = [_figures(row) for row in (*single.values(), summary["merged"])]
     merged = summary["settings"].get("nms_iou", "unknown")
     title = f"all, NMS {'none' if merged is None else merged}"
-    return _table([*(f"τ {name}" for name in single), title], names, own, PAPER_A1)
+    titles = [threshold_name(float(name), rule) for name in single]
+    paper = {"all": PAPER_A1["all"]} if rule == "extent" else PAPER_A1
+    return _table([*titles, title], names, own, paper)
 
 
 def table_a2(

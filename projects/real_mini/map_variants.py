@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("checkpoint", help="its weights")
     parser.add_argument("--images", required=True, help="folder of class folders")
     parser.add_argument("--truth", required=True, help="their boxes, COCO")
-    parser.add_argument("--rule", choices=cam.RULES, default="paper")
+    parser.add_argument("--rule", choices=("paper", "release"), default="paper")
     parser.add_argument("--out", help="Markdown file to write")
     args = parser.parse_args()
     init_default_scope("mmpretrain")

@@ -31,7 +31,7 @@ LEFT, RIGHT, WHOLE = [0, 0, 50, 100], [50, 0, 100, 100], [0, 0, 100, 100]
 
 
 def write_store(folder, records, categories=CATEGORIES, shard_size=2, **settings):
-    settings = {"thresholds": (0.2, 0.5), "nms_iou": None, **settings}
+    settings = {"thresholds": (0.2, 0.5), "nms_iou": None, "rule": "paper", **settings}
     described = {
         "settings": PseudoBoxSettings(**settings).as_json(),
         "classifier": {},
@@ -303,7 +303,7 @@ def planted_run(tmp_path, monkeypatch):
         planted_classifier(),
         CustomDataset(data_root=str(tmp_path / "images")),
         tmp_path / "boxes",
-        PseudoBoxSettings((128,), True, (0.3, 0.5)),
+        PseudoBoxSettings((128,), True, (0.3, 0.5), rule="paper"),
         "planted.pth",
     )
     return tmp_path

@@ -27,7 +27,7 @@ from dap.pseudo_boxes.images import LabelledImages, read_image
 from dap.pseudo_boxes.reading import read_in_order
 from dap.testing import draw_image, make_class_folders, write_image
 
-SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5))
+SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5), rule="paper")
 UPRIGHT = draw_image((128, 192), [(32, 32, 96, 96)], ["red"])  # 128 high, 192 wide
 NOT_UTF8 = os.fsdecode(b"caf\xe9.jpg")
 

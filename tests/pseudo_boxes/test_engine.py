@@ -16,7 +16,7 @@ from zoo import zoo_run
 from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes, health
 from dap.testing import draw_image, make_class_folders, write_image
 
-SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5))
+SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5), rule="paper")
 
 
 def generate(root: Path, out: Path, **kwargs):
@@ -414,7 +414,7 @@ def test_begun_and_come_to_nothing_is_no_run(tmp_path):
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     del manifest["shards"]
     (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
-    summary, _ = generate(root, tmp_path / "out", settings=PseudoBoxSettings((128,)))
+    summary, _ = generate(root, tmp_path / "out", settings=PseudoBoxSettings((128,), rule="paper"))
     assert summary["settings"]["thresholds"] == [0.2, 0.3, 0.4, 0.5]
 
 

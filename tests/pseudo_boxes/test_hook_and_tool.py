@@ -27,7 +27,7 @@ model = dict(
     head=dict(type='LinearClsHead', num_classes=3, in_channels=3),
     data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3))
 train_dataloader = dict(dataset=dict(type='CustomDataset', data_root='{root}'))
-pseudo_boxes = dict(short_sides=(128,), thresholds=(.3, .5))
+pseudo_boxes = dict(short_sides=(128,), thresholds=(.3, .5), rule="paper")
 """
 
 

@@ -81,7 +81,9 @@ def photographs(tmp_path_factory):
 
 
 def run(root, out, **settings):
-    settings = PseudoBoxSettings(**{"short_sides": (112,), "thresholds": TAUS, **settings})
+    settings = PseudoBoxSettings(
+        **{"short_sides": (112,), "thresholds": TAUS, "rule": "paper", **settings}
+    )
     model = planted_classifier()
     generate_pseudo_boxes(model, CustomDataset(data_root=str(root)), out, settings)
     store = PseudoBoxStore(out)
@@ -248,7 +250,7 @@ def test_store_made_of_a_coco_file(tmp_path):
     coco_to_store(tmp_path / "a.json", tmp_path / "store")
     page = Page(inspect_boxes(PseudoBoxStore(tmp_path / "store"), tmp_path / "page"))
     assert "NMS is off" not in page.text
-    assert "τ not known" in page.text
+    assert "threshold not known" in page.text
     assert "Of a run of Step 2, give config and checkpoint" in page.text
     assert len(page.images["\u00fc \n<i>.png"]) == 6
 
