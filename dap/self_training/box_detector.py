@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ class BoxDetector:
             "type": type(self.model).__name__,
             "weights_sha256": self._digest,
             "model_sha256": hashlib.sha256(repr(self.model).encode()).hexdigest(),
-            "test_cfg": self._test_cfg and self._test_cfg.to_dict(),
+            "test_cfg": _as_json(self._test_cfg),
             "pipeline": pipeline,
         }
 
@@ -117,6 +118,11 @@ class BoxDetector:
         return Detections(boxes, scores, self._labels[instances.labels.cpu().numpy()])
 
 
+def _as_json(options: Any) -> Any:
+    """Options of a config as JSON, whatever order its files have them in."""
+    return json.loads(json.dumps(options, sort_keys=True, default=repr))
+
+
 def _pipeline_behind_loading(config: Config) -> Compose:
     """The config's test pipeline without its first transform, which loads the file."""
     loader = config.get("test_dataloader") or config.get("val_dataloader")
@@ -126,10 +132,11 @@ def _pipeline_behind_loading(config: Config) -> Compose:
             "whose pipeline says how images are resized for the detector. Add one"
         )
     first, *rest = get_test_pipeline_cfg(Config({"test_dataloader": loader}))
-    if not str(first["type"]).endswith("LoadImageFromFile"):
+    name = str(getattr(first["type"], "__name__", first["type"]))
+    if not name.endswith("LoadImageFromFile"):
         raise ValueError(
-            f"config {config.filename}: its test pipeline begins with {first['type']}; expected "
-            "LoadImageFromFile"
+            f"config {config.filename}: its test pipeline begins with {name}; expected "
+            "LoadImageFromFile. Put that transform first"
         )
     return Compose(rest)
 
