@@ -160,6 +160,23 @@ def test_twins_differ_in_their_start_alone(project, work_dir):
     assert model.roi_head.bbox_head.num_classes == 2
 
 
+def test_second_round_starts_from_the_first(project, work_dir):
+    """DAP's detector labels the photographs again; another one is trained on what it writes."""
+    target = make_target(project, work_dir)
+    plan = project["plan"].Benchmark(Path("photos"), target, [5], [0], "cpu", 2)
+    plan.add(["round2"])
+    relabelling = plan.jobs["boxes_round2"]
+    first, second = (plan.jobs[f"pretrain_{name}"] for name in ("DAP", "DAP-round2"))
+    assert relabelling.inputs == (first.makes, "work_dirs/boxes/manifest.json")
+    assert relabelling.makes in second.inputs
+    options = relabelling.command[-4:]
+    assert options == ("--images", "photos", "--out", "work_dirs/boxes_round2")
+    data = second.config.train_dataloader.dataset.dataset
+    assert data.ann_file == "work_dirs/boxes_round2"
+    assert data.type == "dap.PseudoBoxDataset"
+    assert "test_dataloader" in first.config
+
+
 def test_length_of_a_pretraining(project, work_dir):
     target = make_target(project, work_dir)
     plan = project["plan"].Benchmark(Path("photos"), target, [5], [0], "cpu", 2)

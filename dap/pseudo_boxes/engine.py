@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,12 +13,10 @@ from mmengine.logging import print_log
 from torch import nn
 
 from dap._malloc import tune_malloc
-from dap.files import locked
 
 from .classifier import CamClassifier, evaluating
 from .devices import computing_on
-from .early_verdict import EarlyRecords, early_verdict
-from .health import Health, refuse_too_many, too_many
+from .early_verdict import early_verdict
 from .images import Entry, LabelledImages
 from .pipeline import Pipeline, Record
 from .progress import Progress
@@ -28,10 +24,7 @@ from .ranks import Ranks, all_ranks
 from .run import describe_process, describe_run
 from .settings import Execution, PseudoBoxSettings
 from .shared_images import shared_images
-from .statistics import summary_line
-from .store import PseudoBoxStore
-from .survey import survey
-from .verdict import log_verdict, verdict
+from .store_run import Done, StoreRun, locked_by_first
 from .writing import StoreWriter
 
 
@@ -111,9 +104,9 @@ def generate_pseudo_boxes(
     with all_ranks() as ranks, computing_on(classifier.device, execution.tf32):
         run = _Run(ranks, classifier, settings, execution)
         run.describe(dataset, checkpoint, Path(out_dir))
-        with _locked(ranks, run.writer.folder):
+        with locked_by_first(ranks, run.writer.folder):
             run.compute(dataset, watcher)
-            return run.finish()
+            return run.store.finish()
 
 
 class _Run:
@@ -143,10 +136,11 @@ class _Run:
         self.described = self.ranks.first(described)
         self.ranks.require_same(process, "Give all of them the same command, files and versions")
         self.writer = StoreWriter(folder, self.described)
+        self.store = StoreRun(self.ranks, self.writer, self.execution)
 
     def compute(self, dataset: Any, watcher: Watcher | None) -> None:
         """Compute and write what is missing; try again what failed for a while only."""
-        missing, failed = self.ranks.first(self._work)
+        missing, failed = self.ranks.first(self.store.work)
         if not missing and not failed:
             return
         if self.ranks.rank == 0:
@@ -160,99 +154,12 @@ class _Run:
         ):
             pipeline = Pipeline(images, self.classifier, self.settings, self.execution)
             early = early_verdict(self.ranks, self.writer, pipeline, missing, self.execution)
-            self._compute_missing(missing, early, pipeline, watcher)
-            self._compute_failed(failed, pipeline)
-            self.ranks.wait()
-            # Disks that did not answer may do so now.
-            self._compute_failed(
-                self.ranks.first(lambda: self._temporarily_failed(failed)), pipeline
-            )
-            self.ranks.wait()
+            report = None
+            if watcher is not None and self.ranks.rank == 0:
+                report = partial(_report_to, watcher, self, pipeline)
+            self.store.compute(pipeline, missing, failed, early, report)
         if self.ranks.rank == 0 and not pipeline.one_by_one:
             print_log(f"maps were computed with {pipeline.mean_batch()}", logger="current")
-
-    def finish(self) -> dict[str, Any]:
-        """Complete the store, for all processes; write what is derived from it, in the first."""
-        summary, finished = self.ranks.first(self._concluded)
-        print_log(f"{self.writer.folder}: {summary_line(summary)}", logger="current")
-        if self.ranks.rank == 0:
-            if not finished:
-                self.writer.write_derived(summary, self.execution.coco)
-            store = PseudoBoxStore(self.writer.folder, verify=False)
-            log_verdict(verdict(survey(store), summary))
-        result: dict[str, Any] = summary
-        return result
-
-    def _work(self) -> tuple[list[int], dict[int, list[int]]]:
-        """Missing shards, and the rows of images that failed and are tried again, by shard."""
-        missing = self.writer.begin()
-        again = self.execution.retry_failed
-        if not missing and not again and not self.writer.is_finished(self.execution.coco):
-            # A run that ended because of its failures tries those again.
-            failed, _ = self.writer.failures()
-            again = too_many(failed, self.writer.count, self.execution.max_bad_fraction)
-        return missing, self.writer.failed_images(temporary_only=not again)
-
-    def _temporarily_failed(self, tried: dict[int, list[int]]) -> dict[int, list[int]]:
-        """Images that failed for a temporary reason and have been tried only once."""
-        failed = self.writer.failed_images(temporary_only=True)
-        left = {shard: sorted({*rows} - {*tried.get(shard, ())}) for shard, rows in failed.items()}
-        return {shard: rows for shard, rows in left.items() if rows}
-
-    def _compute_missing(
-        self,
-        missing: list[int],
-        early: EarlyRecords,
-        pipeline: Pipeline,
-        watcher: Watcher | None,
-    ) -> None:
-        """Compute and write this rank's share of the missing shards, in their order."""
-        writer = self.writer
-        groups = _groups(missing, writer, pipeline)[self.ranks.rank :: self.ranks.size]
-        wanted = {*missing}
-        share = [shard for group in groups for shard in group if shard in wanted]
-        progress = Progress(writer.images_of(share), writer.images_of(missing), self.ranks.size)
-        done = _report_to(progress, watcher if self.ranks.rank == 0 else None, self, pipeline)
-        health = Health(self.execution.max_bad_fraction, writer.folder)
-        stream = pipeline.records(
-            [[i for shard in group for i in writer.indices(shard) if i not in early]
-             for group in groups]
-        )  # fmt: skip
-        for shard in (shard for group in groups for shard in group):
-            computed = [early[i] if i in early else next(stream) for i in writer.indices(shard)]
-            if shard not in wanted:
-                continue
-            for image, record in computed:
-                health.add(image.entry.path, image.readable, record)
-                done(image.entry, record)
-            health.hold(partial(writer.write, shard, [record for _, record in computed]))
-            health.release()
-        health.release(at_end=True)
-        health.report()
-        progress.close()
-
-    def _compute_failed(self, failed: dict[int, list[int]], pipeline: Pipeline) -> None:
-        """Try images again that failed; write the shards of this rank's share anew."""
-        share = list(failed.items())[self.ranks.rank :: self.ranks.size]
-        if share:
-            count = sum(len(rows) for _, rows in share)
-            print_log(f"{count} images that failed are tried again", logger="current")
-        starts = [self.writer.indices(shard).start for shard, _ in share]
-        stream = pipeline.records(
-            [[start + row for row in rows] for start, (_, rows) in zip(starts, share, strict=True)]
-        )
-        for shard, rows in share:
-            self.writer.replace(shard, {row: next(stream)[1] for row in rows})
-
-    def _concluded(self) -> tuple[dict[str, Any], bool]:
-        """The summary, and whether all files of the run are written."""
-        summary = self.writer.finished_summary(self.execution.coco)
-        if summary is not None:
-            return summary, True
-        failed, first = self.writer.failures()
-        limit = self.execution.max_bad_fraction
-        refuse_too_many(failed, self.writer.count, limit, first, self.writer.folder)
-        return self.writer.conclude(), False
 
 
 def _log_maps(classifier: CamClassifier, settings: PseudoBoxSettings) -> None:
@@ -269,40 +176,7 @@ def _log_maps(classifier: CamClassifier, settings: PseudoBoxSettings) -> None:
         )
 
 
-def _groups(missing: list[int], writer: StoreWriter, pipeline: Pipeline) -> list[list[int]]:
-    """Shards that are computed together, so that batches are full.
-
-    Where the bits of an image depend on the batch it is in, a group is computed as a whole even
-    if some of its shards exist: batches must not depend on when a run was killed.
-    """
-    size = 1 if pipeline.one_by_one else max(1, pipeline.window // writer.shard_size)
-    firsts = sorted({shard // size * size for shard in missing})
-    return [list(range(first, min(first + size, writer.shards))) for first in firsts]
-
-
-def _report_to(
-    progress: Progress, watcher: Watcher | None, run: _Run, pipeline: Pipeline
-) -> Callable[[Entry, Record], None]:
-    """The function to call for each image that is done."""
-    if watcher is not None:
-        done_before = run.writer.count - progress.total
-        watcher.start(progress.share, done_before, pipeline.images.loader)
-
-    def done(entry: Entry, record: Record) -> None:
-        progress.step()
-        if watcher is not None:
-            watcher.look(entry, record, run.classifier)
-
-    return done
-
-
-@contextmanager
-def _locked(ranks: Ranks, folder: Path) -> Iterator[None]:
-    """Keep other runs out of the folder; the first process holds the lock for all."""
-    lock = locked(folder / ".lock")
-    ranks.first(lock.__enter__)
-    try:
-        yield
-    finally:
-        if ranks.rank == 0:
-            lock.__exit__(None, None, None)
+def _report_to(watcher: Watcher, run: _Run, pipeline: Pipeline, progress: Progress) -> Done:
+    """Start the watcher; give the function to call for each image that is done."""
+    watcher.start(progress.share, run.writer.count - progress.total, pipeline.images.loader)
+    return partial(watcher.look, classifier=run.classifier)

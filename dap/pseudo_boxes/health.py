@@ -56,8 +56,8 @@ class Health:
             self._in_a_row = self._in_a_row + 1 if failed else 0
         if self._in_a_row == FAILURES_IN_A_ROW:
             raise RuntimeError(
-                f"the maps of {self._in_a_row} images in a row could not be computed: look at the "
-                f"device and the classifier. {self._folder} is not finished. The last: {path}: "
+                f"{self._in_a_row} images in a row could be read but not computed: look at the "
+                f"device and the model. {self._folder} is not finished. The last: {path}: "
                 f"{record['reason']}"
             )
         bad = sum(self._recent) if failed and len(self._recent) == RECENT else 0

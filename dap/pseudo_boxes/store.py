@@ -162,7 +162,7 @@ def identity(described: Mapping[str, Any]) -> dict[str, Any]:
     """
     flat = {
         f"{part}.{key}": value
-        for part in ("settings", "classifier", "computation", "image_list")
+        for part in ("settings", "classifier", "detector", "computation", "image_list")
         for key, value in described.get(part, {}).items()
     }
     flat.pop("image_list.root", None)

@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 CONFIGS = ConfigTree(HERE / "configs")
 LITE0, CLASSES = "work_dirs/lite0.pth", "work_dirs/lite0_classes.txt"  # made together
 BOXES = "work_dirs/boxes/manifest.json"
+ROUND2 = "work_dirs/boxes_round2"
 FROZEN = {"model.backbone.frozen": ("timm_model",)}
 MOVED = ("backbone", "neck", "rpn_head")  # before the box head
 SPECIFIC = {"model.roi_head.bbox_head.reg_class_agnostic": False}
@@ -28,7 +29,8 @@ class Arm(NamedTuple):
     Attributes:
         name: In tables and folders.
         detector: ``'faster-rcnn'`` or ``'retinanet'``.
-        boxes: ``'pseudo'``, a kind of ``replace_boxes.py``, or None for no pre-training (CLS).
+        boxes: ``'pseudo'``, ``'round2'`` (those of DAP's own detector, merged with them), a kind of
+            ``replace_boxes.py``, or None for no pre-training (CLS).
         length: Of the pre-training, in shares of the usual one.
         finetuning: Length of the fine-tuning, in shares of the usual one.
         pretrained: Name of the arm whose pre-trained detector it takes; None for its own.
@@ -74,6 +76,7 @@ PARTS: dict[str, tuple[Arm, ...]] = {
         ),
     ),
     "frozen": (Arm("DAP-frozen", pretraining=FROZEN),),
+    "round2": (Arm("DAP-round2", boxes="round2"),),
     "largest": (Arm("DAP-largest", boxes="largest"),),
     "regression": (
         Arm("CLS-specific", boxes=None, model=SPECIFIC),
@@ -245,7 +248,10 @@ class Benchmark:
             **arm.model,
             **(GPU_PRETRAINING if self.scale == "gpu" else {}),
         }
-        if arm.boxes != "pseudo":
+        if arm.boxes == "round2":
+            made = self._relabelled(made)
+            options["train_dataloader.dataset.dataset.ann_file"] = ROUND2
+        elif arm.boxes != "pseudo":
             out = f"work_dirs/{arm.boxes}.json"
             command = ("python", str(HERE / "replace_boxes.py"), str(Path(made).parent),
                        str(arm.boxes), out)  # fmt: skip
@@ -258,6 +264,19 @@ class Benchmark:
         config = f"pretrain_{arm.detector}"
         name = f"pretrain_{arm.pretrained or arm.name}"
         return self._train(name, config, options, (LITE0, made), arm.length)
+
+    def _relabelled(self, boxes: str) -> str:
+        """Plan the second round: DAP's pre-trained detector labels the photographs again."""
+        checkpoint = self._pretrained(DAP)
+        path = CONFIGS.path("pretrain_faster-rcnn")
+        images = str(self.images)
+        command = tool_command(
+            "relabel_boxes", path, checkpoint, str(Path(boxes).parent), "--images", images,
+            "--out", ROUND2,
+        )  # fmt: skip
+        makes = f"{ROUND2}/summary.json"  # its last file
+        inputs = (checkpoint, boxes)
+        return self.jobs.put("boxes_round2", "files", command, makes, inputs=inputs)
 
     def _finetuned(self, arm: Arm, checkpoint: str | None, k: int | None, seed: int) -> None:
         """Plan a fine-tuning on k images a class, or on all."""

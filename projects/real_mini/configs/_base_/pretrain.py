@@ -34,6 +34,28 @@ train_dataloader = dict(
         ],
     ),
 )
+test_dataloader = dict(  # for the second round, in which the detector labels the photographs again
+    batch_size=1,
+    num_workers=1,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="dap.PseudoBoxDataset",
+        ann_file="work_dirs/boxes/manifest.json",
+        data_prefix=dict(img="data/imagenet/train/"),
+        test_mode=True,
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="Resize", scale=(256, 256), keep_ratio=True),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(
+                type="PackDetInputs",
+                meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+            ),
+        ],
+    ),
+)
+test_evaluator = dict(type="dap.BoxLocalization")
+test_cfg = dict(type="TestLoop")
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations)
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -1,0 +1,213 @@
+"""What the processes of a run do to write a store: what is missing, then what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from mmengine.logging import print_log
+
+from dap.files import locked
+
+from .health import Health, refuse_too_many, too_many
+from .images import Entry
+from .progress import Progress
+from .ranks import Ranks
+from .records import Record
+from .settings import Execution
+from .statistics import summary_line
+from .store import PseudoBoxStore
+from .survey import survey
+from .verdict import log_verdict, verdict
+from .writing import StoreWriter
+
+Failed = dict[int, list[int]]  # shard → rows of images that could not be used
+Done = Callable[[Entry, Record], None]  # called for each image that is done
+
+
+class Computed(Protocol):
+    """An image whose record has been computed."""
+
+    @property
+    def entry(self) -> Entry:
+        """Which image."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether the file could be read."""
+
+
+class RecordSource(Protocol):
+    """Computes the records of images.
+
+    Attributes:
+        window: Images that are computed together.
+        one_by_one: Whether each image is computed alone, so that its bits do not depend on others.
+    """
+
+    window: int
+    one_by_one: bool
+
+    def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[Any, Record]]:
+        """Compute the records of some groups of images, in order.
+
+        Args:
+            groups: Indices of images; images of one group may be computed together.
+
+        Yields:
+            Per image a :class:`Computed` and its record, as :meth:`StoreWriter.write` takes it.
+        """
+
+
+class StoreRun:
+    """Writes a store in one process or several, each of which makes one of these.
+
+    Args:
+        ranks: The processes.
+        writer: Of the store.
+        execution: How to carry it out.
+    """
+
+    def __init__(self, ranks: Ranks, writer: StoreWriter, execution: Execution) -> None:
+        self.ranks, self.writer, self.execution = ranks, writer, execution
+
+    def work(self) -> tuple[list[int], Failed]:
+        """Missing shards, and the images that failed and are tried again; in one process."""
+        missing = self.writer.begin()
+        again = self.execution.retry_failed
+        if not missing and not again and not self.writer.is_finished(self.execution.coco):
+            # A run that ended because of its failures tries those again.
+            failed, _ = self.writer.failures()
+            again = too_many(failed, self.writer.count, self.execution.max_bad_fraction)
+        return missing, self.writer.failed_images(temporary_only=not again)
+
+    def compute(
+        self,
+        source: RecordSource,
+        missing: list[int],
+        failed: Failed,
+        early: Mapping[int, tuple[Any, Record]] | None = None,
+        report: Callable[[Progress], Done] | None = None,
+    ) -> None:
+        """Compute and write what :meth:`work` said; try again what failed for a while only.
+
+        Args:
+            source: Computes the images.
+            missing: Numbers of the missing shards.
+            failed: Images that are tried again.
+            early: By index, images that have been computed already.
+            report: Called once before the first image of the missing shards; gives what to call
+                for each of them that is done.
+        """
+        self._compute_missing(source, missing, early or {}, report)
+        self._compute_failed(source, failed)
+        self.ranks.wait()
+        # Disks that did not answer may do so now.
+        self._compute_failed(source, self.ranks.first(lambda: self._temporarily_failed(failed)))
+        self.ranks.wait()
+
+    def finish(self) -> dict[str, Any]:
+        """Complete the store, for all processes; write what is derived from it, in the first."""
+        summary, finished = self.ranks.first(self._concluded)
+        print_log(f"{self.writer.folder}: {summary_line(summary)}", logger="current")
+        if self.ranks.rank == 0:
+            if not finished:
+                self.writer.write_derived(summary, self.execution.coco)
+            store = PseudoBoxStore(self.writer.folder, verify=False)
+            log_verdict(verdict(survey(store), summary))
+        result: dict[str, Any] = summary
+        return result
+
+    def _temporarily_failed(self, tried: Failed) -> Failed:
+        """Images that failed for a temporary reason and have been tried only once."""
+        failed = self.writer.failed_images(temporary_only=True)
+        left = {shard: sorted({*rows} - {*tried.get(shard, ())}) for shard, rows in failed.items()}
+        return {shard: rows for shard, rows in left.items() if rows}
+
+    def _compute_missing(
+        self,
+        source: RecordSource,
+        missing: list[int],
+        early: Mapping[int, tuple[Any, Record]],
+        report: Callable[[Progress], Done] | None,
+    ) -> None:
+        """Compute and write this rank's share of the missing shards, in their order."""
+        writer = self.writer
+        groups = _groups(missing, writer, source)[self.ranks.rank :: self.ranks.size]
+        wanted = {*missing}
+        share = [shard for group in groups for shard in group if shard in wanted]
+        progress = Progress(writer.images_of(share), writer.images_of(missing), self.ranks.size)
+        done = None if report is None else report(progress)
+        health = Health(self.execution.max_bad_fraction, writer.folder)
+        stream = source.records(
+            [[i for shard in group for i in writer.indices(shard) if i not in early]
+             for group in groups]
+        )  # fmt: skip
+        for shard in (shard for group in groups for shard in group):
+            computed = [early[i] if i in early else next(stream) for i in writer.indices(shard)]
+            if shard not in wanted:
+                continue
+            for image, record in computed:
+                health.add(image.entry.path, image.readable, record)
+                progress.step()
+                if done is not None:
+                    done(image.entry, record)
+            health.hold(partial(writer.write, shard, [record for _, record in computed]))
+            health.release()
+        health.release(at_end=True)
+        health.report()
+        progress.close()
+
+    def _compute_failed(self, source: RecordSource, failed: Failed) -> None:
+        """Try images again that failed; write the shards of this rank's share anew."""
+        share = list(failed.items())[self.ranks.rank :: self.ranks.size]
+        if share:
+            count = sum(len(rows) for _, rows in share)
+            print_log(f"{count} images that failed are tried again", logger="current")
+        starts = [self.writer.indices(shard).start for shard, _ in share]
+        stream = source.records(
+            [[start + row for row in rows] for start, (_, rows) in zip(starts, share, strict=True)]
+        )
+        for shard, rows in share:
+            self.writer.replace(shard, {row: next(stream)[1] for row in rows})
+
+    def _concluded(self) -> tuple[dict[str, Any], bool]:
+        """The summary, and whether all files of the run are written."""
+        summary = self.writer.finished_summary(self.execution.coco)
+        if summary is not None:
+            return summary, True
+        failed, first = self.writer.failures()
+        limit = self.execution.max_bad_fraction
+        refuse_too_many(failed, self.writer.count, limit, first, self.writer.folder)
+        return self.writer.conclude(), False
+
+
+@contextmanager
+def locked_by_first(ranks: Ranks, folder: Path) -> Iterator[None]:
+    """Keep other runs out of the folder; the first process holds the lock for all.
+
+    Raises:
+        RuntimeError: If another process holds it.
+        OSError: If it cannot be written.
+    """
+    lock = locked(folder / ".lock")
+    ranks.first(lock.__enter__)
+    try:
+        yield
+    finally:
+        if ranks.rank == 0:
+            lock.__exit__(None, None, None)
+
+
+def _groups(missing: list[int], writer: StoreWriter, source: RecordSource) -> list[list[int]]:
+    """Shards that are computed together, so that batches are full.
+
+    Where the bits of an image depend on the batch it is in, a group is computed as a whole even
+    if some of its shards exist: batches must not depend on when a run was killed.
+    """
+    size = 1 if source.one_by_one else max(1, source.window // writer.shard_size)
+    firsts = sorted({shard // size * size for shard in missing})
+    return [list(range(first, min(first + size, writer.shards))) for first in firsts]

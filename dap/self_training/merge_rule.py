@@ -1,0 +1,86 @@
+"""Which boxes an image has after the second round: a detector's, and some of those it had."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from dap.evaluation.localization import overlaps
+from dap.pseudo_boxes.merging import DECIMALS
+from dap.pseudo_boxes.shards import NO_THRESHOLD
+
+from .box_detector import Detections
+
+
+@dataclass(frozen=True)
+class MergeRule:
+    """How detections and the boxes of a store are merged.
+
+    Attributes:
+        min_score: Score from which a detection stays; the best one of its class always does.
+        max_overlap: A box of the store stays if its IoU with each of these is at most so large.
+
+    Raises:
+        ValueError: If a value is outside [0, 1].
+    """
+
+    min_score: float = 0.3
+    max_overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}: expected a value in [0, 1], found {value}")
+
+    def as_json(self) -> dict[str, float]:
+        """The rule as it stands in what is written."""
+        return asdict(self)
+
+
+def merged_rows(
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    thresholds: np.ndarray,
+    found: Detections,
+    size_hw: tuple[int, int],
+    rule: MergeRule,
+) -> list[list[float]]:
+    """Merge the boxes of an image with the detections of its classes.
+
+    Args:
+        boxes: Of the store, xyxy, half-open, in pixels, shape (N, 4).
+        labels: Their classes, which are those of the image, shape (N,).
+        thresholds: Index of the threshold each was found at, shape (N,).
+        found: The detections; those of other classes are left out.
+        size_hw: Height and width of the image in pixels, which clip the detections.
+        rule: How to merge.
+
+    Returns:
+        Rows of x1, y1, x2, y2, label and index of the threshold, class by class: detections by
+        falling score, with 255 for the threshold, then what stays of the boxes in their order. A
+        class without a detection of at least a pixel keeps its boxes as they are.
+    """
+    clipped = _clipped(found.boxes, size_hw)
+    extended = (clipped[:, 2:] - clipped[:, :2] >= 1).all(axis=1)
+    rows: list[list[float]] = []
+    for label in np.unique(labels).tolist():
+        chosen = np.flatnonzero(extended & (found.labels == label))
+        chosen = chosen[np.argsort(-found.scores[chosen], kind="stable")]
+        sure = found.scores[chosen] >= rule.min_score
+        sure[:1] = True
+        detected = clipped[chosen[sure]]
+        rows += [[*box, label, NO_THRESHOLD] for box in detected.tolist()]
+        own = np.flatnonzero(labels == label)
+        covered = overlaps(boxes[own], detected).max(axis=1, initial=0) > rule.max_overlap
+        own = own[~covered]
+        kept = zip(boxes[own].tolist(), thresholds[own].tolist(), strict=True)
+        rows += [[*box, label, tau] for box, tau in kept]
+    return rows
+
+
+def _clipped(boxes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Boxes within the image, rounded as they are written."""
+    height, width = size_hw
+    limits = np.array([width, height, width, height], np.float64)
+    return np.round(np.clip(boxes, 0, limits), DECIMALS)

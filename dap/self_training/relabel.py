@@ -1,0 +1,264 @@
+"""The second round: a detector that was pre-trained on pseudo boxes labels their images again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mmcv
+import mmdet
+import mmengine
+import numpy as np
+import pyarrow as pa
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+import dap
+from dap.pseudo_boxes.devices import chosen_device, computing_on
+from dap.pseudo_boxes.image_files import check_size
+from dap.pseudo_boxes.image_list import ImageList
+from dap.pseudo_boxes.images import Entry, LabelledImages, Sample
+from dap.pseudo_boxes.ranks import all_ranks
+from dap.pseudo_boxes.reading import read_in_order
+from dap.pseudo_boxes.records import Record
+from dap.pseudo_boxes.settings import Execution, default_workers
+from dap.pseudo_boxes.shards import Shard
+from dap.pseudo_boxes.store import MANIFEST, PseudoBoxStore, digests, store_folder
+from dap.pseudo_boxes.store_run import StoreRun, locked_by_first
+from dap.pseudo_boxes.window import DEVICE_ERRORS
+from dap.pseudo_boxes.writing import StoreWriter
+
+from .box_detector import BoxDetector, Detections
+from .merge_rule import MergeRule, merged_rows
+
+
+def relabel_boxes(
+    config: Config,
+    checkpoint: str,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    image_root: str | os.PathLike[str] | None = None,
+    rule: MergeRule | None = None,
+    execution: Execution | None = None,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Write a store of the same images with the detections of a detector among their boxes.
+
+    The class of an image is that of its boxes in the source. Detections of other classes are
+    left out; what becomes of the rest, and of the boxes of the source, says :class:`MergeRule`.
+    An image without a detection of its class keeps its boxes, one without boxes stays without.
+
+    When ``torch.distributed`` is initialised, all processes share the images. On one kind of
+    device, the same run gives the same bytes with any number of processes, however often it is
+    killed and started again. An image that cannot be read, or has another size than in the
+    source, is left out, counted and named; the next start tries it again if the failure was a
+    temporary one.
+
+    Args:
+        config: Of the detector, with a test pipeline.
+        checkpoint: Its weights: file or URL.
+        source: Folder of a finished store, usually the one that the detector was trained on.
+        out: Folder to write, made if need be. A finished run of the same detector, source and
+            settings in it is kept as it is, an unfinished one goes on; any other is refused.
+        image_root: Folder of the images. Defaults to the one that the source was made from.
+        rule: How detections and boxes are merged.
+        execution: How to carry it out. ``batch_size`` defaults to 1 and is part of what decides
+            the boxes: images of a batch are padded to one size. ``shard_size`` is the source's.
+        device: Where to compute. Defaults to CUDA if there is any, else the CPU.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        ValueError: If config, checkpoint and source do not fit together, ``out`` is the source
+            or holds another run, or the processes differ.
+        RuntimeError: If too many images cannot be used, or another process writes ``out``.
+        OSError: If ``out`` cannot be written, or is full; what is finished stays.
+    """
+    rule, execution, out = rule or MergeRule(), execution or Execution(), Path(out)
+    folder = store_folder(source)
+    if folder.resolve() == out.resolve():
+        raise ValueError(f"{out} is the source itself: choose another output folder")
+    place = chosen_device(device)
+    store = PseudoBoxStore(folder)
+    detector = BoxDetector(config, checkpoint, store.categories, place)
+    root = os.fspath(image_root or store.manifest["image_list"]["root"])
+    described = _described(store, detector, rule, execution, place.type)
+    described |= {"checkpoint": checkpoint, "config": config.filename, "source": str(folder)}
+    described["image_list"]["root"] = root
+    with all_ranks() as ranks, computing_on(place, execution.tf32):
+        same = {key: described[key] for key in ("settings", "detector", "computation", "versions")}
+        ranks.require_same(same, "Give all of them the same command, files and versions")
+        run = StoreRun(ranks, StoreWriter(out, described), execution)
+        with locked_by_first(ranks, out):
+            missing, failed = ranks.first(run.work)
+            if missing or failed:
+                run.compute(_Relabelling(store, root, detector, rule, execution), missing, failed)
+            return run.finish()
+
+
+def _described(
+    store: PseudoBoxStore,
+    detector: BoxDetector,
+    rule: MergeRule,
+    execution: Execution,
+    device: str,
+) -> dict[str, Any]:
+    """What the new store is made of, as :class:`StoreWriter` takes it."""
+    images = store.manifest["image_list"]
+    names = {"names_sha256": images["names_sha256"]} if "names_sha256" in images else {}
+    return {
+        "settings": {**store.manifest["settings"], **rule.as_json()},
+        "classifier": store.manifest["classifier"],
+        "detector": detector.described(),
+        "computation": {
+            "device": device,
+            "tf32": device == "cuda" and execution.tf32,
+            "batch_size": execution.batch_size or 1,
+        },
+        "image_list": {
+            "count": len(store),
+            **names,
+            "source_sha256": digests([store.folder / MANIFEST])[0],
+        },
+        "versions": {
+            module.__name__: module.__version__
+            for module in (dap, torch, np, mmcv, mmengine, mmdet, pa)
+        },
+        "shard_size": store.shard_size,
+        "categories": store.categories,
+    }
+
+
+class _Image(NamedTuple):
+    """An image that has been labelled again."""
+
+    entry: Entry
+    readable: bool
+
+
+class _Relabelling:
+    """Computes the records of images of a store anew; see :class:`RecordSource`."""
+
+    def __init__(
+        self,
+        store: PseudoBoxStore,
+        root: str,
+        detector: BoxDetector,
+        rule: MergeRule,
+        execution: Execution,
+    ) -> None:
+        self.store, self.detector, self.rule = store, detector, rule
+        self.images = _images_of(store, root)
+        self.batch_size = execution.batch_size or 1
+        # Batches lie within groups, and a group is one shard: they do not depend on what exists.
+        self.window, self.one_by_one = 1, self.batch_size == 1
+        self._timeout = execution.read_timeout
+        local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        on_gpu = next(detector.model.parameters()).is_cuda
+        self._workers = (
+            default_workers(on_gpu, local_ranks)
+            if execution.num_workers is None
+            else execution.num_workers
+        )
+
+    def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[_Image, Record]]:
+        """Compute the records of some groups of images, in order; a batch is of one group."""
+        indices = [index for group in groups for index in group]
+        usable = [i for i in indices if _has_boxes(*self.store.locate(i))]
+        samples = read_in_order(self.images, usable, self._workers, self._timeout)
+        for group in groups:
+            for start in range(0, len(group), self.batch_size):
+                yield from self._batch(group[start : start + self.batch_size], samples)
+
+    def _batch(
+        self, batch: Sequence[int], samples: Iterator[Sample]
+    ) -> Iterator[tuple[_Image, Record]]:
+        """Compute the records of some images; those without boxes are not read."""
+        places = [self.store.locate(index) for index in batch]
+        read = [
+            _of_same_size(next(samples), *place) if _has_boxes(*place) else None for place in places
+        ]
+        images = [sample.image for sample in read if sample and sample.image is not None]
+        detected = iter(self._detected(images))
+        for index, (shard, row), sample in zip(batch, places, read, strict=True):
+            record: dict[str, Any] = {"id": int(shard.ids[row]), "file_name": shard.file_name(row)}
+            size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
+            readable = sample is not None and sample.image is not None
+            found = next(detected) if readable else None
+            if isinstance(found, Detections):
+                rows = merged_rows(*shard.boxes_of(row), found, size_hw, self.rule)
+                record |= {"height": size_hw[0], "width": size_hw[1], "boxes": rows}
+            elif sample is not None:
+                record["reason"] = found or sample.error
+            else:
+                record["reason"] = _reasons(shard)[row]
+                if size_hw[0]:
+                    record |= {"height": size_hw[0], "width": size_hw[1], "boxes": []}
+            yield _Image(self.images.entry(index), readable), record
+
+    def _detected(self, images: Sequence[Tensor]) -> list[Detections | str]:
+        """Detect objects in some images; say why where that fails for one of them alone."""
+        if not images:
+            return []
+        try:
+            return list(self.detector.detect(images))
+        except (torch.OutOfMemoryError, *DEVICE_ERRORS):
+            raise  # not the image's fault
+        except (ArithmeticError, RuntimeError, ValueError) as error:
+            if len(images) == 1:
+                return [f"{type(error).__name__}: {error}"]
+        return [found for image in images for found in self._detected([image])]
+
+
+@lru_cache(maxsize=2)
+def _reasons(shard: Shard) -> dict[int, str]:
+    """By row, why images of a shard have no boxes."""
+    return dict(shard.reasons())
+
+
+def _has_boxes(shard: Shard, row: int) -> bool:
+    return bool(shard.starts[row + 1] > shard.starts[row])
+
+
+def _of_same_size(sample: Sample, shard: Shard, row: int) -> Sample:
+    """The image, or why it cannot be the one that the store has boxes of."""
+    if sample.image is None:
+        return sample
+    try:
+        check_size(sample.image, (int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])))
+    except ValueError as error:
+        return sample._replace(image=None, error=str(error))
+    return sample
+
+
+def _images_of(store: PseudoBoxStore, root: str) -> LabelledImages:
+    """The images of a store as a data set, with the classes of their boxes."""
+    listed = (
+        (shard.file_name(row), np.unique(shard.boxes_of(row)[1]).astype(np.int64))
+        for shard in store.shards
+        for row in range(len(shard))
+    )
+    return LabelledImages(_Files(root), ImageList.of(listed))
+
+
+class _Files:
+    """What :class:`LabelledImages` asks of a data set whose images are listed already."""
+
+    def __init__(self, root: str) -> None:
+        self.data_root = root
+
+    def full_init(self) -> None:
+        """There is nothing to load."""
+
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        """Not needed.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(f"image {index}: the images are listed already")
