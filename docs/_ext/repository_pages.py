@@ -1,9 +1,10 @@
 """Show READMEs of the repository as pages, and keep the links between files of the repository.
 
 A page of docs/ that begins with an include directive is a *stub*: it shows that file, whose own
-relative links are rewritten, and after it what the page has below the directive. In all pages a link to a file that has a stub becomes a link to the
-page; a link to any other file becomes a download, and a link to a folder becomes plain text. So
-the same sources work on a code host and in the built documentation.
+relative links are rewritten, and below it what the page has after the directive. In all pages a
+link to a file that has a stub becomes a link to its page; a link to any other file becomes a
+download, and a link to a folder becomes plain text. So the same sources work on a code host and in
+the built documentation.
 """
 
 from __future__ import annotations
