@@ -42,6 +42,6 @@ train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=max_epochs))
 randomness = dict(seed=0)
 work_dir = "work_dirs/classifier"
-log_level = "WARNING"
+log_level = "ERROR"
 
 pseudo_boxes = dict(short_sides=(96, 192))

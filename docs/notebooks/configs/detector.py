@@ -38,7 +38,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type="LoadImageFromFile"),
             dict(type="LoadAnnotations", with_bbox=True),
-            dict(type="RandomChoiceResize", scales=[(96, 160), (128, 160)], keep_ratio=True),
+            dict(type="RandomChoiceResize", scales=[(72, 160), (96, 160)], keep_ratio=True),
             dict(type="RandomFlip", prob=0.5),
             dict(type="PackDetInputs"),
         ],
@@ -51,4 +51,4 @@ optim_wrapper = dict(
 )
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0)
-log_level = "WARNING"
+log_level = "ERROR"

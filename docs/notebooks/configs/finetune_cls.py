@@ -2,7 +2,7 @@
 
 _base_ = ["./detector.py"]
 
-iterations = 60
+iterations = 30
 train_dataloader = dict(
     dataset=dict(
         type="dap.CheckedCocoDataset",
@@ -23,7 +23,7 @@ val_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type="LoadImageFromFile"),
-            dict(type="Resize", scale=(160, 128), keep_ratio=True),
+            dict(type="Resize", scale=(128, 96), keep_ratio=True),
             dict(type="LoadAnnotations", with_bbox=True),
             dict(
                 type="PackDetInputs",
@@ -32,10 +32,8 @@ val_dataloader = dict(
         ],
     ),
 )
-val_evaluator = dict(
-    type="CocoMetric", metric="bbox", ann_file="target/test/annotations.json"
-)
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=15)
+val_evaluator = dict(type="CocoMetric", metric="bbox", ann_file="target/test/annotations.json")
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=10)
 val_cfg = dict(type="ValLoop")
 param_scheduler = dict(type="LinearLR", start_factor=0.01, begin=0, end=5, by_epoch=False)
 default_hooks = dict(

@@ -3,7 +3,7 @@
 _base_ = ["./finetune_cls.py"]
 
 model = dict(
-    init_cfg=dict(type="dap.PretrainedDetector", checkpoint="work_dirs/pretrain/iter_200.pth"),
+    init_cfg=dict(type="dap.PretrainedDetector", checkpoint="work_dirs/pretrain/iter_100.pth"),
     backbone=dict(init_cfg=None),
 )
 work_dir = "work_dirs/dap"

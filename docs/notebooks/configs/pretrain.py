@@ -2,7 +2,7 @@
 
 _base_ = ["./detector.py"]
 
-iterations = 200
+iterations = 100
 train_dataloader = dict(
     dataset=dict(
         type="dap.PseudoBoxDataset",
