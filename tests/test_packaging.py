@@ -76,6 +76,23 @@ def test_wheel_holds_nothing_else(wheel):
     assert suffixes <= {"", ".jinja", ".md", ".py", ".sh", ".txt", ".yml"}
 
 
+def test_wheel_says_its_licence(wheel):
+    (info,) = wheel.glob("dap-*.dist-info")
+    for name in ("LICENSE", "NOTICE"):
+        assert (info / "licenses" / name).read_bytes() == (ROOT / name).read_bytes()
+    metadata = (info / "METADATA").read_text()
+    for line in ("License-Expression: Apache-2.0", "Author: DAP contributors"):
+        assert f"\n{line}\n" in metadata
+
+
+def test_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == dap.__version__
+    assert citation["license"] == "Apache-2.0"
+    assert citation["preferred-citation"]["title"] in (ROOT / "README.md").read_text()
+    assert "2103.16651" in citation["preferred-citation"]["url"]
+
+
 def test_mim_finds_each_config_by_its_name(wheel):
     names = Counter(path.name for path in (wheel / "dap/.mim/configs").rglob("*.py"))
     assert [name for name, count in names.items() if count > 1] == []

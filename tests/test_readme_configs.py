@@ -1,4 +1,4 @@
-"""The configs that the README shows to those who have data and detectors of their own."""
+"""Configs that README and docs show to those who have data and detectors of their own."""
 
 import re
 
@@ -15,11 +15,11 @@ SMALL_SCALES = "train_dataloader.dataset.pipeline.2.scales=[(160,48),(160,64)]"
 
 
 def block(first_line):
-    """The code block of the README that begins with this line."""
-    text = (ROOT / "README.md").read_text()
-    found = re.findall(rf"```python\n({re.escape(first_line)}.*?)```", text, re.DOTALL)
-    assert len(found) == 1
-    return found[0]
+    """The code block of README or docs that begins with this line; the same wherever it is."""
+    texts = [path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
+    pattern = rf"```python\n({re.escape(first_line)}.*?)```"
+    (found,) = {block for text in texts for block in re.findall(pattern, text, re.DOTALL)}
+    return found
 
 
 @pytest.mark.parametrize("base", ["mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",

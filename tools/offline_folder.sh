@@ -29,8 +29,8 @@ mkdir -p "$out/dap" "$out/wheels"
 git -C "$root" archive HEAD | tar -x -C "$out/dap"
 for folder in "$@"; do cp -rL "$folder" "$out/$(basename "$folder")"; done
 
-# The locked versions for that Python, without mim and without what comes with its torch.
-uv export --quiet --project "$root" --frozen --no-group mim --no-hashes --no-emit-project --no-annotate \
+# The locked versions for that Python, without mim and docs and without what comes with its torch.
+uv export --quiet --project "$root" --frozen --no-group mim --no-group docs --no-hashes --no-emit-project --no-annotate \
     --no-header --output-file "$out/locked.txt"
 uv pip compile --quiet --python-version "$python" --python-platform x86_64-manylinux_2_28 --no-deps \
     --no-annotate --no-header --output-file "$out/wanted.txt" "$out/locked.txt"

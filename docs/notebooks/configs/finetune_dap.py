@@ -1,0 +1,9 @@
+"""Step 4 from the pre-trained detector (DAP); all else is as in finetune_cls.py."""
+
+_base_ = ["./finetune_cls.py"]
+
+model = dict(
+    init_cfg=dict(type="dap.PretrainedDetector", checkpoint="work_dirs/pretrain/iter_100.pth"),
+    backbone=dict(init_cfg=None),
+)
+work_dir = "work_dirs/dap"
