@@ -60,8 +60,7 @@ def main() -> None:
         print(f"new, because they depend on the categories: {shorten(report.category_dependent)}")
         if report.missing:
             print(f"new, because the pre-training has none: {shorten(report.missing)}")
-    first = shlex.join(["python", "-m", "dap.launch", "mmdet", "train", str(recipe.pretrain)])
-    print(f"\nnext: {first}")
+    print(f"\nnext: {shlex.join(['dap', 'pretrain', str(recipe.pretrain)])}")
 
 
 if __name__ == "__main__":

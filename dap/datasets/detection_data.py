@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 from dap.coco_boxes import left_out_boxes
-from dap.files import IMAGE_SUFFIXES
+from dap.files import IMAGE_SUFFIXES, write_coco
 
 TRAIN, VAL, TEST = "train", "val", "test"
 _NAMED = 5  # files of each kind that a warning names
@@ -167,6 +168,22 @@ def coco_content(
                 }
             )
     return content
+
+
+def write_split(path: Path, content: Mapping[str, Any], description: str) -> None:
+    """Write the content of a split as a COCO file; one with other content stays.
+
+    Raises:
+        FileExistsError: If another one is there.
+    """
+    write_coco(
+        path,
+        {"description": f"DAP: {description}"},
+        content["categories"],
+        map(json.dumps, content["images"]),
+        map(json.dumps, content["annotations"]),
+        once=True,
+    )
 
 
 def _has(root: Path, *patterns: str) -> bool:

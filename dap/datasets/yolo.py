@@ -62,7 +62,9 @@ def read_yolo(root: Path) -> dict[str, DetectionSplit]:
             f"{layout.source}: no images of a training set; expected `train: images/train` or the "
             "like, a folder or list of images that are there"
         )
-    return {name: _split(layout, images) for name, images in layout.splits.items() if images}
+    splits = {name: _split(layout, images) for name, images in layout.splits.items() if images}
+    splits[TRAIN].left_out.extend(_labels_without_image(layout))
+    return splits
 
 
 def _yaml_file(root: Path) -> Path | None:
@@ -160,6 +162,15 @@ def _split(layout: _Layout, paths: list[Path]) -> DetectionSplit:
     relative = [(os.path.relpath(name, folder), size) for name, size in images]
     content = coco_content(layout.classes, relative, objects)
     return DetectionSplit(str(layout.source), folder, content, left_out=left_out)
+
+
+def _labels_without_image(layout: _Layout) -> list[dict[str, str]]:
+    """Label files that no image is for, in the folders of those that one is for."""
+    known = {label_file(image) for images in layout.splits.values() for image in images}
+    files = {file for folder in {file.parent for file in known} for file in folder.glob("*.txt")}
+    strays = sorted(file for file in files - known if file.name != "classes.txt")
+    reason = "no image of this name"
+    return [{"kind": "labels without an image", "file": str(f), "reason": reason} for f in strays]
 
 
 def label_file(image: Path) -> Path:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.logging import print_log
 
-from dap.datasets.detection_data import TEST, TRAIN, VAL, DetectionSplit, read_detection_data
-from dap.files import write_coco
+from dap.datasets.detection_data import (
+    TEST,
+    TRAIN,
+    VAL,
+    DetectionSplit,
+    read_detection_data,
+    write_split,
+)
 
 _EVERY = 5  # of the images of a set without a validation split, one is held out
 
@@ -128,19 +132,3 @@ def _file(split: DetectionSplit, path: Path) -> CocoFiles:
         return CocoFiles(split.path, folder)
     write_split(path, split.content, f"of {split.path}")
     return CocoFiles(os.fspath(path), folder)
-
-
-def write_split(path: Path, content: Mapping[str, Any], description: str) -> None:
-    """Write the content of a split as a COCO file; one with other content stays.
-
-    Raises:
-        FileExistsError: If another one is there.
-    """
-    write_coco(
-        path,
-        {"description": f"DAP: {description}"},
-        content["categories"],
-        map(json.dumps, content["images"]),
-        map(json.dumps, content["annotations"]),
-        once=True,
-    )
