@@ -153,8 +153,14 @@ def _timm_levels(name: str) -> list[_Level]:
         near = ", ".join(timm.list_models(f"{name.split('.')[0][:6]}*")[:5]) or "none"
         raise ValueError(f"timm: {name}: {error}. Models with such names: {near}") from error
     feature_info: Any = model.feature_info
-    with torch.no_grad():
-        features = model(torch.zeros(1, 3, _SIDE, _SIDE))
+    try:
+        with torch.no_grad():
+            features = model(torch.zeros(1, 3, _SIDE, _SIDE))
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f"timm's {name} takes images of one size alone ({error}), and detectors have images of "
+            "many. Choose a convolutional backbone"
+        ) from error
     known: list[int] = feature_info.channels()
     if [feature.shape[1] for feature in features] != known or features[0].dim() != 4:
         raise ValueError(
