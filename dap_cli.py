@@ -10,7 +10,6 @@ import ast
 import difflib
 import importlib.util
 import os
-import runpy
 import shlex
 import subprocess
 import sys
@@ -95,11 +94,15 @@ def tools_folder() -> Path:
 
 
 def run_tool(verb: str, arguments: Sequence[str]) -> int:
-    """Run a program of tools/ in this process, as if it had been called by its path."""
+    """Run a program of tools/ in this process; its messages name the verb.
+
+    Not by runpy, which puts the program's path into ``sys.argv``.
+    """
     path = tools_folder() / f"{VERBS[verb][0]}.py"
     before, sys.argv = sys.argv, [f"dap {verb}", *arguments]
     try:
-        runpy.run_path(str(path), run_name="__main__")
+        code = compile(path.read_text(encoding="utf-8"), path, "exec")
+        exec(code, {"__name__": "__main__", "__file__": str(path)})
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)

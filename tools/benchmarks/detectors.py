@@ -20,7 +20,7 @@ import re
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,19 @@ def make_data(folder: Path) -> dict[str, Path]:
 
 
 def prove(name: str, folder: Path, data: dict[str, Path]) -> dict[str, Any]:
-    """Run one detector; give what moved by the transfer's own report.
+    """Run one detector of the table; give what moved."""
+    config, options, side = CASES[name]
+    options = dict(options)
+    target = data["masks" if options.pop("masks", False) else "train"]
+    if "backbone" in options:
+        options["weights"] = timm_weights(folder, options["backbone"].removeprefix("timm:"))
+    return {"name": name, **prove_config(config, data["boxes"], target, folder, side, options)}
+
+
+def prove_config(
+    config: str, boxes: Path, target: Path, folder: Path, side: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Take a detector through both steps; give what moved by the transfer's own report.
 
     Raises:
         RuntimeError: If a loss is not finite, or another thing moved than was said.
@@ -101,13 +113,8 @@ def prove(name: str, folder: Path, data: dict[str, Path]) -> dict[str, Any]:
     from dap.new_config import new_configs
     from dap.transfer import extract_detector
 
-    config, options, side = CASES[name]
-    options = dict(options)
-    target = data["masks" if options.pop("masks", False) else "train"]
-    if "backbone" in options:
-        options["weights"] = timm_weights(folder, options["backbone"].removeprefix("timm:"))
     recipe = new_configs(
-        config, data["boxes"], target, target, folder / "configs",
+        config, boxes, target, target, folder / "configs",
         work_dirs=str(folder / "work_dirs"), **options,
     )  # fmt: skip
     seconds = {}
@@ -127,7 +134,6 @@ def prove(name: str, folder: Path, data: dict[str, Path]) -> dict[str, Any]:
     if bad:
         raise RuntimeError(f"the loss is not finite: {losses}")
     return {
-        "name": name,
         "config": config,
         "parts": per_part(said),
         "new": list(said.category_dependent),
@@ -261,22 +267,33 @@ def run(args: argparse.Namespace) -> None:
 
 
 def import_all() -> None:
-    """Import what the processes need, and leave out what takes most of the time.
-
-    After each module that it initialises, mmengine takes the mean of all parameters: minutes for a
-    DINO. It formats a config's text five times per training: 20 seconds.
-    """
+    """Import what the processes need, before they are forked."""
     import mmdet.apis
     import mmdet.engine  # noqa: F401
     import mmpretrain.models  # noqa: F401
+
+    import dap.new_config  # noqa: F401
+
+    leave_out_the_slow(setattr)
+
+
+def leave_out_the_slow(replace: Callable[[Any, str, Any], None]) -> None:
+    """Leave out what takes most of the time.
+
+    After each module that it initialises, mmengine takes the mean of all parameters: minutes for a
+    DINO. It formats a config's text five times per training: 20 seconds.
+
+    Args:
+        replace: ``setattr``, or that of a test, which is undone.
+    """
     from mmengine.config import config as mmengine_config
     from mmengine.model import base_module, weight_init
 
     import dap.transfer.pretrained_detector as pretrained
 
     for module in (base_module, weight_init, pretrained):
-        module.update_init_info = lambda *args, **kwargs: None
-    mmengine_config.FormatCode = lambda text, **kwargs: (text, True)
+        replace(module, "update_init_info", lambda *args, **kwargs: None)
+    replace(mmengine_config, "FormatCode", lambda text, **kwargs: (text, True))
 
 
 def in_process(name: str) -> dict[str, Any]:
