@@ -87,7 +87,7 @@ def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
         "test_dataloader": None,
         "test_evaluator": None,
         "test_cfg": None,
-        **_training(plan, iterations, interval, {} if pipeline.outer else pictures),
+        **_training(plan, iterations, interval, pictures),
         "param_scheduler": warm_up(config, iterations),
     }
     notes = {
