@@ -68,7 +68,7 @@ def test_wheel_holds_the_package_and_what_mim_looks_for(wheel):
 
 def test_wheel_holds_nothing_else(wheel):
     tops = {path.name for path in wheel.iterdir()}
-    assert tops == {"dap", "mmcv", f"dap-{dap.__version__}.dist-info"}
+    assert tops == {"dap", "dap_cli.py", "mmcv", f"dap-{dap.__version__}.dist-info"}
     assert {path.name for path in (wheel / "mmcv").iterdir()} == {"_ext.py", "_ext_torch"}
     parts = {part for path in wheel.rglob("*") for part in path.relative_to(wheel).parts}
     assert not parts & {"tests", "test", "__pycache__", "work_dirs", "data", "shared"}
@@ -91,6 +91,17 @@ def test_citation_is_of_this_version():
     assert citation["license"] == "Apache-2.0"
     assert citation["preferred-citation"]["title"] in (ROOT / "README.md").read_text()
     assert "2103.16651" in citation["preferred-citation"]["url"]
+
+
+def test_command_dap_of_the_wheel_has_the_tools_of_the_wheel(wheel, tmp_path):
+    entries = (wheel / f"dap-{dap.__version__}.dist-info" / "entry_points.txt").read_text()
+    assert "[console_scripts]\ndap = dap_cli:main\n" in entries
+    code = "import dap_cli; print(dap_cli.__file__, dap_cli.tools_folder())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(wheel)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [str(wheel / "dap_cli.py"), str(wheel / "dap/.mim/tools")]
 
 
 def test_mim_finds_each_config_by_its_name(wheel):

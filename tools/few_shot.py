@@ -3,6 +3,7 @@ r"""Draw subsets with k images per class, to train with few labels (DAP, Figures
     python tools/few_shot.py --voc data/VOCdevkit/VOC2007 data/VOCdevkit/VOC2012 \
         --shots 5 10 20 50 100 --seeds 0 1 2
     python tools/few_shot.py --coco data/coco/annotations/instances_train2017.json --shots 10
+    python tools/few_shot.py --data data/shapes_yolo --shots 5
 
 Each draw becomes a folder OUT/NAME_{k}shot_seed{seed}: annotations.json for CocoDataset, of VOC
 also a list per folder for VOCDataset, and record.json.
@@ -36,6 +37,9 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--voc", nargs="+", metavar="FOLDER", help="folders in VOC layout")
     source.add_argument("--coco", metavar="FILE", help="COCO json file")
+    source.add_argument(
+        "--data", metavar="DATA", help="training split of a COCO, VOC or YOLO set, also exported"
+    )
     parser.add_argument("--split", default="trainval", help="VOC list to draw from: %(default)s")
     parser.add_argument("--shots", nargs="+", type=int, required=True, metavar="K")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")

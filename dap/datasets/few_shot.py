@@ -26,7 +26,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dap.datasets.few_shot_coco import read_coco
+from dap.datasets.few_shot_coco import read_coco, read_data
 from dap.datasets.few_shot_source import DetectionSource, warn
 from dap.datasets.few_shot_voc import read_voc
 from dap.files import whole_file
@@ -38,6 +38,7 @@ def make_few_shot_subsets(
     seeds: Sequence[int] = (0,),
     voc: Sequence[str | os.PathLike[str]] | None = None,
     coco: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
     split: str = "trainval",
     name: str | None = None,
     disjoint: bool = False,
@@ -61,8 +62,9 @@ def make_few_shot_subsets(
         out: Folder to write to.
         shots: Each k. A draw for a smaller k lies within that for a larger one.
         seeds: A draw for each.
-        voc: Folders in VOC layout, see `read_voc`. Either these or ``coco``.
+        voc: Folders in VOC layout, see `read_voc`. Either these, ``coco`` or ``data``.
         coco: COCO file, see `read_coco`.
+        data: Detection set in any format, of which the training split is taken, see `read_data`.
         split: VOC list to draw from.
         name: What the folders' names begin with. Defaults to ``voc0712`` for VOC2007 and VOC2012,
             ``coco`` for ``instances_*.json``, otherwise to the names of the folders or the file.
@@ -78,9 +80,15 @@ def make_few_shot_subsets(
         FileExistsError: If a folder holds another draw. Then none is written.
     """
     _check(shots, seeds, name)
-    if bool(voc) == bool(coco):
-        raise ValueError("expected either folders in VOC layout (voc) or a COCO file (coco)")
-    source = read_coco(coco, exclude) if coco else read_voc(voc or (), split, exclude)
+    if [bool(voc), bool(coco), bool(data)].count(True) != 1:
+        raise ValueError(
+            "expected one of folders in VOC layout (voc), a COCO file (coco) and a set in any "
+            "format (data)"
+        )
+    if data:
+        source = read_data(data, exclude)
+    else:
+        source = read_coco(coco, exclude) if coco else read_voc(voc or (), split, exclude)
     draws: list[tuple[Path, dict[str, list[str]], dict[str, Any]]] = []
     taken: set[str] = set()
     earlier: list[int] = []

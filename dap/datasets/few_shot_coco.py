@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -10,8 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
+
 from dap.coco_boxes import left_out_boxes, why_left_out
 from dap.coco_file import read_coco_file
+from dap.datasets.detection_data import TRAIN, read_detection_data
 from dap.datasets.few_shot_source import (
     DetectionSource,
     check_usable,
@@ -41,7 +45,43 @@ def read_coco(
         ValueError: If a file is malformed, or no usable box is left.
     """
     coco = read_coco_file(path)
-    content = coco.content
+    left_out_boxes(os.fspath(path), coco.content).report()
+    stem = Path(path).stem
+    name = "coco" if stem.startswith("instances_") else stem
+    return _source(coco.content, name, os.fspath(path), coco.sha256, exclude)
+
+
+def read_data(
+    path: str | os.PathLike[str], exclude: Sequence[str | os.PathLike[str]] = ()
+) -> DetectionSource:
+    """Read the training split of a set in any format, as :func:`read_coco` reads a COCO file.
+
+    Args:
+        path: See :func:`dap.datasets.detection_data.read_detection_data`.
+        exclude: Text files or COCO files with names of images to leave out.
+
+    Returns:
+        The set. File names in its ``annotations.json`` are relative to the folder that is logged.
+
+    Raises:
+        OSError: If a file is missing.
+        ValueError: If a file is malformed, or no usable box is left.
+    """
+    split = read_detection_data(path)[TRAIN]
+    print_log(f"{path}: images are named relative to {split.images or '/'}", "current")
+    digest = hashlib.sha256(json.dumps(split.content).encode()).hexdigest()
+    root = Path(path)
+    name = root.stem if root.is_file() and root.suffix != ".yaml" else root.resolve().name
+    return _source(split.content, name, os.fspath(path), digest, exclude)
+
+
+def _source(
+    content: dict[str, Any],
+    name: str,
+    path: str,
+    sha256: str,
+    exclude: Sequence[str | os.PathLike[str]],
+) -> DetectionSource:
     images = {str(image["id"]): image for image in content["images"]}
     names = {category["id"]: category["name"] for category in content["categories"]}
     boxes = {key: Counter[str]() for key in images}
@@ -51,16 +91,14 @@ def read_coco(
         left_out = why_left_out(item["bbox"], item["area"], size_wh, item.get("ignore"))
         if left_out is None and not item["iscrowd"]:
             boxes[key][names[item["category_id"]]] += 1
-    left_out_boxes(os.fspath(path), content).report()
     files = {key: image["file_name"] for key, image in images.items()}
     unwanted = find_excluded(files, exclude)
-    stem = Path(path).stem
     return check_usable(
         DetectionSource(
-            name="coco" if stem.startswith("instances_") else stem,
-            paths=(os.fspath(path),),
+            name=name,
+            paths=(path,),
             split=None,
-            sha256=coco.sha256,
+            sha256=sha256,
             classes=tuple(names.values()),
             boxes={key: counts for key, counts in boxes.items() if key not in unwanted},
             excluded={"in_test_list": 0, "in_exclude_files": len(unwanted)},

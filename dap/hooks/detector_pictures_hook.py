@@ -150,7 +150,8 @@ class DetectorPicturesHook(Hook):
         """Do what mmdet's ``inference_detector`` does, without its need of a model's config."""
         known = {key: value for key, value in info.items() if key != "instances"}
         size_hw = bgr.shape[:2]
-        packed = self._prepare({**known, "img": bgr, "img_shape": size_hw, "ori_shape": size_hw})
+        image = bgr.astype(np.float32) if self._loader.to_float32 else bgr
+        packed = self._prepare({**known, "img": image, "img_shape": size_hw, "ori_shape": size_hw})
         return model.test_step({key: [value] for key, value in packed.items()})[0]
 
 

@@ -176,7 +176,7 @@ def _raised(cfg: Any, by: int, registry: Registry) -> Any:
     """Copy a config with each class count raised."""
     if isinstance(cfg, dict):
         counts = {k: v for k, v in cfg.items() if k in CLASS_COUNTS and type(v) is int}
-        counts = _default_class_counts(cfg.get("type"), registry) | counts
+        counts = default_class_counts(cfg.get("type"), registry) | counts
         copy = {key: _raised(value, by, registry) for key, value in cfg.items()}
         return copy | {key: count + by for key, count in counts.items()}
     if isinstance(cfg, list | tuple):
@@ -184,7 +184,7 @@ def _raised(cfg: Any, by: int, registry: Registry) -> Any:
     return cfg
 
 
-def _default_class_counts(kind: object, registry: Registry) -> dict[str, int]:
+def default_class_counts(kind: object, registry: Registry) -> dict[str, int]:
     """Class counts that a constructor has by default.
 
     A default of one says that the module tells objects from background, like an RPN; mmdet

@@ -250,6 +250,20 @@ class TestPictures:
         start(runner)
         assert runner.model.given == [(120, 160)] * 2
 
+    def test_pipeline_of_floating_point_numbers(self, data, tmp_path):
+        """CenterNet's test pipeline refuses whole numbers."""
+        crop = {"type": "RandomCenterCropPad", "ratios": None, "border": None, "test_mode": True}
+        crop |= {"mean": [0, 0, 0], "std": [1, 1, 1], "to_rgb": True}
+        pipeline = [
+            LOADING[0] | {"to_float32": True},
+            crop | {"test_pad_mode": ["logical_or", 31], "test_pad_add_pix": 1},
+            {"type": "Resize", "scale_factor": 1.0, "keep_ratio": True},
+            {"type": "PackDetInputs"},
+        ]
+        runner = make_runner(tmp_path, stored(data), hook={"pipeline": pipeline})
+        start(runner)
+        assert runner.model.given == [(128, 160)] * 2  # (96 | 31) + 1, (128 | 31) + 1
+
     @pytest.mark.parametrize(
         ("kind", "indices"),
         [

@@ -1,0 +1,122 @@
+"""Folders of VOC-style XML files in the layouts of VOC, CVAT, Label Studio and Roboflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dap.files import IMAGE_SUFFIXES, read_bytes, read_lines
+
+from .detection_data import TEST, TRAIN, VAL, DetectionSplit, coco_content, split_name
+from .voc_files import VocAnnotation, parse_voc
+
+_IMAGE_FOLDERS = ("JPEGImages", "images", "img", ".")
+Item = dict[str, Any]
+
+
+def read_voc_folder(root: Path) -> dict[str, DetectionSplit]:
+    """Read a folder of VOC-style XML files, see :func:`.read_detection_data`.
+
+    Boxes are as mmdet's ``VOCDataset`` has them: xmin - 1, ymin - 1, xmax - xmin, ymax - ymin.
+    Objects that are difficult get ``iscrowd`` 1, which mmdet ignores in training. Categories are
+    all that occur in any split, sorted by name. With the lists ``trainval`` and ``test``, these
+    are ``'train'`` and ``'val'``, as VOC is used.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        FileNotFoundError: If a list names an XML file that is not there.
+        ValueError: If a file is malformed, or there is no split for training.
+    """
+    files = _splits(root)
+    if not files.get(TRAIN):
+        raise ValueError(
+            f"{root}: no XML files of a training set; expected ImageSets/Main/train.txt or "
+            "trainval.txt, a folder train, or XML files alone"
+        )
+    read = {name: [(xml, _parse(xml)) for xml in xmls] for name, xmls in files.items()}
+    found = {o.name for items in read.values() for _, image in items for o in image.objects}
+    labels = {name: number for number, name in enumerate(sorted(found))}
+    return {name: _split(root, items, labels) for name, items in read.items()}
+
+
+def _splits(root: Path) -> dict[str, list[Path]]:
+    annotations = root / "Annotations"
+    lists = root / "ImageSets" / "Main"
+    if lists.is_dir():
+        named = _lists(lists)
+        return {
+            name: [annotations / f"{line.split()[0]}.xml" for line in read_lines(file)]
+            for name, file in named.items()
+        }
+    if annotations.is_dir():
+        return {TRAIN: sorted(annotations.rglob("*.xml"))}
+    folders = {split_name(path.name): path for path in root.iterdir() if path.is_dir()}
+    splits = {name: sorted(path.rglob("*.xml")) for name, path in folders.items() if name}
+    return {name: files for name, files in splits.items() if files} or {
+        TRAIN: sorted(root.rglob("*.xml"))
+    }
+
+
+def _lists(folder: Path) -> dict[str, Path]:
+    there = {path.stem: path for path in sorted(folder.glob("*.txt"))}
+    if ("trainval" in there and "train" not in there) or {"trainval", "test"} <= there.keys():
+        named = {TRAIN: "trainval", VAL: "test"}
+    else:
+        named = {TRAIN: "train", VAL: "val", TEST: "test"}
+        if "train" not in there and len(there) == 1:
+            named = {TRAIN: next(iter(there))}
+    return {name: there[stem] for name, stem in named.items() if stem in there}
+
+
+def _parse(xml: Path) -> VocAnnotation:
+    try:
+        return parse_voc(read_bytes(xml))
+    except ValueError as error:
+        raise ValueError(
+            f"{xml} is no annotation in VOC layout: {error}. Repair or remove the file"
+        ) from error
+
+
+def _split(
+    root: Path, items: Sequence[tuple[Path, VocAnnotation]], labels: dict[str, int]
+) -> DetectionSplit:
+    images, objects, left_out = [], [], []
+    for xml, annotation in items:
+        image = _image(root, xml)
+        if image is None:
+            reason = "no image of this name is beside it or in JPEGImages or images"
+            left_out.append({"kind": "images missing", "file": str(xml), "reason": reason})
+            continue
+        images.append((os.path.relpath(image, root), (annotation.height, annotation.width)))
+        objects.append([_object(item, labels) for item in annotation.objects])
+    if not images:
+        raise ValueError(
+            f"{root}: none of {len(items)} XML files has an image; expected images in "
+            "JPEGImages or images, or beside the XML files, of the same names"
+        )
+    content = coco_content(tuple(labels), images, objects)
+    return DetectionSplit(str(root), str(root), content, left_out=left_out)
+
+
+def _object(item: Any, labels: dict[str, int]) -> Item:
+    x1, y1, x2, y2 = item.corners
+    bbox = [x1 - 1, y1 - 1, x2 - x1, y2 - y1]
+    return {"label": labels[item.name], "bbox": bbox, "iscrowd": int(item.ignored)}
+
+
+def _image(root: Path, xml: Path) -> Path | None:
+    """Find the image of an XML file, by the file's own name."""
+    places = [xml.parent]
+    if (annotations := root / "Annotations").is_dir():
+        inside = xml.parent.relative_to(annotations)
+        places = [root / folder / inside for folder in _IMAGE_FOLDERS]
+    for place in places:
+        for suffix in IMAGE_SUFFIXES:
+            for spelt in (suffix, suffix.upper()):
+                if (path := place / f"{xml.stem}{spelt}").is_file():
+                    return path
+    return None

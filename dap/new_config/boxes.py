@@ -1,0 +1,68 @@
+"""The boxes that a detector is pre-trained on: a store, or a COCO file to make one of."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from dap.datasets.coco_folder import read_coco_folder
+from dap.pseudo_boxes import PseudoBoxStore
+from dap.pseudo_boxes.convert import coco_to_store
+from dap.pseudo_boxes.store import MANIFEST
+
+
+class Boxes(NamedTuple):
+    """A store for ``dap.PseudoBoxDataset``.
+
+    Attributes:
+        manifest: Its ``manifest.json``.
+        images: Folder of its images, ending with a slash.
+        classes: Number of its categories.
+        size: Number of its images.
+    """
+
+    manifest: str
+    images: str
+    classes: int
+    size: int
+
+
+def find_boxes(source: str, images: str | None, out: Path) -> Boxes:
+    """Open a store of pseudo boxes, or make one of a COCO file.
+
+    Args:
+        source: Folder of a store, its ``manifest.json``, or a COCO file.
+        images: Folder of the images; by default the one that the store was made from, or that
+            lies beside the COCO file.
+        out: Folder to make stores of COCO files in.
+
+    Raises:
+        OSError: If a file is missing.
+        ValueError: If it is neither, or the images are not found.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{source} is not there; expected a folder that tools/generate_pseudo_boxes.py has "
+            "written, or a COCO file of boxes"
+        )
+    if path.is_file() and path.name != MANIFEST:
+        images = images or read_coco_folder(path)["train"].images
+        path = out / f"boxes_{path.stem}"
+        coco_to_store(source, path)
+    store = PseudoBoxStore(path)
+    folder = images if images is not None else store.manifest["image_list"]["root"]
+    _check_images(store, folder)
+    manifest = os.path.join(os.fspath(store.folder), MANIFEST)
+    return Boxes(manifest, os.path.join(folder, ""), len(store.categories), len(store))
+
+
+def _check_images(store: PseudoBoxStore, folder: str) -> None:
+    shard, row = store.locate(0)
+    first = Path(folder, shard.file_name(row))
+    if not first.is_file():
+        raise ValueError(
+            f"{store.folder}: its first image, {first}, is not there; name the folder of the "
+            "images (--images)"
+        )

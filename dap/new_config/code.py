@@ -1,0 +1,94 @@
+"""Values as the Python text of a config, laid out to be read and edited."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_WIDTH = 100
+
+
+class Code(str):
+    """Python text that stands in a config as it is, such as the name of a variable."""
+
+    __slots__ = ()
+
+
+def config_text(
+    docstring: str, base: str, values: Mapping[str, Any], notes: Mapping[str, str]
+) -> str:
+    """Write an inheriting config.
+
+    Args:
+        docstring: Its first line.
+        base: What ``_base_`` is.
+        values: Name → value: numbers, strings, None, :class:`Code`, dicts, lists, tuples.
+        notes: Name → comment above it.
+
+    Returns:
+        The text of the file.
+
+    Raises:
+        TypeError: If a value is of another type.
+    """
+    lines = [f'"""{docstring}"""', "", f"_base_ = {json.dumps(base)}", ""]
+    for name, value in values.items():
+        lines += [f"# {note}" for note in notes.get(name, "").splitlines()]
+        lines += _written(value, f"{name} = ", "", 0)
+    return "\n".join(lines) + "\n"
+
+
+def _written(value: Any, before: str, after: str, indent: int) -> list[str]:
+    """Write a value in one line if it fits, else its items in lines of their own."""
+    start = " " * indent + before
+    line = start + one_line(value) + after
+    if len(line) <= _WIDTH or not isinstance(value, Mapping | list | tuple) or not value:
+        return [line]
+    opening, closing = _brackets(value)
+    inside = [line for key, item in _items(value) for line in _written(item, key, ",", indent + 4)]
+    return [start + opening, *inside, " " * indent + closing + after]
+
+
+def one_line(value: Any) -> str:
+    """Write a value as Python in one line.
+
+    Raises:
+        TypeError: If it is of a type that configs do not have.
+    """
+    if isinstance(value, Mapping | list | tuple):
+        opening, closing = _brackets(value)
+        items = ", ".join(key + one_line(item) for key, item in _items(value))
+        comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
+        return opening + items + comma + closing
+    if isinstance(value, Code):
+        return str(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    raise TypeError(f"a config cannot hold {value!r}, a {type(value).__name__}")
+
+
+def _brackets(value: Any) -> tuple[str, str]:
+    if isinstance(value, Mapping):
+        return ("dict(", ")") if _has_plain_keys(value) else ("{", "}")
+    return ("[", "]") if isinstance(value, list) else ("(", ")")
+
+
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what stands before each item of a container, and the item."""
+    if not isinstance(value, Mapping):
+        yield from (("", item) for item in value)
+    elif _has_plain_keys(value):
+        yield from ((f"{key}=", item) for key, item in value.items())
+    else:
+        yield from ((f"{one_line(key)}: ", item) for key, item in value.items())
+
+
+def _has_plain_keys(value: Mapping[Any, Any]) -> bool:
+    return all(isinstance(k, str) and k.isidentifier() and not keyword.iskeyword(k) for k in value)

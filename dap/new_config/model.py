@@ -1,0 +1,129 @@
+"""What a config changes in a detector's model: class counts, mask heads, fixed BatchNorm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from dap.transfer.category_dependent import CLASS_COUNTS, default_class_counts
+
+from .code import Code
+from .trees import merged, plain
+
+_COUNT = Code("num_classes")
+# An RPN tells objects from background; fusing heads and segmentation count things and stuff.
+_OWN_COUNTS = ("rpn_head", "init_cfg")
+_PANOPTIC = ("num_things_classes", "num_stuff_classes")
+
+
+def check_detector(model: Mapping[str, Any], name: str) -> None:
+    """Refuse models that boxes with categories do not train.
+
+    Args:
+        model: The ``model`` part of a config.
+        name: Of the config, for the message.
+
+    Raises:
+        ValueError: If the model has no box head, or needs what boxes do not give.
+    """
+    head = model.get("bbox_head")
+    head = head if head is not None else (model.get("roi_head") or {}).get("bbox_head")
+    kind = str(model.get("type"))
+    why = ""
+    if isinstance(model.get("detector"), Mapping):
+        why = "wraps another detector (semi-supervised learning, tracking). Name that one's config"
+    elif any(key in str(model) for key in _PANOPTIC):
+        why = "is of panoptic segmentation, which needs masks of things and stuff"
+    elif "language_model" in model:
+        why = "takes its categories from texts; it has no class count to set"
+    elif head is None:
+        why = "has no bbox_head and no roi_head.bbox_head, so that no category can be learnt"
+    elif "Ins" in str(_first(head).get("type")) or model.get("mask_head"):
+        why = "is trained by masks, which boxes do not have. Name the detector of the same family"
+    elif kind == "FastRCNN":
+        why = "needs files of proposals. Name a Faster R-CNN"
+    if why:
+        raise ValueError(f"{name}: {kind} {why}")
+
+
+def class_counts(config: Config) -> dict[str, Any]:
+    """Set every class count of a model to the variable ``num_classes``.
+
+    Class counts are found as :mod:`dap.transfer.category_dependent` finds them: by name, at any
+    depth and in lists, and where a constructor has one by default.
+
+    Args:
+        config: The config to inherit from.
+
+    Returns:
+        Changes of ``model``; lists are repeated in full, or made from those of ``_base_``.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    with DefaultScope.overwrite_default_scope(config.get("default_scope") or "mmdet"):
+        changes = _counts(config.model, "_base_.model")
+    if not changes:
+        raise ValueError(f"{config.filename}: the model has no class count to set")
+    assert isinstance(changes, dict)
+    return changes
+
+
+def _counts(node: Any, path: str) -> Any:
+    """Changes of a part of the model, None if there are none."""
+    if isinstance(node, Mapping):
+        counts = {key for key, value in node.items() if key in CLASS_COUNTS and _is_count(value)}
+        counts |= default_class_counts(node.get("type"), MODELS).keys() - node.keys()
+        changes: dict[str, Any] = dict.fromkeys(sorted(counts), _COUNT)
+        for key, value in node.items():
+            if key not in _OWN_COUNTS and (inside := _counts(value, f"{path}.{key}")):
+                changes[key] = inside
+        return changes or None
+    if isinstance(node, list | tuple):
+        return _counts_of_list(node, path)
+    return None
+
+
+def _counts_of_list(items: Any, path: str) -> Any:
+    changes = [_counts(item, f"{path}[{number}]") for number, item in enumerate(items)]
+    if not any(changes):
+        return None
+    if all(change == {"num_classes": _COUNT} for change in changes):
+        return Code(f"[dict(head, num_classes=num_classes) for head in {path}]")
+    pairs = zip(items, changes, strict=True)
+    return [merged(plain(item), change or {}) for item, change in pairs]
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int
+
+
+def without_masks(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes of ``model`` that take its mask head out; empty if it has none."""
+    head = model.get("roi_head") or {}
+    names = ("mask_head", "mask_roi_extractor", "mask_iou_head", "point_head", "semantic_head")
+    gone = {name: None for name in names if head.get(name) is not None}
+    return {"roi_head": gone} if gone else {}
+
+
+def fixed_batch_norm(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Fix scale and shift of a backbone's BatchNorm where its statistics are fixed already.
+
+    So the paper trains its ResNets (section 4.1). Backbones that train their BatchNorm, or have
+    another norm, stay as they are.
+    """
+    backbone = model.get("backbone") or {}
+    norm = backbone.get("norm_cfg") or {}
+    trains = backbone.get("norm_eval") and norm.get("requires_grad", True)
+    if not trains or norm.get("type") != "BN":
+        return {}
+    return {"backbone": {"norm_cfg": {"requires_grad": False}}}
+
+
+def _first(head: Any) -> Mapping[str, Any]:
+    found = head[0] if isinstance(head, list | tuple) else head
+    return found if isinstance(found, Mapping) else {}

@@ -1,0 +1,145 @@
+"""A detector, boxes and a detection set become the configs of Steps 3 and 4."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dap.files import whole_file
+from dap.transfer.report import TransferReport
+
+from .backbone import backbone_of
+from .boxes import find_boxes
+from .code import config_text
+from .configs import Plan, Written, finetuning, pretraining, twin
+from .model import check_detector, without_masks
+from .targets import read_target
+from .transfers import build, will_transfer
+from .zoo import find_detector
+
+FEWEST = 100  # iterations, of which schedules are shares
+_AT_LEAST = 2000
+_BATCH = 16  # images per iteration that the default numbers of iterations are made for
+
+
+class Recipe(NamedTuple):
+    """What was written.
+
+    Attributes:
+        pretrain: Config of Step 3.
+        finetune: Configs of Step 4, CLS and DAP; none without a detection set.
+        report: What will move, None without a detection set.
+        notes: What to know about them, a sentence each.
+    """
+
+    pretrain: Path
+    finetune: tuple[Path, ...]
+    report: TransferReport | None
+    notes: tuple[str, ...]
+
+
+def new_configs(
+    detector: str,
+    boxes: str | os.PathLike[str],
+    finetune: str | os.PathLike[str] | None = None,
+    val: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] = "configs",
+    *,
+    images: str | os.PathLike[str] | None = None,
+    finetune_images: str | os.PathLike[str] | None = None,
+    backbone: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    iterations: int | None = None,
+    finetune_iterations: int | None = None,
+    batch_size: int | None = None,
+    work_dirs: str = "work_dirs",
+    name: str | None = None,
+) -> Recipe:
+    """Write the configs of a pre-training and of its fine-tunings, and build their detectors.
+
+    Args:
+        detector: Name of a config of MMDetection, or a config file.
+        boxes: Store of pseudo boxes, or a COCO file.
+        finetune: Detection set to fine-tune on, see
+            :func:`dap.datasets.detection_data.read_detection_data`; None for none.
+        val: Another set to validate on.
+        out: Folder of the configs.
+        images: Folder of the images of the boxes, if they have moved.
+        finetune_images: Folder of the images of a COCO file to fine-tune on.
+        backbone: ``timm:NAME`` in place of the detector's backbone.
+        weights: Weights of the classifier, in place of those that the recipe names.
+        iterations: Of the pre-training; by default one pass of the boxes in batches of 16, but at
+            least 2000.
+        finetune_iterations: Of the fine-tuning; by default 2000, or 12 passes if they are more.
+        batch_size: Images per GPU; by default the recipe's.
+        work_dirs: Folder of the work directories.
+        name: Of the configs; by default that of the detector, and of a backbone.
+
+    Returns:
+        What was written.
+
+    Raises:
+        OSError: If a file is missing, or a config with other content is there.
+        ValueError: If an argument is out of range, the detector is unknown or not to be trained by
+            boxes, or data is malformed.
+    """
+    for argument, value in (
+        ("iterations", iterations),
+        ("finetune_iterations", finetune_iterations),
+    ):
+        if value is not None and value < FEWEST:
+            raise ValueError(f"{argument}: found {value}, expected {FEWEST} or more")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size: found {batch_size}, expected 1 or more")
+    found = find_detector(detector)
+    check_detector(found.config.model, detector)
+    own = backbone_of(found.config.model, backbone, _text(weights))
+    name = name or "_".join((found.name, *_short(backbone)))
+    plan = Plan(found, own, name, work_dirs, batch_size)
+    folder = Path(out)
+    store = find_boxes(os.fspath(boxes), _text(images), Path(work_dirs))
+    iterations = iterations or max(_AT_LEAST, store.size // _BATCH)
+    files = [folder / f"pretrain_{name}.py"]
+    base = found.base_for(folder)
+    first = pretraining(plan, store, iterations)
+    _write(files[0], f"Step 3: {found.name} on the boxes of {boxes}.", base, first)
+    before = build(files[0])
+    notes = [f"the backbone starts from {own.origin}", *_mask_notes(plan)]
+    if finetune is None:
+        return Recipe(files[0], (), None, tuple(notes))
+    target = read_target(
+        os.fspath(finetune), _text(val), _text(finetune_images), folder / f"data_{name}"
+    )
+    count = finetune_iterations or max(_AT_LEAST, 12 * target.size // _BATCH)
+    files += [folder / f"finetune_{name}_{kind}.py" for kind in ("cls", "dap")]
+    second = finetuning(plan, target, count)
+    _write(files[1], f"Step 4: {found.name} on {finetune}, CLS.", base, second)
+    checkpoint = f"{plan.work_dir(files[0].stem)}/iter_{iterations}.pth"
+    has_masks = target.has_masks and bool(without_masks(found.config.model))
+    third = twin(plan, checkpoint, has_masks)
+    sentence = "Step 4 from the pre-trained detector (DAP); all else is as in the CLS config."
+    _write(files[2], sentence, f"./{files[1].name}", third)
+    report = will_transfer(before, build(files[2]), checkpoint)
+    return Recipe(files[0], tuple(files[1:]), report, tuple(notes))
+
+
+def _write(path: Path, docstring: str, base: str, config: Written) -> None:
+    """Write a config; one that is there with other content has been edited, and stays."""
+    with whole_file(path, once=True) as file:
+        file.write(config_text(docstring, base, config.values, config.notes))
+
+
+def _mask_notes(plan: Plan) -> Sequence[str]:
+    if not without_masks(plan.detector.config.model):
+        return ()
+    return ("boxes have no masks: the mask head is not pre-trained, and does not transfer",)
+
+
+def _short(backbone: str | None) -> Sequence[str]:
+    return () if backbone is None else (backbone.removeprefix("timm:").split(".")[0],)
+
+
+def _text(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.fspath(path)

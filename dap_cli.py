@@ -1,0 +1,208 @@
+"""The command ``dap``: one name for the programs in tools/, and for MMDetection's training.
+
+It lies beside the package ``dap`` so that help comes at once, and so that ``dap doctor`` runs where
+``import dap`` is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Verb → program in tools/, and what it does. Two verbs train, and have no program of their own.
+VERBS = {
+    "boxes": ("generate_pseudo_boxes", "Step 2: boxes from a classifier and its images"),
+    "look": ("inspect_boxes", "a page on the boxes, to look at before training"),
+    "new-config": ("new_config", "configs of Steps 3 and 4 for any detector of MMDetection"),
+    "pretrain": ("", "Step 3: train a config with MMDetection"),
+    "finetune": ("", "Step 4: train configs one after the other, and compare them"),
+    "compare": ("compare", "tables and curves of trainings"),
+    "reproduce": ("reproduce", "a table or figure of the paper"),
+    "doctor": ("doctor", "what of this installation works"),
+    "evaluate": ("evaluate_boxes", "boxes against ground truth"),
+    "select": ("select_boxes", "other thresholds and another NMS from one run of boxes"),
+    "convert": ("convert_annotations", "boxes and detection sets between formats"),
+    "few-shot": ("few_shot", "k images per class of a detection set"),
+    "extract": ("extract_detector", "a detector's weights without its categories"),
+    "convert-detector": ("convert_detector", "a detector of another code base"),
+    "xml-to-coco": ("xml_to_coco", "a tree of VOC-style XML files as a COCO file"),
+    "unlabelled": ("unlabelled_images", "a COCO file of images without labels"),
+    "pseudo-labels": ("pseudo_labels", "labels from a detector's predictions"),
+}
+STEPS = ("boxes", "look", "new-config", "pretrain", "finetune", "compare")
+_TRAINING = """usage: dap {verb} CONFIG {more}[--gpus N] [options of mmdet's train.py]
+
+Trains with MMDetection's own tools/train.py, N processes on N GPUs with --gpus. Its options include
+--resume, --amp, --work-dir DIR and --cfg-options KEY=VALUE …{end}"""
+_PAIR = """
+Several configs are trained one after the other, and then compared (dap compare)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb.
+
+    Args:
+        arguments: Those of the command line.
+
+    Returns:
+        The exit status.
+    """
+    verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        print(f"dap: no verb {verb!r}{hint} `dap --help` lists all", file=sys.stderr)
+        return 2
+    status = train(verb, rest) if not VERBS[verb][0] else run_tool(verb, rest)
+    is_help = not {"-h", "--help"}.isdisjoint(rest)
+    if status == 0 and not is_help and (step := next_step(verb, rest)):
+        print(f"\nnext: {step}")
+    return status
+
+
+def usage() -> str:
+    """The list of verbs."""
+    lines = ["usage: dap VERB [ARGUMENTS]; dap VERB --help says more", "", "The steps:"]
+    lines += [f"  {verb:17} {VERBS[verb][1]}" for verb in STEPS]
+    lines += ["", "Others:"]
+    lines += [f"  {verb:17} {text}" for verb, (_, text) in VERBS.items() if verb not in STEPS]
+    return "\n".join(lines)
+
+
+def tools_folder() -> Path:
+    """The folder of the programs: of the clone, or of the installed package.
+
+    Raises:
+        SystemExit: If ``dap`` is not installed.
+    """
+    spec = importlib.util.find_spec("dap")
+    if spec is None or spec.origin is None:
+        sys.exit(f"error: {sys.executable} has no package dap; install it there")
+    package = Path(spec.origin).parent
+    in_clone = (package.parent / "pyproject.toml").is_file()
+    return package.parent / "tools" if in_clone else package / ".mim" / "tools"
+
+
+def run_tool(verb: str, arguments: Sequence[str]) -> int:
+    """Run a program of tools/ in this process; its messages name the verb.
+
+    Not by runpy, which puts the program's path into ``sys.argv``.
+    """
+    path = tools_folder() / f"{VERBS[verb][0]}.py"
+    before, sys.argv = sys.argv, [f"dap {verb}", *arguments]
+    try:
+        code = compile(path.read_text(encoding="utf-8"), path, "exec")
+        exec(code, {"__name__": "__main__", "__file__": str(path)})
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return int(end.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+def train(verb: str, arguments: Sequence[str]) -> int:
+    """Train configs with MMDetection, one after the other; compare several at the end."""
+    configs, options, gpus = split_arguments(arguments)
+    if not configs or not {"-h", "--help"}.isdisjoint(options):
+        several = verb == "finetune"
+        more, end = ("[CONFIG …] ", _PAIR) if several else ("", "")
+        print(_TRAINING.format(verb=verb, more=more, end=end))
+        return 0 if configs or options else 2
+    if len(configs) > 1 and (verb == "pretrain" or "--work-dir" in options):
+        print(f"dap {verb}: {len(configs)} configs with one work directory; expected one config, "
+              "or no --work-dir", file=sys.stderr)  # fmt: skip
+        return 2
+    for config in configs:
+        print(f"training {config}", flush=True)
+        environment = {**os.environ, "PYTHON": sys.executable}
+        status = subprocess.run(training_command(config, options, gpus), env=environment).returncode
+        if status:
+            return status
+    if len(configs) > 1:
+        return run_tool("compare", [work_dir(config, options) for config in configs])
+    return 0
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], int]:
+    """Split the arguments of a training into configs, options of train.py, and GPUs.
+
+    Configs come first, up to the first option.
+
+    Raises:
+        SystemExit: If ``--gpus`` has no number.
+    """
+    words = list(arguments)
+    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    configs, options, gpus = words[:first], words[first:], "1"
+    if "--gpus" in options:
+        place = options.index("--gpus")
+        gpus = "".join(options[place + 1 : place + 2])
+        del options[place : place + 2]
+    if not gpus.isdigit() or int(gpus) < 1:
+        sys.exit(f"error: --gpus: found {gpus!r}, expected a number from 1")
+    return configs, options, int(gpus)
+
+
+def training_command(config: str, options: Sequence[str], gpus: int) -> list[str]:
+    """The command that trains a config, in one process or in several."""
+    if gpus > 1:
+        script = str(tools_folder() / "dist.sh")
+        return ["bash", script, "train", str(gpus), config, *options]
+    return [sys.executable, "-m", "dap.launch", "mmdet", "train", config, *options]
+
+
+def work_dir(config: str, options: Sequence[str] = ()) -> str:
+    """Where a training writes: by its options, its config, or else by the config's name."""
+    if "--work-dir" in options:
+        return options[options.index("--work-dir") + 1]
+    path = Path(config)
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
+            target = statement.targets[0]
+            if isinstance(target, ast.Name) and target.id == "work_dir":
+                return str(statement.value.value)
+    return f"work_dirs/{path.stem}"
+
+
+def next_step(verb: str, arguments: Sequence[str]) -> str:
+    """The command that usually follows; empty if none does."""
+    first = next((word for word in arguments if not word.startswith("-")), "")
+    if verb == "boxes":
+        out = _value(arguments, "--out")
+        return f"dap look {shlex.quote(out)}" if out else ""
+    if verb == "look":
+        return f"dap new-config DETECTOR {shlex.quote(first)} --finetune DATA"
+    if verb == "doctor":
+        return "dap boxes CONFIG CHECKPOINT --images FOLDER --out work_dirs/boxes"
+    if verb == "pretrain":
+        name = Path(first).name.removeprefix("pretrain_").removesuffix(".py")
+        pair = [Path(first).with_name(f"finetune_{name}_{kind}.py") for kind in ("cls", "dap")]
+        return f"dap finetune {shlex.join(map(str, pair))}" if all(map(Path.is_file, pair)) else ""
+    return ""
+
+
+def _value(arguments: Sequence[str], option: str) -> str:
+    """Value of an option, given behind it or behind an equals sign."""
+    for number, word in enumerate(arguments):
+        if word == option:
+            return "".join(arguments[number + 1 : number + 2])
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Detectors through Steps 3 and 4 by tools/new_config.py: what is said to move, moves."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from own_detectors import TINY, make_data, write_own
+
+sys.path.append(str(Path(__file__).parents[2] / "tools" / "benchmarks"))
+import detectors
+
+BASES = {base.split("/")[0].removeprefix("mmdet::"): base for base in TINY}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.mark.parametrize(
+    ("family", "new"),
+    [
+        ("faster_rcnn", {"roi_head.bbox_head.fc_cls", "roi_head.bbox_head.fc_reg"}),
+        (
+            "mask_rcnn",
+            {
+                "roi_head.bbox_head.fc_cls",
+                "roi_head.bbox_head.fc_reg",
+                "roi_head.mask_head",
+            },
+        ),
+        ("yolox", {"bbox_head.multi_level_conv_cls.N"}),
+        ("deformable_detr", {"bbox_head.cls_branches.N"}),
+    ],
+)
+def test_tiny_detectors(tmp_path, monkeypatch, data, family, new):
+    detectors.leave_out_the_slow(monkeypatch.setattr)
+    own = write_own(tmp_path, BASES[family])
+
+    result = detectors.prove_config(str(own), *data, tmp_path, 64, {})
+
+    assert {detectors.layer_of(name) for name in (*result["new"], *result["missing"])} == new
+    assert {"backbone", "neck"} < result["parts"].keys()
+    assert result["unexpected"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", detectors.CASES)
+def test_full_detectors(name):
+    detectors.import_all()
+
+    result = detectors.in_process(name)
+
+    assert "error" not in result, result["trace"]
+
+
+def test_page_has_a_row_for_each_detector():
+    page = Path(__file__).parents[2] / "docs" / "detectors.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows[2:]] == list(detectors.CASES)
+    assert not [row for row in rows if "failed" in row]
