@@ -70,7 +70,7 @@ def inspection() -> dict[str, float]:
     curves = (REPORT / "comparison" / "curves.png").read_bytes()
     pictures = [("Learning curves", image_source(curves, "png"))]
     section = Section("Fine-tuning from them", listing=words, pictures=pictures)
-    quality = evaluate_boxes(store, truth, maps.score_maps, most_maps=300)
+    quality = evaluate_boxes(store, truth, maps.score_maps, most_maps=100)
     inspect_boxes(store, REPORT, maps, IMAGES, truth, quality, [section])
     return {name: quality[name] for name in ("recall", "precision")}
 
@@ -79,7 +79,6 @@ def main() -> None:
     """Write the report and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--seconds", type=float, default=0.0, help="of all steps before this one")
     args = parser.parse_args()
     runs = {name: run_result(name) for name in ("cls", "dap", "control")}
     results = {name: of for name, of in runs.items() if of is not None}
@@ -87,7 +86,6 @@ def main() -> None:
     summary = {
         **results,
         "boxes": {"boxes_per_image": boxes["merged"]["boxes_per_image"], **inspection()},
-        "seconds": args.seconds,
         "seed": args.seed,
     }
     Path("summary.json").write_text(json.dumps(summary, indent=2) + "\n")

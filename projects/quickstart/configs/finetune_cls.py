@@ -7,7 +7,7 @@ iterations = 150
 model = dict(
     backbone=dict(
         init_cfg=dict(
-            type="Pretrained", checkpoint="work_dirs/classifier/epoch_12.pth", prefix="backbone."
+            type="Pretrained", checkpoint="work_dirs/classifier/iter_400.pth", prefix="backbone."
         )
     ),
     roi_head=dict(bbox_head=dict(num_classes=8)),
