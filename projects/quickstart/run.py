@@ -79,7 +79,7 @@ SIZES = {
             ),
             "pretrain": shortened(24, 8, "param_scheduler.1.begin=8", "param_scheduler.1.end=24"),
             "finetune": shortened(
-                12, 4, "param_scheduler.1.milestones=[10]", "train_cfg.val_interval=2"
+                12, 4, "param_scheduler.1.milestones=[10]", "train_cfg.val_interval=6"
             ),
         },
         {"data": 4, "classifier": 12, "pretrain_dap": 11, "dap": 13, "cls": 13,
@@ -121,10 +121,11 @@ class Chain(NamedTuple):
             *self.size.options.get("finetune", ()),
         )
         controls = [[self._pretraining("control")], [self._finetuning("control")]]
+        tiny = ("--tiny",) if self.size is SIZES["tiny"] else ()
         report = Step(
             "report",
             "table, and the page on boxes and curves",
-            python(HERE / "report.py", "--seed", self.seed),
+            python(HERE / "report.py", "--seed", self.seed, *tiny),
             "report",
         )
         return [
