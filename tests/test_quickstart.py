@@ -171,20 +171,25 @@ def test_a_failure_ends_the_step_beside_it(steps, tmp_path):
     assert not is_alive(json.loads((tmp_path / "steps/endless.json").read_text())["process_group"])
 
 
-RUNNER = """
-import sys
-sys.path.insert(0, {project!r})
-from pathlib import Path
-from steps import Step, Steps
-code = '''
-import pathlib, subprocess, sys, time
-worker = "import sys, time\\\\nwhile True: open('out/' + sys.argv[1], 'a').write('.'); time.sleep(.02)"
+WORKER = """
+import sys, time
+while True:
+    open('out/' + sys.argv[1], 'a').write('.')
+    time.sleep(.02)
+"""
+COMMAND = f"""
+import pathlib, subprocess, sys
 pathlib.Path('out').mkdir(exist_ok=True)
 number = str(len(list(pathlib.Path('out').iterdir())))
-subprocess.run([sys.executable, '-c', worker, number])
-'''
-step = Step("demo", "", (sys.executable, "-c", code), "out", resumable=True)
-Steps(Path({folder!r}), "1").run([step], print)
+subprocess.run([sys.executable, '-c', {WORKER!r}, number])
+"""
+RUNNER = f"""
+import sys
+sys.path.insert(0, {str(PROJECT)!r})
+from pathlib import Path
+from steps import Step, Steps
+step = Step('demo', '', (sys.executable, '-c', {COMMAND!r}), 'out', resumable=True)
+Steps(Path(sys.argv[1]), '1').run([step], print)
 """
 
 
@@ -204,8 +209,8 @@ def wait_for(condition, seconds=60):
 
 def start_runner(tmp_path):
     """A runner whose command has a process of its own, as ``mim train`` has."""
-    script = RUNNER.format(project=str(PROJECT), folder=str(tmp_path))
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", RUNNER, str(tmp_path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def group_of(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from mmengine.config import Config
 
 import dap  # noqa: F401  (lets checkpoints load)
@@ -80,9 +81,10 @@ def inspection(tiny: bool) -> dict[str, float]:
     section = Section("Fine-tuning from them", texts, listing=words, pictures=pictures)
     quality = evaluate_boxes(store, truth, maps.score_maps, most_maps=100)
     inspect_boxes(store, REPORT, maps, IMAGES, truth, quality, [section], count=16)
-    gallery = cv2.imread(str(REPORT / "gallery_random.png"))
-    small = cv2.resize(gallery, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    write_bytes(REPORT / "boxes.jpg", encoded(small))
+    gallery = np.fromfile(REPORT / "gallery_random.png", np.uint8)
+    half = cv2.imdecode(gallery, cv2.IMREAD_REDUCED_COLOR_2)
+    assert half is not None
+    write_bytes(REPORT / "boxes.jpg", encoded(half))
     return {name: quality[name] for name in ("recall", "precision")}
 
 

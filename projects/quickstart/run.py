@@ -66,7 +66,7 @@ def shortened(iterations: int, warm_up: int, *more: str) -> tuple[str, ...]:
 
 SIZES = {
     "full": Size(
-        (100, 5, 160), (400, 450, 150), {},
+        (100, 3, 160), (400, 600, 120), {},
         {"data": 6, "classifier": 50, "pretrain_dap": 60, "dap": 40, "cls": 40,
          "pretrain_control": 60, "control": 35, "report": 15},
     ),
@@ -241,7 +241,7 @@ def chosen_stages(chain: Chain, control: bool, names: Iterable[str] | None) -> l
 
 def run_chain(chain: Chain, steps: Steps, control: bool, names: Iterable[str] | None) -> float:
     """Run what is not finished; return the seconds of all steps, those reused among them."""
-    todo = []
+    todo: list[list[Step]] = []
     for stage in chosen_stages(chain, control, names):
         unfinished = [
             step for step in stage

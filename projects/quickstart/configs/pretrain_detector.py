@@ -3,7 +3,7 @@
 _base_ = ["./detector_model.py", "mmdet::_base_/default_runtime.py"]
 
 num_classes = 16
-iterations = 450
+iterations = 600
 model = dict(
     backbone=dict(
         init_cfg=dict(
