@@ -10,20 +10,25 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from mmengine.config import Config
 
 import dap  # noqa: F401  (lets checkpoints load)
 from dap.evaluation.evaluate import evaluate_boxes
 from dap.evaluation.ground_truth import read_ground_truth
+from dap.files import write_bytes
 from dap.pseudo_boxes import PseudoBoxStore
 from dap.pseudo_boxes.stored_maps import StoredMaps
 from dap.visualization import compare, read_curve
+from dap.visualization.gallery import encoded
 from dap.visualization.inspection import inspect_boxes
 from dap.visualization.page import Section, image_source
 
 METRICS = {"AP": "coco/bbox_mAP", "AP50": "coco/bbox_mAP_50"}
 BOXES, REPORT = Path("work_dirs/classifier/pseudo_boxes"), Path("report")
 IMAGES = Path("data/shapes/train")
+TINY = "These figures say nothing: in size tiny all trainings are far too short."
 
 
 def run_result(name: str) -> dict[str, Any] | None:
@@ -51,8 +56,11 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def inspection() -> dict[str, float]:
+def inspection(tiny: bool) -> dict[str, float]:
     """Write the page on boxes and fine-tunings.
+
+    Args:
+        tiny: Whether the page has to say that its figures say nothing.
 
     Returns:
         Recall and precision of the boxes at IoU .5 against the true ones, which no step of DAP
@@ -69,9 +77,14 @@ def inspection() -> dict[str, float]:
     words = compare(found, REPORT / "comparison", metrics=list(METRICS))
     curves = (REPORT / "comparison" / "curves.png").read_bytes()
     pictures = [("Learning curves", image_source(curves, "png"))]
-    section = Section("Fine-tuning from them", listing=words, pictures=pictures)
-    quality = evaluate_boxes(store, truth, maps.score_maps, most_maps=300)
-    inspect_boxes(store, REPORT, maps, IMAGES, truth, quality, [section])
+    texts = [TINY] if tiny else []
+    section = Section("Fine-tuning from them", texts, listing=words, pictures=pictures)
+    quality = evaluate_boxes(store, truth, maps.score_maps, most_maps=100)
+    inspect_boxes(store, REPORT, maps, IMAGES, truth, quality, [section], count=16)
+    gallery = np.fromfile(REPORT / "gallery_random.png", np.uint8)
+    half = cv2.imdecode(gallery, cv2.IMREAD_REDUCED_COLOR_2)
+    assert half is not None
+    write_bytes(REPORT / "boxes.jpg", encoded(half))
     return {name: quality[name] for name in ("recall", "precision")}
 
 
@@ -79,20 +92,21 @@ def main() -> None:
     """Write the report and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--seconds", type=float, default=0.0, help="of all steps before this one")
+    parser.add_argument("--tiny", action="store_true", help="say that the figures say nothing")
     args = parser.parse_args()
     runs = {name: run_result(name) for name in ("cls", "dap", "control")}
     results = {name: of for name, of in runs.items() if of is not None}
     boxes = json.loads((BOXES / "summary.json").read_text())
     summary = {
         **results,
-        "boxes": {"boxes_per_image": boxes["merged"]["boxes_per_image"], **inspection()},
-        "seconds": args.seconds,
+        "boxes": {"boxes_per_image": boxes["merged"]["boxes_per_image"], **inspection(args.tiny)},
         "seed": args.seed,
     }
     Path("summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(table(results))
     print("\npseudo boxes:", ", ".join(f"{k} {v:.2f}" for k, v in summary["boxes"].items()))
+    if args.tiny:
+        print(TINY)
     print(f"figures: summary.json; to look at: {REPORT.resolve() / 'index.html'}\n")
 
 

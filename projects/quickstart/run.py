@@ -1,187 +1,211 @@
 """The quick start: DAP against classification pre-training on made-up shapes, on two CPU cores.
 
-    uv run projects/quickstart/run.py [--seed 0] [--work-dir DIR] [--control] [--steps …]
+    uv run projects/quickstart/run.py [--seed 0] [--work-dir DIR] [--control] [--size tiny]
 
 Makes the data, runs the four steps of the paper through the real tools and configs, trains the
-CLS twin on the same few images, and reports. A second call reuses the steps that are finished.
+CLS twin on the same few images, and reports. The same call goes on where an earlier one was ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import os
-import shutil
-import subprocess
+import re
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-TOOLS = HERE.parents[1] / "tools"
 CONFIGS = HERE / "configs"
-PRETRAIN_ITERATIONS = 900
+sys.path.insert(0, str(HERE))  # for the modules beside this one
+
+from clock import Clock  # noqa: E402
+from steps import Step, Steps, python  # noqa: E402
+
+from dap.files import locked  # noqa: E402
+
 TRUE_BOXES = (  # a COCO file in place of the pseudo boxes
     "train_dataloader.dataset.type=dap.CheckedCocoDataset",
     "train_dataloader.dataset.ann_file=data/true_boxes.json",
     "train_dataloader.dataset.metainfo.classes=()",  # all categories of the file
 )
-ECHOED = ("Epoch(train)", "Iter(train)", "bbox_mAP_copypaste", "pseudo boxes:")
+TRAINING_SHARE = 0.65  # of the time of Steps 1 and 2
+ECHOED = ("Iter(train)", "bbox_mAP_copypaste", "pseudo boxes:")
 
 
-class Step(NamedTuple):
-    """A command of the chain, run in the work directory.
+class Size(NamedTuple):
+    """How much of everything.
 
     Attributes:
-        name: For ``--steps`` and the log file.
-        title: What it does, for people.
-        command: Program and arguments.
-        output: Folder it writes, emptied before it runs.
+        data: Images per class of the classification set, training images per class and test
+            images of the detection set.
+        lengths: Iterations of classifier, pre-training and fine-tuning.
+        options: Of each of the three, where the configs are for another size.
+        seconds: Typical seconds of each step on two cores, for the time left.
     """
 
-    name: str
-    title: str
-    command: list[str]
-    output: str
+    data: tuple[int, int, int]
+    lengths: tuple[int, int, int]
+    options: Mapping[str, tuple[str, ...]]
+    seconds: Mapping[str, float]
 
 
-def mim_train(package: str, config: str, name: str, seed: int, *options: str) -> list[str]:
-    """``mim train`` as a user types it."""
-    return [
-        sys.executable, "-W", "ignore", "-m", "mim", "train", package, str(CONFIGS / config),
-        "--work-dir", f"work_dirs/{name}", "--cfg-options", f"randomness.seed={seed}", *options,
-    ]  # fmt: skip
+def shortened(iterations: int, warm_up: int, *more: str) -> tuple[str, ...]:
+    """Options that shorten a training to a trial."""
+    return (
+        f"train_cfg.max_iters={iterations}",
+        f"default_hooks.checkpoint.interval={iterations}",
+        "default_hooks.logger.interval=4",
+        f"param_scheduler.0.end={warm_up}",
+        *more,
+    )
 
 
-def pretrain_and_finetune(name: str, seed: int, *options: str) -> list[Step]:
-    """Steps 3 and 4 on one set of boxes."""
-    python = [sys.executable, "-W", "ignore"]
-    checkpoint = f"work_dirs/pretrain_{name}/iter_{PRETRAIN_ITERATIONS}.pth"
-    return [
-        Step(
-            f"pretrain_{name}",
-            "Step 3: pre-train the whole detector on the boxes",
-            mim_train("mmdet", "pretrain_detector.py", f"pretrain_{name}", seed, *options),
-            f"work_dirs/pretrain_{name}",
-        ),
-        Step(
-            f"extract_{name}",
-            "its weights without the category-dependent layers",
-            [*python, str(TOOLS / "extract_detector.py"), checkpoint, f"work_dirs/detector_{name}"],
-            f"work_dirs/detector_{name}",
-        ),
-        Step(
-            name,
-            f"Step 4: fine-tune from the pre-trained detector ({name})",
-            mim_train(
-                "mmdet", "finetune_dap.py", name, seed, f"model.init_cfg.checkpoint={{{name}}}"
+SIZES = {
+    "full": Size(
+        (100, 3, 160), (400, 600, 120), {},
+        {"data": 6, "classifier": 50, "pretrain_dap": 60, "dap": 40, "cls": 40,
+         "pretrain_control": 60, "control": 35, "report": 15},
+    ),
+    "tiny": Size(
+        (6, 2, 16), (24, 24, 12),
+        {
+            "classifier": shortened(
+                24, 8, "param_scheduler.1.begin=8", "param_scheduler.1.end=24",
+                "custom_hooks.0.keep_going=True",
             ),
-            f"work_dirs/{name}",
-        ),
-    ]
+            "pretrain": shortened(24, 8, "param_scheduler.1.begin=8", "param_scheduler.1.end=24"),
+            "finetune": shortened(
+                12, 4, "param_scheduler.1.milestones=[10]", "train_cfg.val_interval=6"
+            ),
+        },
+        {"data": 4, "classifier": 12, "pretrain_dap": 11, "dap": 13, "cls": 13,
+         "pretrain_control": 11, "control": 12, "report": 11},
+    ),
+}  # fmt: skip
 
 
-def all_steps(seed: int, control: bool) -> list[Step]:
-    """The chain in its order."""
-    python = [sys.executable, "-W", "ignore"]
-    steps = [
-        Step(
-            "data", "make the two data sets", [*python, str(HERE / "shapes.py"), str(seed)], "data"
-        ),
-        Step(
+class Chain(NamedTuple):
+    """The steps in stages: those of a stage run side by side, on one core each.
+
+    Attributes:
+        seed: Of data, draw and initialisation.
+        size: How much of everything.
+    """
+
+    seed: int
+    size: Size
+
+    def stages(self, control: bool) -> list[list[Step]]:
+        """All steps in their order."""
+        data = Step(
+            "data",
+            "make the two data sets",
+            python(HERE / "shapes.py", self.seed, *self.size.data),
+            "data",
+        )
+        classifier = self._training(
             "classifier",
             "Steps 1 and 2: train a classifier, its hook writes pseudo boxes",
-            mim_train("mmpretrain", "classifier.py", "classifier", seed),
-            "work_dirs/classifier",
-        ),
-        *pretrain_and_finetune("dap", seed),
-        Step(
+            "classifier.py",
+            *self.size.options.get("classifier", ()),
+        )
+        twin = self._training(
             "cls",
-            "the twin: fine-tune from the classifier (cls)",
-            mim_train("mmdet", "finetune_cls.py", "cls", seed),
-            "work_dirs/cls",
-        ),
-    ]
-    if control:
-        steps += pretrain_and_finetune("control", seed, *TRUE_BOXES)
-    report = [*python, str(HERE / "report.py"), "--seed", str(seed)]
-    return [*steps, Step("report", "table, and the page on boxes and curves", report, "report")]
+            "its twin: fine-tune from the classifier (CLS)",
+            "finetune_cls.py",
+            *self._start("backbone.init_cfg", "classifier", self.size.lengths[0]),
+            *self.size.options.get("finetune", ()),
+        )
+        controls = [[self._pretraining("control")], [self._finetuning("control")]]
+        tiny = ("--tiny",) if self.size is SIZES["tiny"] else ()
+        report = Step(
+            "report",
+            "table, and the page on boxes and curves",
+            python(HERE / "report.py", "--seed", self.seed, *tiny),
+            "report",
+        )
+        return [
+            [data],
+            [classifier],
+            [self._pretraining("dap")],
+            [self._finetuning("dap"), twin],
+            *(controls if control else []),
+            [report],
+        ]
+
+    def _pretraining(self, name: str) -> Step:
+        boxes = "pseudo boxes" if name == "dap" else "true boxes"
+        return self._training(
+            f"pretrain_{name}",
+            f"Step 3: pre-train the whole detector on the {boxes}",
+            "pretrain_detector.py",
+            *self._start("backbone.init_cfg", "classifier", self.size.lengths[0]),
+            *self.size.options.get("pretrain", ()),
+            *(TRUE_BOXES if name == "control" else ()),
+        )
+
+    def _finetuning(self, name: str) -> Step:
+        return self._training(
+            name,
+            f"Step 4: fine-tune from the pre-trained detector ({name})",
+            "finetune_dap.py",
+            *self._start("init_cfg", f"pretrain_{name}", self.size.lengths[1]),
+            *self.size.options.get("finetune", ()),
+        )
+
+    @staticmethod
+    def _start(part: str, folder: str, iterations: int) -> tuple[str, ...]:
+        checkpoint = f"work_dirs/{folder}/iter_{iterations}.pth"
+        return (f"model.{part}.checkpoint={checkpoint}",)
+
+    def _training(self, name: str, title: str, config: str, *options: str) -> Step:
+        """``mim train`` as a user types it."""
+        long = config in ("classifier.py", "pretrain_detector.py")
+        package = "mmpretrain" if config == "classifier.py" else "mmdet"
+        command = python(
+            "-m", "mim", "train", package, CONFIGS / config, "--work-dir", f"work_dirs/{name}",
+            *(["--resume"] if long else []),
+            "--cfg-options", f"randomness.seed={self.seed}", *options,
+        )  # fmt: skip
+        return Step(name, title, command, f"work_dirs/{name}", long, threads=2 if long else 1)
 
 
-def seconds_of_finished(step: Step, work_dir: Path) -> float | None:
-    """Seconds that a finished step took; None if it is not finished, or was another command."""
-    stamp = work_dir / "steps" / f"{step.name}.json"
-    done = json.loads(stamp.read_text()) if stamp.exists() else {}
-    same = done.get("command") == step.command and done.get("project") == project_sha256()
-    return done["seconds"] if same else None
+class Display:
+    """What people see while steps run: some lines of theirs, each with the time left.
+
+    Args:
+        clock: Estimates the time left.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def __call__(self, step: Step, line: str) -> None:
+        """Hear a line that a step printed."""
+        if step.name == "report":
+            print(line, flush=True)
+            return
+        if not any(mark in line for mark in ECHOED):
+            return
+        if counted := re.search(r"(\d+)/(\d+)", line.partition("Iter(train)")[2]):
+            share = int(counted[1]) / int(counted[2])
+            self.clock.note(step.name, share * (TRAINING_SHARE if step.name == "classifier" else 1))
+        elif counted := re.search(r"pseudo boxes: (\d+)/(\d+)", line):
+            share = int(counted[1]) / int(counted[2])
+            self.clock.note(step.name, TRAINING_SHARE + (1 - TRAINING_SHARE) * share)
+        text = line.split("INFO - ")[-1].strip()
+        print(f"    {self.clock}  {step.name}: {text[:95]}", flush=True)
 
 
 def project_sha256() -> str:
     """Hash of the configs and scripts here: an edited one makes finished steps run again."""
-    files = sorted(p for p in HERE.rglob("*.py") if p.name not in ("run.py", "report.py"))
+    own = ("run.py", "report.py", "clock.py", "steps.py")
+    files = sorted(path for path in HERE.rglob("*.py") if path.name not in own)
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-
-def run_step(step: Step, work_dir: Path) -> float:
-    """Run a step; return the seconds it took.
-
-    Raises:
-        SystemExit: If its command fails; the end of its log is shown.
-    """
-    stamp, log = work_dir / "steps" / f"{step.name}.json", work_dir / "steps" / f"{step.name}.log"
-    stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.unlink(missing_ok=True)
-    shutil.rmtree(work_dir / step.output, ignore_errors=True)
-    print(f"[{step.name}] {step.title}", flush=True)
-    started = time.monotonic()
-    code = _run_logged(_with_detectors(step.command, work_dir), work_dir, log)
-    if code:
-        tail = "\n".join(log.read_text().splitlines()[-25:])
-        sys.exit(f"{tail}\nerror: step {step.name} ended with code {code}; its log is {log}")
-    seconds = round(time.monotonic() - started, 1)
-    stamp.write_text(
-        json.dumps({"command": step.command, "project": project_sha256(), "seconds": seconds})
-    )
-    print(f"[{step.name}] {seconds:.0f} s", flush=True)
-    return seconds
-
-
-def _with_detectors(command: Sequence[str], work_dir: Path) -> list[str]:
-    """Put the extracted files, whose names end in their hash, in the place of ``{name}``."""
-    found = {
-        f"{{{path.parent.name.removeprefix('detector_')}}}": str(path.relative_to(work_dir))
-        for path in sorted(work_dir.glob("work_dirs/detector_*/*.pth"))
-    }
-    for name, path in found.items():
-        command = [argument.replace(name, path) for argument in command]
-    return list(command)
-
-
-def _run_logged(command: Sequence[str], work_dir: Path, log: Path) -> int:
-    """Run a command, all its output to ``log``, its progress to the terminal."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
-    with (
-        open(log, "w", encoding="utf-8") as file,
-        subprocess.Popen(
-            command,
-            cwd=work_dir,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            if any(mark in line for mark in ECHOED):
-                print(f"    {line.split('INFO - ')[-1].strip()[:110]}", flush=True)
-            elif log.stem == "report":
-                print(line, end="", flush=True)
-    return process.returncode
 
 
 def parse_args() -> argparse.Namespace:
@@ -190,35 +214,81 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=0, help="of data, draw and initialisation")
+    parser.add_argument(
+        "--size", choices=tuple(SIZES), default="full",
+        help="tiny: one minute, shows that all steps work and claims nothing",
+    )  # fmt: skip
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/quickstart/seed<SEED>")
     parser.add_argument("--control", action="store_true", help="also pre-train on the true boxes")
     parser.add_argument("--steps", nargs="+", help="run these alone; default: all")
     return parser.parse_args()
 
 
+def chosen_stages(chain: Chain, control: bool, names: Iterable[str] | None) -> list[list[Step]]:
+    """Stages of the chain with the chosen steps.
+
+    Raises:
+        ValueError: If there is no such step.
+    """
+    stages = chain.stages(control)
+    there = [step.name for stage in stages for step in stage]
+    unknown = sorted(set(names or ()) - set(there))
+    if unknown:
+        raise ValueError(f"no such step: {', '.join(unknown)}; there are {', '.join(there)}")
+    chosen = [[step for step in stage if step.name in (names or there)] for stage in stages]
+    return [stage for stage in chosen if stage]
+
+
+def run_chain(chain: Chain, steps: Steps, control: bool, names: Iterable[str] | None) -> float:
+    """Run what is not finished; return the seconds of all steps, those reused among them."""
+    todo: list[list[Step]] = []
+    for stage in chosen_stages(chain, control, names):
+        unfinished = [
+            step for step in stage
+            if todo or step.name == "report" or steps.seconds_of_finished(step) is None
+        ]  # fmt: skip
+        for step in stage:
+            if step not in unfinished:
+                print(f"[{step.name}] finished earlier, reused", flush=True)
+        if unfinished:
+            todo.append(unfinished)
+    typical = chain.size.seconds
+    clock = Clock([{step.name: typical[step.name] for step in stage} for stage in todo])
+    display = Display(clock)
+    everything = [step for stage in chain.stages(control=True) for step in stage]
+    for stage in todo:
+        for step in everything[everything.index(stage[-1]) + 1 :]:
+            steps.forget(step.name)  # it was made from what is made again now
+        for step in stage:
+            print(f"[{step.name}] {step.title}: {clock} in all", flush=True)
+        steps.run(stage, display)
+        for step in stage:
+            clock.note(step.name, 1.0)
+            print(f"[{step.name}] {steps.seconds_of_finished(step):.0f} s", flush=True)
+    return sum(
+        max(steps.seconds_of_finished(step) or 0.0 for step in stage)
+        for stage in chain.stages(control)
+    )
+
+
 def main() -> None:
     """Run the chain."""
     args = parse_args()
-    work_dir = (args.work_dir or Path("work_dirs/quickstart") / f"seed{args.seed}").resolve()
-    steps = all_steps(args.seed, args.control)
-    names = [step.name for step in steps]
-    unknown = set(args.steps or ()) - set(names)
-    if unknown:
-        sys.exit(f"error: no such step: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    work_dir.mkdir(parents=True, exist_ok=True)
-    seconds, renewed = 0.0, False
-    for step in steps:
-        taken = seconds_of_finished(step, work_dir)
-        chosen = step.name in (args.steps or names)
-        if chosen and (taken is None or renewed or step.name == "report"):
-            renewed = True  # what follows builds on it
-            if step.name == "report":
-                step.command.extend(["--seconds", str(round(seconds, 1))])
-            taken = run_step(step, work_dir)
-        elif chosen:
-            print(f"[{step.name}] finished earlier, reused", flush=True)
-        seconds += taken or 0.0
-    print(f"{seconds / 60:.1f} minutes in all; everything is in {work_dir}")
+    chain = Chain(args.seed, SIZES[args.size])
+    name = f"seed{args.seed}" if args.size == "full" else f"{args.size}_seed{args.seed}"
+    work_dir = (args.work_dir or Path("work_dirs/quickstart") / name).resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the steps too
+    try:
+        with locked(work_dir / "run.lock"):
+            steps = Steps(work_dir, project_sha256())
+            started = time.monotonic()
+            seconds = run_chain(chain, steps, args.control, args.steps)
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted; the same call goes on from here ({work_dir})")
+    now = time.monotonic() - started
+    print(f"{seconds / 60:.1f} minutes in all, {now / 60:.1f} now; everything is in {work_dir}")
 
 
 if __name__ == "__main__":

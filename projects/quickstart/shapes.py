@@ -256,8 +256,8 @@ def make_detection_set(root: Path, shots: int, test_images: int, seed: int) -> P
 
 
 if __name__ == "__main__":
-    seed_argument = int(sys.argv[1])
+    seed_argument, images, shots, test_images = map(int, sys.argv[1:])
     make_classification_set(
-        Path("data/shapes/train"), 150, seed_argument, Path("data/true_boxes.json")
+        Path("data/shapes/train"), images, seed_argument, Path("data/true_boxes.json")
     )
-    make_detection_set(Path("data/shapes_voc"), 5, 240, seed_argument)
+    make_detection_set(Path("data/shapes_voc"), shots, test_images, seed_argument)

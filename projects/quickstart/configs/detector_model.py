@@ -3,33 +3,37 @@
 _base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py"]
 
 custom_imports = dict(imports=["dap"], allow_failed_imports=False)  # lets checkpoints load
+channels = 40
 model = dict(
     backbone=dict(
         depth=18,
+        num_stages=3,  # as the classifier's
+        out_indices=(0, 1, 2),  # strides 4, 8, 16
         stem_channels=16,
         base_channels=16,
-        strides=(1, 2, 2, 1),  # as the classifier's
-        out_indices=(0, 1, 3),  # strides 4, 8, 16
+        strides=(1, 2, 2),
+        dilations=(1, 1, 1),
         norm_eval=False,
         frozen_stages=1,
     ),
-    neck=dict(in_channels=[16, 32, 128], out_channels=64, num_outs=4),
+    neck=dict(in_channels=[16, 32, 64], out_channels=channels, num_outs=4),
     rpn_head=dict(
-        in_channels=64,
-        feat_channels=64,
+        in_channels=channels,
+        feat_channels=channels,
         anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(
-            out_channels=64,
+            roi_layer=dict(output_size=5, sampling_ratio=1),
+            out_channels=channels,
             featmap_strides=[4, 8, 16, 32],
             finest_scale=24,
         ),
-        bbox_head=dict(in_channels=64, fc_out_channels=256),
+        bbox_head=dict(in_channels=channels, roi_feat_size=5, fc_out_channels=128),
     ),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=300, max_per_img=200),
-        rcnn=dict(sampler=dict(num=64)),
+        rcnn=dict(sampler=dict(num=32)),
     ),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)),
 )

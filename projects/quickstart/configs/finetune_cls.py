@@ -1,13 +1,13 @@
-"""Step 4 from the classifier's backbone (CLS): 5 images a class of other shapes."""
+"""Step 4 from the classifier's backbone (CLS): 3 images per class of other shapes."""
 
 _base_ = ["./detector_model.py", "mmdet::_base_/default_runtime.py"]
 
 classes = ("hexagon", "kite", "tee", "frame", "chevron", "four_star", "drop", "house")
-iterations = 150
+iterations = 120
 model = dict(
     backbone=dict(
         init_cfg=dict(
-            type="Pretrained", checkpoint="work_dirs/classifier/epoch_12.pth", prefix="backbone."
+            type="Pretrained", checkpoint="work_dirs/classifier/iter_400.pth", prefix="backbone."
         )
     ),
     roi_head=dict(bbox_head=dict(num_classes=8)),
@@ -65,20 +65,20 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(type="CocoMetric", metric="bbox")
 test_evaluator = val_evaluator
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=25)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=20)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=4e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=2),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=10, by_epoch=False),
-    dict(type="MultiStepLR", milestones=[120], by_epoch=False),
+    dict(type="MultiStepLR", milestones=[96], by_epoch=False),
 ]
 default_hooks = dict(
-    logger=dict(interval=25, log_metric_by_epoch=False),
+    logger=dict(interval=20, log_metric_by_epoch=False),
     checkpoint=dict(interval=iterations, by_epoch=False),
 )
 log_processor = dict(by_epoch=False)

@@ -3,6 +3,6 @@
 _base_ = ["./finetune_cls.py"]
 
 model = dict(
-    init_cfg=dict(type="dap.PretrainedDetector", checkpoint="work_dirs/detector.pth"),
+    init_cfg=dict(type="dap.PretrainedDetector", checkpoint="work_dirs/pretrain_dap/iter_600.pth"),
     backbone=dict(init_cfg=None),
 )

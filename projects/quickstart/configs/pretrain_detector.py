@@ -3,11 +3,11 @@
 _base_ = ["./detector_model.py", "mmdet::_base_/default_runtime.py"]
 
 num_classes = 16
-iterations = 900
+iterations = 600
 model = dict(
     backbone=dict(
         init_cfg=dict(
-            type="Pretrained", checkpoint="work_dirs/classifier/epoch_12.pth", prefix="backbone."
+            type="Pretrained", checkpoint="work_dirs/classifier/iter_400.pth", prefix="backbone."
         )
     ),
     roi_head=dict(bbox_head=dict(num_classes=num_classes)),
@@ -46,9 +46,8 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", begin=50, end=iterations, by_epoch=False, eta_min=1e-5),
 ]
 default_hooks = dict(
-    logger=dict(interval=50),
-    checkpoint=dict(interval=iterations, by_epoch=False),
-    pictures=dict(type="dap.DetectorPicturesHook", interval=300),
+    logger=dict(interval=25),
+    checkpoint=dict(interval=150, by_epoch=False, max_keep_ckpts=1),
 )
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0)
