@@ -18,6 +18,7 @@ from mmpretrain.registry import DATASETS, MODELS
 from test_readme_configs import save_pretrained
 from workplace import Place
 
+import dap_cli
 from dap.launch import installed_tool
 from dap.testing import make_class_folders, make_coco, make_voc
 
@@ -96,6 +97,11 @@ def test_command_is_one_that_works(file, words, monkeypatch, capsys):
             arguments = [arguments[at + 1], *arguments[:at], *arguments[at + 2 :]]
         arguments = [a for a in arguments if a != "OPTIONS"]
         parse(installed_tool(package, tool), [config, *arguments], monkeypatch)
+    elif program == "dap":
+        verb, *arguments = arguments
+        assert verb in dap_cli.VERBS, f"{file}: dap has no verb {verb}"
+        if tool := dap_cli.VERBS[verb][0]:
+            parse(ROOT / "tools" / f"{tool}.py", arguments, monkeypatch)
     elif program.endswith(".py"):
         parse(ROOT / program, arguments, monkeypatch)
     elif program.endswith(".sh"):
