@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-PRIOR_SECONDS = 15.0  # of typical pace, which the measured one is averaged with
+PRIOR_SECONDS = 20.0  # of typical pace, which the measured one is averaged with
 
 
 class Clock:
