@@ -10,6 +10,7 @@ import yaml
 from mmdet.datasets import VOCDataset
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.utils import get_installed_path
 
 from dap.experiments import EXPERIMENTS, ConfigTree
 from dap.experiments.config_tree import leaves, work_dir_paths
@@ -18,13 +19,20 @@ from dap.experiments.paper import CLASSIFIERS
 ROOT = Path(__file__).resolve().parents[1]
 TREE = ConfigTree()
 RUNNABLE = sorted(path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts)
-PRETRAIN = [path.stem for path in RUNNABLE if path.parent.name == "pretrain"]
-FINETUNE = [
+# Detectors that are not the paper's are trained by MMDetection's own recipes.
+OTHERS = ("dino", "mask-rcnn", "rtmdet")
+PRETRAIN = [
+    path.stem
+    for path in RUNNABLE
+    if path.parent.name == "pretrain" and not path.stem.startswith(OTHERS)
+]
+ALL_FINETUNE = [
     path.stem
     for path in RUNNABLE
     if "finetune" in path.parts and not path.stem.startswith("predict")
 ]
-DAP = [name for name in FINETUNE if re.search("-(dap|det)-", name)]
+FINETUNE = [name for name in ALL_FINETUNE if not name.startswith(OTHERS)]
+DAP = [name for name in ALL_FINETUNE if re.search("-(dap|det)-", name)]
 VOC_CLASSES = VOCDataset.METAINFO["classes"]
 
 # The paper's numbers (section 4.1 and Tables 8 to 10; LR and warm-up of Step 3: the release):
@@ -138,6 +146,22 @@ def test_schedule(name):
         assert resize == scale
 
 
+@pytest.mark.parametrize("name", ["rtmdet_s_10k_in1k-boxes", "dino-4scale_r50_80k_in1k-boxes"])
+def test_other_detectors_keep_their_recipe(name):
+    """Passes over 1,281,167 images; model, optimizer and batch are MMDetection's."""
+    config = TREE.load(name)
+    passes, batch, zoo = {
+        "rtmdet": (2, 256, "rtmdet/rtmdet_s_8xb32-300e_coco.py"),
+        "dino-4": (1, 16, "dino/dino-4scale_r50_8xb2-12e_coco.py"),
+    }[name[:6]]
+    own = Config.fromfile(Path(get_installed_path("mmdet")) / ".mim/configs" / zoo)
+    assert config.train_cfg.max_iters == -(-passes * 1281167 // batch)
+    assert config.auto_scale_lr == {"enable": True, "base_batch_size": batch}
+    assert own.optim_wrapper.items() <= config.optim_wrapper.items()
+    assert config.train_dataloader.batch_size == own.train_dataloader.batch_size
+    assert config.model.backbone.init_cfg.checkpoint == own.model.backbone.init_cfg.checkpoint
+
+
 @pytest.mark.parametrize("name", [*PRETRAIN, *FINETUNE])
 def test_frozen_layers(name):
     """BN is fixed, stem and stage 1 are frozen (section 4.1); for Table 3 the whole backbone."""
@@ -222,7 +246,8 @@ def without_checkpoints(model):
 def test_model_builds_and_fits_its_data(path):
     config = TREE.load(path.stem)
     model = build(f"model = {without_checkpoints(config.model.to_dict())!r}")
-    assert sum(parameter.numel() for parameter in model.parameters()) > 2e7
+    least = 8e6 if "rtmdet_s" in path.stem else 2e7
+    assert sum(parameter.numel() for parameter in model.parameters()) > least
     if path.parent.name in ("classification", "pseudo_boxes"):
         assert model.head.num_classes == (21841 if "in14m" in path.stem else 1000)
         return
@@ -287,7 +312,9 @@ def test_dap_starts_from_its_pretraining(name):
     length = pretrain.train_cfg
     last = f"iter_{length.max_iters}" if "max_iters" in length else f"epoch_{length.max_epochs}"
     assert file == f"{last}.pth"
-    assert source.split("_fpn")[0] == name.split("-cls-")[0].split("-d")[0]
+    # Boxes have no masks, so that the pre-training of Mask R-CNN is that of Faster R-CNN.
+    architecture = re.split("-(?:dap|det)-", name.replace("-frozen", ""))[0]
+    assert source.startswith(architecture.replace("mask-rcnn", "faster-rcnn") + "_")
     assert re.search("in1k|in14m|in200", name)[0] in source
     assert source.endswith("frozen-backbone") == ("dap-frozen" in name)
 

@@ -34,7 +34,8 @@ def config_text(
     Raises:
         TypeError: If a value is of another type.
     """
-    lines = [f'"""{docstring}"""', "", f"_base_ = {json.dumps(base)}", ""]
+    first = docstring.replace("\\", "/").replace('"', "'")
+    lines = [f'"""{first}"""', "", f"_base_ = {json.dumps(base)}", ""]
     for name, value in values.items():
         lines += [f"# {note}" for note in notes.get(name, "").splitlines()]
         lines += _written(value, f"{name} = ", "", 0)

@@ -124,7 +124,7 @@ def multi_scale(pipeline: Sequence[Transform]) -> tuple[list[Transform], str]:
     own = f"own pipeline ({', '.join(dict.fromkeys(composing)) or 'fixed size'})"
     if lowered == list(pipeline):
         return lowered, own
-    return lowered, f"{own}, images resized down to {SMALLEST_RATIO:g} of its size"
+    return lowered, f"{own}, images resized down to {SMALLEST_RATIO:g}"
 
 
 def _with_short_sides(pipeline: Sequence[Transform]) -> tuple[list[Transform], str]:

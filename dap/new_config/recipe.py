@@ -15,7 +15,7 @@ from .boxes import find_boxes
 from .code import config_text
 from .configs import Plan, Written, finetuning, pretraining, twin
 from .model import check_detector, without_masks
-from .targets import read_target
+from .targets import Target, read_target
 from .transfers import build, will_transfer
 from .zoo import find_detector
 
@@ -85,14 +85,7 @@ def new_configs(
         ValueError: If an argument is out of range, the detector is unknown or not to be trained by
             boxes, or data is malformed.
     """
-    for argument, value in (
-        ("iterations", iterations),
-        ("finetune_iterations", finetune_iterations),
-    ):
-        if value is not None and value < FEWEST:
-            raise ValueError(f"{argument}: found {value}, expected {FEWEST} or more")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size: found {batch_size}, expected 1 or more")
+    _check_numbers(iterations, finetune_iterations, batch_size)
     found = find_detector(detector)
     check_detector(found.config.model, detector)
     own = backbone_of(found.config.model, backbone, _text(weights))
@@ -101,28 +94,47 @@ def new_configs(
     folder = Path(out)
     store = find_boxes(os.fspath(boxes), _text(images), Path(work_dirs))
     iterations = iterations or max(_AT_LEAST, store.size // _BATCH)
-    files = [folder / f"pretrain_{name}.py"]
-    base = found.base_for(folder)
-    first = pretraining(plan, store, iterations)
-    _write(files[0], f"Step 3: {found.name} on the boxes of {boxes}.", base, first)
-    before = build(files[0])
-    notes = [f"the backbone starts from {own.origin}", *_mask_notes(plan)]
+    pretrain = folder / f"pretrain_{name}.py"
+    sentence = f"Step 3: {found.name} on the boxes of {boxes}."
+    _write(pretrain, sentence, found.base_for(folder), pretraining(plan, store, iterations))
+    before = build(pretrain)
+    notes = (f"the backbone starts from {own.origin}", *_mask_notes(plan))
     if finetune is None:
-        return Recipe(files[0], (), None, tuple(notes))
+        return Recipe(pretrain, (), None, notes)
     target = read_target(
         os.fspath(finetune), _text(val), _text(finetune_images), folder / f"data_{name}"
     )
-    count = finetune_iterations or max(_AT_LEAST, 12 * target.size // _BATCH)
-    files += [folder / f"finetune_{name}_{kind}.py" for kind in ("cls", "dap")]
-    second = finetuning(plan, target, count)
-    _write(files[1], f"Step 4: {found.name} on {finetune}, CLS.", base, second)
-    checkpoint = f"{plan.work_dir(files[0].stem)}/iter_{iterations}.pth"
-    has_masks = target.has_masks and bool(without_masks(found.config.model))
-    third = twin(plan, checkpoint, has_masks)
+    checkpoint = f"{plan.work_dir(pretrain.stem)}/iter_{iterations}.pth"
+    pair = _write_pair(plan, folder, target, checkpoint, finetune_iterations)
+    report = will_transfer(before, build(pair[1]), checkpoint)
+    return Recipe(pretrain, pair, report, notes)
+
+
+def _check_numbers(
+    iterations: int | None, finetune_iterations: int | None, batch_size: int | None
+) -> None:
+    for argument, value, least in (
+        ("iterations", iterations, FEWEST),
+        ("finetune_iterations", finetune_iterations, FEWEST),
+        ("batch_size", batch_size, 1),
+    ):
+        if value is not None and value < least:
+            raise ValueError(f"{argument}: found {value}, expected {least} or more")
+
+
+def _write_pair(
+    plan: Plan, folder: Path, target: Target, checkpoint: str, iterations: int | None
+) -> tuple[Path, Path]:
+    """Write the fine-tuning from the classifier (CLS) and its twin from the detector (DAP)."""
+    cls, dap = (folder / f"finetune_{plan.name}_{kind}.py" for kind in ("cls", "dap"))
+    count = iterations or max(_AT_LEAST, 12 * target.size // _BATCH)
+    name, base = plan.detector.name, plan.detector.base_for(folder)
+    sentence = f"Step 4: {name} on {target.train.annotations}, from the classifier (CLS)."
+    _write(cls, sentence, base, finetuning(plan, target, count))
+    has_masks = target.has_masks and bool(without_masks(plan.detector.config.model))
     sentence = "Step 4 from the pre-trained detector (DAP); all else is as in the CLS config."
-    _write(files[2], sentence, f"./{files[1].name}", third)
-    report = will_transfer(before, build(files[2]), checkpoint)
-    return Recipe(files[0], tuple(files[1:]), report, tuple(notes))
+    _write(dap, sentence, f"./{cls.name}", twin(plan, checkpoint, has_masks))
+    return cls, dap
 
 
 def _write(path: Path, docstring: str, base: str, config: Written) -> None:

@@ -1,0 +1,11 @@
+"""RTMDet-s on COCO by MMDetection's own recipe: DAP, ImageNet-1k."""
+
+_base_ = ["./rtmdet_s-cls-in1k_300e_coco.py"]
+
+model = dict(
+    init_cfg=dict(
+        type="dap.PretrainedDetector",
+        checkpoint="work_dirs/rtmdet_s_10k_in1k-boxes/iter_10010.pth",
+    ),
+    backbone=dict(init_cfg=None),
+)
