@@ -26,6 +26,7 @@ VERBS = {
     "compare": ("compare", "tables and curves of trainings"),
     "reproduce": ("reproduce", "a table or figure of the paper"),
     "doctor": ("doctor", "what of this installation works"),
+    "relabel": ("relabel_boxes", "a second round: boxes from the pre-trained detector"),
     "evaluate": ("evaluate_boxes", "boxes against ground truth"),
     "select": ("select_boxes", "other thresholds and another NMS from one run of boxes"),
     "convert": ("convert_annotations", "boxes and detection sets between formats"),
