@@ -117,6 +117,14 @@ def test_full_size_is_what_the_configs_say(run):
         assert names == set(size.seconds)
 
 
+def test_what_is_made_again_after_a_step(run):
+    """Not the fine-tuning beside it, which needs nothing of it."""
+    chain = run.Chain(0, run.SIZES["tiny"])
+    assert run.names_after(chain, "dap") == ["pretrain_control", "control", "report"]
+    assert run.names_after(chain, "pretrain_dap")[:2] == ["dap", "cls"]
+    assert run.names_after(chain, "report") == []
+
+
 def test_time_left(monkeypatch):
     """Two stages of 100 and 50 typical seconds on a machine of half the speed."""
     clock_module = load("clock")

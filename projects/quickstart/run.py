@@ -239,6 +239,13 @@ def chosen_stages(chain: Chain, control: bool, names: Iterable[str] | None) -> l
     return [stage for stage in chosen if stage]
 
 
+def names_after(chain: Chain, name: str) -> list[str]:
+    """Steps in the stages after that of a step."""
+    stages = [[step.name for step in stage] for stage in chain.stages(control=True)]
+    number = next(i for i, stage in enumerate(stages) if name in stage)
+    return [later for stage in stages[number + 1 :] for later in stage]
+
+
 def run_chain(chain: Chain, steps: Steps, control: bool, names: Iterable[str] | None) -> float:
     """Run what is not finished; return the seconds of all steps, those reused among them."""
     todo: list[list[Step]] = []
@@ -255,10 +262,9 @@ def run_chain(chain: Chain, steps: Steps, control: bool, names: Iterable[str] | 
     typical = chain.size.seconds
     clock = Clock([{step.name: typical[step.name] for step in stage} for stage in todo])
     display = Display(clock)
-    everything = [step for stage in chain.stages(control=True) for step in stage]
     for stage in todo:
-        for step in everything[everything.index(stage[-1]) + 1 :]:
-            steps.forget(step.name)  # it was made from what is made again now
+        for name in names_after(chain, stage[0].name):
+            steps.forget(name)  # it was made from what is made again now
         for step in stage:
             print(f"[{step.name}] {step.title}: {clock} in all", flush=True)
         steps.run(stage, display)
