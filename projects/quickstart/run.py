@@ -75,7 +75,7 @@ SIZES = {
         {
             "classifier": shortened(
                 24, 8, "param_scheduler.1.begin=8", "param_scheduler.1.end=24",
-                "custom_hooks.0.keep_going=True",
+                "custom_hooks.0.keep_going=True", "train_dataloader.sampler.type=InfiniteSampler",
             ),
             "pretrain": shortened(24, 8, "param_scheduler.1.begin=8", "param_scheduler.1.end=24"),
             "finetune": shortened(
@@ -159,8 +159,7 @@ class Chain(NamedTuple):
 
     @staticmethod
     def _start(part: str, folder: str, iterations: int) -> tuple[str, ...]:
-        checkpoint = f"work_dirs/{folder}/iter_{iterations}.pth"
-        return (f"model.{part}.checkpoint={checkpoint}",)
+        return (f"model.{part}.checkpoint=work_dirs/{folder}/iter_{iterations}.pth",)
 
     def _training(self, name: str, title: str, config: str, *options: str) -> Step:
         """``mim train`` as a user types it."""
