@@ -75,7 +75,7 @@ SIZES = {
         {
             "classifier": shortened(
                 24, 8, "param_scheduler.1.begin=8", "param_scheduler.1.end=24",
-                "custom_hooks.0.keep_going=True",
+                "custom_hooks.0.keep_going=True", "train_dataloader.sampler.type=InfiniteSampler",
             ),
             "pretrain": shortened(24, 8, "param_scheduler.1.begin=8", "param_scheduler.1.end=24"),
             "finetune": shortened(
@@ -159,8 +159,7 @@ class Chain(NamedTuple):
 
     @staticmethod
     def _start(part: str, folder: str, iterations: int) -> tuple[str, ...]:
-        checkpoint = f"work_dirs/{folder}/iter_{iterations}.pth"
-        return (f"model.{part}.checkpoint={checkpoint}",)
+        return (f"model.{part}.checkpoint=work_dirs/{folder}/iter_{iterations}.pth",)
 
     def _training(self, name: str, title: str, config: str, *options: str) -> Step:
         """``mim train`` as a user types it."""
@@ -239,6 +238,13 @@ def chosen_stages(chain: Chain, control: bool, names: Iterable[str] | None) -> l
     return [stage for stage in chosen if stage]
 
 
+def names_after(chain: Chain, name: str) -> list[str]:
+    """Steps in the stages after that of a step."""
+    stages = [[step.name for step in stage] for stage in chain.stages(control=True)]
+    number = next(i for i, stage in enumerate(stages) if name in stage)
+    return [later for stage in stages[number + 1 :] for later in stage]
+
+
 def run_chain(chain: Chain, steps: Steps, control: bool, names: Iterable[str] | None) -> float:
     """Run what is not finished; return the seconds of all steps, those reused among them."""
     todo: list[list[Step]] = []
@@ -255,10 +261,9 @@ def run_chain(chain: Chain, steps: Steps, control: bool, names: Iterable[str] | 
     typical = chain.size.seconds
     clock = Clock([{step.name: typical[step.name] for step in stage} for stage in todo])
     display = Display(clock)
-    everything = [step for stage in chain.stages(control=True) for step in stage]
     for stage in todo:
-        for step in everything[everything.index(stage[-1]) + 1 :]:
-            steps.forget(step.name)  # it was made from what is made again now
+        for name in names_after(chain, stage[0].name):
+            steps.forget(name)  # it was made from what is made again now
         for step in stage:
             print(f"[{step.name}] {step.title}: {clock} in all", flush=True)
         steps.run(stage, display)
