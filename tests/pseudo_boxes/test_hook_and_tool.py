@@ -101,7 +101,7 @@ def test_tool_takes_rule_and_options(planted_run, tmp_path, run_tool):
     run_tool(config, checkpoint, "--out", tmp_path / "out", "--rule", "release", *options)
     settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
     assert settings == {"short_sides": [128], "flip": False, "thresholds": [0.4], "nms_iou": 0.8,
-                        "rule": "release", "autocast": None}  # fmt: skip
+                        "rule": "release", "autocast": None, "map_method": None}  # fmt: skip
 
 
 @pytest.mark.parametrize(
