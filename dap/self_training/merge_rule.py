@@ -25,8 +25,8 @@ class MergeRule:
         ValueError: If a value is outside [0, 1].
     """
 
-    min_score: float = 0.3
-    max_overlap: float = 0.5
+    min_score: float = 1.0
+    max_overlap: float = 0.8
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

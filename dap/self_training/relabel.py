@@ -20,7 +20,6 @@ from torch import Tensor
 import dap
 from dap.pseudo_boxes.devices import chosen_device, computing_on
 from dap.pseudo_boxes.image_files import check_size
-from dap.pseudo_boxes.image_list import ImageList
 from dap.pseudo_boxes.images import Entry, LabelledImages, Sample
 from dap.pseudo_boxes.ranks import all_ranks
 from dap.pseudo_boxes.reading import read_in_order
@@ -153,7 +152,7 @@ class _Relabelling:
         execution: Execution,
     ) -> None:
         self.store, self.detector, self.rule = store, detector, rule
-        self.images = _images_of(store, root)
+        self.images = LabelledImages(_StoredFiles(store, root))
         self.batch_size = execution.batch_size or 1
         # Batches lie within groups, and a group is one shard: they do not depend on what exists.
         self.window, self.one_by_one = 1, self.batch_size == 1
@@ -236,29 +235,25 @@ def _of_same_size(sample: Sample, shard: Shard, row: int) -> Sample:
     return sample
 
 
-def _images_of(store: PseudoBoxStore, root: str) -> LabelledImages:
-    """The images of a store as a data set, with the classes of their boxes."""
-    listed = (
-        (shard.file_name(row), np.unique(shard.boxes_of(row)[1]).astype(np.int64))
-        for shard in store.shards
-        for row in range(len(shard))
-    )
-    return LabelledImages(_Files(root), ImageList.of(listed))
+class _StoredFiles:
+    """The images of a store, with the classes of their boxes, as a data set of mmpretrain's kind.
 
+    Args:
+        store: The boxes.
+        root: Folder of the images.
+    """
 
-class _Files:
-    """What :class:`LabelledImages` asks of a data set whose images are listed already."""
-
-    def __init__(self, root: str) -> None:
-        self.data_root = root
+    def __init__(self, store: PseudoBoxStore, root: str) -> None:
+        self.store, self.data_root = store, root
 
     def full_init(self) -> None:
         """There is nothing to load."""
 
-    def get_data_info(self, index: int) -> dict[str, Any]:
-        """Not needed.
+    def __len__(self) -> int:
+        return len(self.store)
 
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError(f"image {index}: the images are listed already")
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        """Path and labels of an image."""
+        shard, row = self.store.locate(index)
+        path = os.path.join(self.data_root, shard.file_name(row))
+        return {"img_path": path, "gt_label": np.unique(shard.boxes_of(row)[1])}
