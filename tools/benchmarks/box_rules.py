@@ -84,18 +84,25 @@ def maps_of(
     """The merged map of each rule, from one forward per view."""
     size_hw = (image.shape[1], image.shape[2])
     scales: dict[cam.Rule, list[cam.ScaleMaps]] = {"paper": [], "extent": []}
-    forward = classifier.features_with(None)
+    forward = classifier.view_maps(None)
     for side, flips in cam.flips_by_side(views):
-        computed: list[Tensor] = []
+        computed: list[cam.MappedViews] = []
 
-        def features(batch: Tensor, computed: list[Tensor] = computed) -> Tensor:
+        def view_maps(
+            batch: Tensor,
+            labels: Sequence[Tensor],
+            views: int,
+            computed: list[cam.MappedViews] = computed,
+        ) -> cam.MappedViews:
             if not computed:
-                computed.append(forward(batch))
+                computed.append(forward(batch, labels, views))
             return computed[0]
 
         for rule, own in scales.items():
-            head = classifier.weight, [torch.tensor([label])], classifier.normalize
-            maps, _, stride = cam.batch_maps([image], side, flips, features, *head, rule)
+            maps, _, stride = cam.mapped_batch(
+                [image], side, flips, view_maps, [torch.tensor([label])], classifier.normalize,
+                classifier.pad_multiple, rule,
+            )  # fmt: skip
             own.append(cam.ScaleMaps(maps, stride, cam.resized_size(size_hw, side)))
     merged = {
         rule: cam.merge_scales(scales["extent" if rule == "extent" else "paper"], size_hw, rule)
