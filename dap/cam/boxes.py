@@ -13,7 +13,7 @@ from .rules import Rule, checked_thresholds
 
 NMS_IOU = 0.8
 
-_FLAT = 1e-5  # a map whose values differ by no more, relative to their size, is rounding noise
+FLAT = 1e-5  # a map whose values differ by no more, relative to their size, is rounding noise
 _TOO_LARGE = 1e300  # in magnitude: differences of such values overflow
 _RELEASE_WEIGHT_OFFSET = 0.22  # added to the map in the moments of the official release
 _RELEASE_MAX_COMPONENTS = 4  # per threshold, in the official release
@@ -55,7 +55,8 @@ def boxes_from_cam(
     weight CAM + 0.22; boxes are clipped to [0, W - 1] x [0, H - 1]; the IoU of the NMS takes
     widths and heights + 1, and a box is dropped from IoU >= ``nms_iou`` on.
 
-    ``rule='extent'`` is ours and needs no constant of the classifier: the map is normalised as in
+    ``rule='extent'`` is ours and needs no constant of the classifier. Its maps are those of
+    :func:`dap.cam.contrast.contrasted_maps`; here the map is normalised as in
     ``'paper'`` and enlarged, bilinear between cell centres; the thresholds are multiples of the
     map's own threshold by Otsu's method; the box of a component is what encloses it; the area
     filter counts the cells of its holes, too, and the NMS is that of ``'paper'``. See
@@ -169,7 +170,7 @@ def nms_larger_first(
 
 
 def _is_flat(low: float, high: float) -> bool:
-    return high - low <= _FLAT * max(abs(low), abs(high))
+    return high - low <= FLAT * max(abs(low), abs(high))
 
 
 def _checked_map(cam: np.ndarray) -> tuple[np.ndarray, float, float]:

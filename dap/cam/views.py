@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .activation import class_activation_map
+from .contrast import contrasted_maps
 from .rules import RULES, Rule
 
 PAD_MULTIPLE = 32
@@ -140,7 +141,7 @@ def multi_view_cam(
     size_hw = (image.shape[1], image.shape[2])
     scales = []
     for side, flips in flips_by_side(views):
-        found = batch_maps([image], side, flips, features, weight, [labels], normalize)
+        found = batch_maps([image], side, flips, features, weight, [labels], normalize, rule)
         scales.append(ScaleMaps(found.maps, found.stride, resized_size(size_hw, side)))
     return merge_scales(scales, size_hw, rule)
 
@@ -171,6 +172,7 @@ def batch_maps(
     weight: Tensor,
     labels: Sequence[Tensor],
     normalize: Callable[[Tensor], Tensor] = lambda images: images,
+    rule: Rule = "paper",
 ) -> BatchMaps:
     """Compute the maps of images whose views have one padded size, at one scale.
 
@@ -182,6 +184,8 @@ def batch_maps(
         weight: Weight of the linear layer, shape (K, D).
         labels: Classes of each image, each of shape (L,), on the CPU.
         normalize: Applied to a batch after the resize and before the padding.
+        rule: Under ``'extent'`` each map is joined with the contrast of the features, see
+            :func:`dap.cam.contrast.contrasted_maps`; else it is the class activation map.
 
     Returns:
         Maps and averaged features; for one image the same, whatever the others are, as far as
@@ -200,6 +204,10 @@ def batch_maps(
         maps = _maps_of_several_labels(by_flip, weight.float(), labels)
     maps = torch.stack([m.flip(-1) if flip else m for m, flip in zip(maps, flips, strict=True)])
     stride = (padded.shape[-2] / maps.shape[-2], padded.shape[-1] / maps.shape[-1])
+    if rule == "extent":
+        resized = (resized_size((i.shape[1], i.shape[2]), short_side) for i in images)
+        cells = [cells_of(size_hw, stride) for size_hw in resized]
+        maps = contrasted_maps(maps, by_flip, cells, [len(own) for own in labels], flips)
     return BatchMaps(maps, pooled, stride)
 
 
@@ -337,11 +345,14 @@ def _merge_paper(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int]) ->
     return MergedCam(total / count, (cell_size[0], cell_size[1]))
 
 
+def cells_of(size_hw: tuple[int, int], stride: tuple[float, float]) -> tuple[int, int]:
+    """Rows and columns of cells that show some of an image of this size, without its padding."""
+    return -int(-size_hw[0] // stride[0]), -int(-size_hw[1] // stride[1])
+
+
 def _without_padding(scale: ScaleMaps) -> ScaleMaps:
     """Cut off the cells in which nothing of the image is to be seen."""
-    rows, columns = (
-        -int(-side // stride) for side, stride in zip(scale.size_hw, scale.stride, strict=True)
-    )
+    rows, columns = cells_of(scale.size_hw, scale.stride)
     return scale._replace(maps=scale.maps[..., :rows, :columns])
 
 

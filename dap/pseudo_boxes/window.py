@@ -174,6 +174,7 @@ class WindowMaps:
             self._classifier.weight,
             [torch.as_tensor(self.samples[i].entry.labels) for i in batch.images],
             self._classifier.normalize,
+            self._settings.rule,
         )
 
     def _lower_limit(self, batch: Batch) -> None:

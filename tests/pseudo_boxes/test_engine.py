@@ -400,7 +400,7 @@ def test_killed_before_the_end_is_run_again(tmp_path, gone):
         (out / "manifest.json").write_text(json.dumps(manifest))
     left = tree(out)
     with pytest.raises(ValueError, match=r"holds another run.*settings\.thresholds"):
-        generate(root, out, settings=PseudoBoxSettings((128,)))
+        generate(root, out, settings=PseudoBoxSettings((128,), rule="paper"))
     assert tree(out) == left
     generate(root, out)
     assert tree(out) == before

@@ -104,6 +104,21 @@ def test_tool_takes_rule_and_options(planted_run, tmp_path, run_tool):
                         "rule": "release", "autocast": None}  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "flags", [["--rule", "extent"], ["--cfg-options", "pseudo_boxes.rule=extent"]]
+)
+def test_tool_does_not_read_the_papers_thresholds_as_multiples(
+    planted_run, tmp_path, run_tool, flags
+):
+    config, checkpoint, _ = planted_run
+    run_tool(config, checkpoint, "--out", tmp_path / "out", *flags)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["settings"]["rule"] == "extent"
+    assert summary["settings"]["thresholds"] == [0.4, 0.6, 0.8, 1.1]
+    assert list(summary["per_threshold"]) == ["0.4", "0.6", "0.8", "1.1"]
+    assert summary["merged"]["boxes"] >= summary["images"]
+
+
 def test_own_folders_of_some_classes_keep_their_labels(planted_run, tmp_path, run_tool):
     config, checkpoint, _ = planted_run
     own = make_class_folders(tmp_path / "own", 2, {"red": "red"})
@@ -320,6 +335,15 @@ def test_hook_after_a_test_run(tmp_path):
     assert summary["settings"]["thresholds"] == [0.5]
     assert summary["settings"]["short_sides"] == [64]
     assert summary["settings"]["rule"] == "release"
+
+
+def test_rule_of_the_hook_does_not_read_the_configs_thresholds_as_its_own(tmp_path):
+    root = make_class_folders(tmp_path / "images", 1)
+    config = runner_config(root, tmp_path / "work", after_test=True, rule="extent")
+    config["pseudo_boxes"] = {"rule": "paper", "thresholds": (0.2,), "short_sides": (64,)}
+    Runner.from_cfg(config).test()
+    summary = json.loads((tmp_path / "work" / "pseudo_boxes" / "summary.json").read_text())
+    assert summary["settings"]["thresholds"] == [0.4, 0.6, 0.8, 1.1]
 
 
 def test_a_test_run_writes_no_boxes_unasked(tmp_path):

@@ -74,7 +74,9 @@ def test_other_weights_in_one_rank_are_named_before_the_first_image(root, tmp_pa
 def test_other_settings_in_one_rank_are_named(root, tmp_path):
     def run(rank):
         taus = (0.3, 0.5 + 0.1 * rank)
-        generate(root, tmp_path / "out", settings=PseudoBoxSettings((128,), True, taus, rule="paper"))
+        generate(
+            root, tmp_path / "out", settings=PseudoBoxSettings((128,), True, taus, rule="paper")
+        )
 
     for message in in_ranks(run, 2, tmp_path):
         assert "settings.thresholds is [0.3, 0.6] in rank 1 and [0.3, 0.5] in rank 0" in message

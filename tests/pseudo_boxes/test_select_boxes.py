@@ -121,12 +121,15 @@ def times(folder: Path) -> list[int]:
     return [path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
-@pytest.mark.parametrize("rule", ["paper", "release"])
+@pytest.mark.parametrize("rule", ["paper", "release", "extent"])
 def test_derived_run_is_the_direct_run(generate, tmp_path, rule):
     """Tables A1 and A2: each threshold alone, all at each NMS; subsets, one in another order."""
-    source = generate("source", rule=rule)
-    cases = [((tau,), nms) for tau in TAUS for nms in (0.8, None)]
-    cases += [(TAUS, nms) for nms in NMS] + [((0.5, 0.2, 0.3), 0.6), ((0.4, 0.3), None)]
+    taus = (0.6, 0.9, 1.2, 1.4) if rule == "extent" else TAUS
+    source = generate("source", taus, rule=rule)
+    cases = [((tau,), nms) for tau in taus for nms in (0.8, None)]
+    first, second, third, fourth = taus
+    cases += [(taus, nms) for nms in NMS]
+    cases += [((fourth, first, second), 0.6), ((third, second), None)]
     found = {}
     for number, (thresholds, nms_iou) in enumerate(cases):
         direct = generate(f"direct{number}", thresholds, nms_iou, rule)
@@ -139,13 +142,13 @@ def test_derived_run_is_the_direct_run(generate, tmp_path, rule):
         assert summary == expected, (thresholds, nms_iou)
         assert [failure["file_name"] for failure in summary["failed"]] == ["gone.png", "cut.png"]
         found[thresholds, nms_iou] = summary["merged"]
-    by_nms = [found[TAUS, nms]["boxes"] for nms in NMS]
+    by_nms = [found[taus, nms]["boxes"] for nms in NMS]
     assert by_nms == sorted(by_nms)
     assert len(set(by_nms)) >= 5  # else the cases would not tell one NMS from another
-    assert len({found[(tau,), 0.8]["mean_width"] for tau in TAUS}) == 4
+    assert len({found[(tau,), 0.8]["mean_width"] for tau in taus}) == 4
 
 
-@pytest.mark.parametrize("rule", ["paper", "release"])
+@pytest.mark.parametrize("rule", ["paper", "release", "extent"])
 def test_candidates_of_a_threshold_do_not_depend_on_the_others(rule):
     """To the last bit: what is rounded at a tie would differ."""
     for seed in range(50):
@@ -481,8 +484,8 @@ def test_run_of_a_classifier_of_the_zoo(tmp_path):
     root = make_class_folders(tmp_path / "images", 3)
     zoo_run(root, tmp_path / "all", {"pseudo_boxes.nms_iou": None})
     (tmp_path / "all.pth").rename(tmp_path / "own.pth")
-    zoo_run(root, tmp_path / "own", {"pseudo_boxes.thresholds": (0.3, 0.5)})
-    select_boxes(tmp_path / "all", tmp_path / "selected", (0.3, 0.5), 0.8)
+    zoo_run(root, tmp_path / "own", {"pseudo_boxes.thresholds": (0.4, 0.8)})
+    select_boxes(tmp_path / "all", tmp_path / "selected", (0.4, 0.8), 0.8)
     own, selected = (
         (tmp_path / name / "annotations.json").read_bytes() for name in ("own", "selected")
     )

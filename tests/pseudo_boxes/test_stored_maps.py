@@ -62,7 +62,7 @@ def photographs(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-@pytest.mark.parametrize("rule", ["paper", "release"])
+@pytest.mark.parametrize("rule", ["paper", "release", "extent"])
 def test_many_images_are_as_each_alone(photographs, mobilenet, rule):
     """Up to rounding, though read elsewhere, by a folded network, in windows and threads."""
     mobilenet.train()

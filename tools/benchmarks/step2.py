@@ -416,7 +416,7 @@ def boxes() -> None:
                           mode="bicubic")[0, 0].float() for _ in range(200)]  # fmt: skip
     torch.set_num_threads(1)
     cv2.setNumThreads(0)  # as in Step 2
-    for rule in ("paper", "release", "scipy"):
+    for rule in ("paper", "release", "extent", "scipy"):
         took = []
         for cam in maps:
             own = (cam - cam.min()) / (cam.max() - cam.min())

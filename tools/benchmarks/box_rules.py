@@ -1,0 +1,271 @@
+"""How good are boxes that different rules take from the same maps?
+
+    python tools/benchmarks/box_rules.py MAPS.npz CONFIG CHECKPOINT --images FOLDER --truth FILE
+    python tools/benchmarks/box_rules.py MAPS.npz
+
+The first command computes the maps of all images of FOLDER (class folders) that have true boxes
+in FILE (what tools/evaluate_boxes.py reads), each for its true classes, and keeps them in MAPS.npz
+with the boxes; the second one uses them. Both print a table in percent. GT-known: the largest box
+has an IoU of at least .5 with an object; recall: objects with such a box; AR: recall averaged over
+IoU .5:.95; fitting: boxes with an IoU of at least .5 with some object, of all boxes. Differences to
+the first row, or to the one that --base names, have the 95 % interval of a paired bootstrap over
+images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import Tensor
+
+from dap import cam
+from dap._malloc import tune_malloc
+from dap.cam.extents import components, enlarged
+from dap.evaluation.ground_truth import match_categories, read_ground_truth
+from dap.pseudo_boxes.categories import coco_categories
+from dap.pseudo_boxes.classifier import CamClassifier, evaluating
+from dap.pseudo_boxes.from_config import build_class_folders, build_classifier, known_classes
+from dap.pseudo_boxes.image_files import read_image
+from dap.pseudo_boxes.images import LabelledImages
+
+FIGURES = ("GT-known", "recall", "AR", "fitting")
+IOUS = np.arange(0.5, 1, 0.05)
+RESAMPLES = 1000
+
+
+class Case(NamedTuple):
+    """An image and one of its classes: size, true boxes (xyxy), and per rule map and cell size."""
+
+    size_hw: tuple[int, int]
+    truth: np.ndarray
+    maps: dict[str, tuple[np.ndarray, tuple[float, float]]]
+
+
+Taking = Callable[[Case], np.ndarray]
+
+
+def compute_cases(args: argparse.Namespace) -> Iterator[Case]:
+    """Compute the maps of all images, one after the other."""
+    tune_malloc()
+    init_default_scope("mmpretrain")
+    config = Config.fromfile(args.config)
+    model, meta = build_classifier(config, args.checkpoint)
+    classifier = CamClassifier(model)
+    classifier.speed_up()
+    truth, count = read_ground_truth(args.truth), classifier.num_classes
+    folders = build_class_folders(args.images, count, known_classes(config, meta), args.classes)
+    categories = coco_categories(LabelledImages(folders), count)
+    label_of = match_categories(categories, truth.categories or [])
+    views = cam.make_views(args.short_sides)
+    for index, name in enumerate(truth.names[:: args.every]):
+        boxes, category, ignored = truth.objects_of(index * args.every)
+        labels = np.where(ignored, -1, label_of[category])
+        image = read_image(str(Path(args.images) / name))
+        size_hw = (image.shape[1], image.shape[2])
+        for label in sorted(set(labels[labels >= 0].tolist())):
+            with evaluating(model), torch.inference_mode():
+                yield Case(
+                    size_hw, boxes[labels == label], maps_of(classifier, image, label, views)
+                )
+
+
+def maps_of(
+    classifier: CamClassifier, image: Tensor, label: int, views: Sequence[cam.View]
+) -> dict[str, tuple[np.ndarray, tuple[float, float]]]:
+    """The merged map of each rule, from one forward per view."""
+    size_hw = (image.shape[1], image.shape[2])
+    scales: dict[cam.Rule, list[cam.ScaleMaps]] = {"paper": [], "extent": []}
+    forward = classifier.features_with(None)
+    for side, flips in cam.flips_by_side(views):
+        computed: list[Tensor] = []
+
+        def features(batch: Tensor, computed: list[Tensor] = computed) -> Tensor:
+            if not computed:
+                computed.append(forward(batch))
+            return computed[0]
+
+        for rule, own in scales.items():
+            head = classifier.weight, [torch.tensor([label])], classifier.normalize
+            maps, _, stride = cam.batch_maps([image], side, flips, features, *head, rule)
+            own.append(cam.ScaleMaps(maps, stride, cam.resized_size(size_hw, side)))
+    merged = {
+        rule: cam.merge_scales(scales["extent" if rule == "extent" else "paper"], size_hw, rule)
+        for rule in cam.RULES
+    }
+    return {rule: (own.maps[0].numpy(), own.cell_size) for rule, own in merged.items()}
+
+
+def save(path: Path, cases: Sequence[Case]) -> None:
+    """Write cases as one file of arrays."""
+    arrays = {"sizes_hw": np.array([case.size_hw for case in cases])}
+    for i, case in enumerate(cases):
+        arrays[f"truth{i}"] = case.truth
+        for rule, (values, cell) in case.maps.items():
+            arrays[f"{rule}{i}"], arrays[f"{rule}_cell{i}"] = values, np.array(cell)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def load(path: Path) -> list[Case]:
+    """Read what :func:`save` has written."""
+    with np.load(path) as arrays:
+        return [
+            Case(
+                (int(height), int(width)),
+                arrays[f"truth{i}"],
+                {r: (arrays[f"{r}{i}"], tuple(arrays[f"{r}_cell{i}"])) for r in cam.RULES},
+            )
+            for i, (height, width) in enumerate(arrays["sizes_hw"])
+        ]
+
+
+def by_rule(
+    rule: cam.Rule, thresholds: Sequence[float] | None = None, of: str | None = None,
+    power: float = 1, nms_iou: float = cam.NMS_IOU,
+) -> Taking:  # fmt: skip
+    """Boxes by a rule of ``dap.cam``, on its own map or on that of another rule."""
+
+    def take(case: Case) -> np.ndarray:
+        values, cell = case.maps[of or rule]
+        if power != 1:
+            values = (values - values.min()) ** power
+        return cam.boxes_from_cam(values, thresholds, nms_iou, rule, cell, case.size_hw)[0]
+
+    return take
+
+
+def extents_at(choose: Callable[[np.ndarray], list[float]], of: str = "paper") -> Taking:
+    """Extents of components of the enlarged map at thresholds that a function gives."""
+
+    def take(case: Case) -> np.ndarray:
+        values, cell = case.maps[of]
+        values = (values - values.min()) / (np.ptp(values) or 1)
+        size_cells = case.size_hw[0] / cell[0], case.size_hw[1] / cell[1]
+        large, factor = enlarged(values, size_cells)
+        boxes, cells, index = components(large, np.array(choose(large)))
+        largest = np.zeros(256)
+        np.maximum.at(largest, index, cells)
+        boxes = boxes[2 * cells >= largest[index]] / factor * np.array([*cell[::-1]] * 2)
+        boxes = np.minimum(boxes, np.array(case.size_hw[::-1] * 2))
+        return boxes[cam.nms_larger_first(boxes)[0]]
+
+    return take
+
+
+AREAS = (0.6, 0.45, 0.3, 0.2)
+VARIANTS: dict[str, Taking] = {
+    "paper, τ .2 .3 .4 .5": by_rule("paper"),
+    "release, τ .2 .3 .4 .5": by_rule("release"),
+    "paper, τ .1 .2 .3 .4": by_rule("paper", (0.1, 0.2, 0.3, 0.4)),
+    "paper, τ .05 .1 .2 .3": by_rule("paper", (0.05, 0.1, 0.2, 0.3)),
+    "paper on the square root of the map": by_rule("paper", power=0.5),
+    "extents, τ .12 .2 .3 .4": extents_at(lambda _: [0.12, 0.2, 0.3, 0.4]),
+    "extents, area quantiles": extents_at(lambda m: [float(np.quantile(m, 1 - a)) for a in AREAS]),
+    "extents, Otsu x .3 .5 .8 1.1": by_rule("extent", (0.3, 0.5, 0.8, 1.1), "paper"),
+    "extents, Otsu x .4 .6 .8 1.1": by_rule("extent", (0.4, 0.6, 0.8, 1.1), "paper"),
+    "paper on the contrasted map": by_rule("paper", None, "extent"),
+    "extent (default)": by_rule("extent"),
+    "extent, Otsu x .35 .55 .8 1.1": by_rule("extent", (0.35, 0.55, 0.8, 1.1)),
+    "extent, Otsu x .5 .7 .9 1.2": by_rule("extent", (0.5, 0.7, 0.9, 1.2)),
+    "extent, Otsu x .45 .7 1": by_rule("extent", (0.45, 0.7, 1.0)),
+    "extent, NMS .7": by_rule("extent", nms_iou=0.7),
+}
+
+
+def counts_of(boxes: np.ndarray, truth: np.ndarray) -> list[float]:
+    """Boxes, objects, and what of them is right: largest box, objects found, AR, boxes that fit."""
+    if not len(boxes):
+        return [0, len(truth), 0, 0, 0, 0]
+    start = np.maximum(boxes[:, None, :2], truth[:, :2])
+    end = np.minimum(boxes[:, None, 2:], truth[:, 2:])
+    overlap = (end - start).clip(0).prod(axis=2)
+    areas, true_areas = ((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, truth))
+    ious = overlap / (areas[:, None] + true_areas - overlap)
+    best = ious.max(axis=0)
+    found = (best[:, None] >= IOUS - 1e-9).mean(axis=1).sum()
+    fitting = (ious.max(axis=1) >= 0.5).sum()
+    return [len(boxes), len(truth), ious[0].max() >= 0.5, (best >= 0.5).sum(), found, fitting]
+
+
+def figures(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Compute boxes per image and :data:`FIGURES` where cases count so often, (B, N): (B, 5)."""
+    boxes, objects, known, recalled, average, fitting = (weights @ counts).T
+    cases = weights.sum(axis=1)
+    shares = known / cases, recalled / objects, average / objects, fitting / boxes
+    return np.stack([boxes / cases, *(100 * share for share in shares)], axis=1)
+
+
+def seconds_per_map(take: Taking, cases: Sequence[Case]) -> float:
+    """CPU time of one core per map: the least of three rounds."""
+    rounds = []
+    for _ in range(3):
+        begin = time.process_time()
+        for case in cases:
+            take(case)
+        rounds.append((time.process_time() - begin) / len(cases))
+    return min(rounds)
+
+
+def report(cases: Sequence[Case], base_name: str) -> None:
+    """Print the table of all variants, with their differences to one of them."""
+    objects = sum(len(case.truth) for case in cases)
+    print(f"{len(cases)} images with {objects} objects\n")
+    draws = np.random.default_rng(0).multinomial(
+        len(cases), [1 / len(cases)] * len(cases), size=RESAMPLES
+    )
+    weights = np.concatenate([np.ones((1, len(cases))), draws])
+    print("| boxes | boxes per image | " + " | ".join(FIGURES) + " | µs per map |")
+    print("|" + "---|" * (3 + len(FIGURES)))
+    results = {
+        name: figures(
+            np.array([counts_of(take(case), case.truth) for case in cases], float), weights
+        )
+        for name, take in VARIANTS.items()
+    }
+    base = results[base_name]
+    for name, values in results.items():
+        low, high = np.percentile((values - base)[1:], [2.5, 97.5], axis=0)
+        cells = [f"{values[0, 0]:.2f}"]
+        for k in range(1, values.shape[1]):
+            change = f" ({low[k]:+.1f} … {high[k]:+.1f})" if values is not base else ""
+            cells.append(f"{values[0, k]:.1f}{change}")
+        cells.append(f"{1e6 * seconds_per_map(VARIANTS[name], cases):.0f}")
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def main() -> None:
+    """Compute the maps if they are not there, and judge the rules on them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("maps", type=Path, help="file of maps, written if it is missing")
+    parser.add_argument("config", nargs="?", help="mmpretrain config of the classifier")
+    parser.add_argument("checkpoint", nargs="?", help="its weights")
+    parser.add_argument("--images", help="folder of class folders")
+    parser.add_argument("--truth", help="their true boxes")
+    parser.add_argument("--classes", help="names of the class folders in label order, one a line")
+    parser.add_argument("--short-sides", type=int, nargs="+", default=(288, 576))
+    parser.add_argument("--every", type=int, default=1, help="compute every N-th image only")
+    names = [*VARIANTS]
+    parser.add_argument("--base", choices=names, default=names[0], help="row to compare with")
+    parser.add_argument("--half", type=int, choices=(0, 1), help="judge every second image only")
+    args = parser.parse_args()
+    cv2.setNumThreads(0)  # as in Step 2
+    if not args.maps.exists():
+        if not (args.config and args.checkpoint and args.images and args.truth):
+            parser.error(f"{args.maps} is not there: give CONFIG, CHECKPOINT, --images and --truth")
+        save(args.maps, list(compute_cases(args)))
+    cases = load(args.maps)
+    report(cases if args.half is None else cases[args.half :: 2], args.base)
+
+
+if __name__ == "__main__":
+    main()
