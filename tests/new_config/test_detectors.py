@@ -54,11 +54,10 @@ def test_full_detectors(name):
     assert "error" not in result, result["trace"]
 
 
-def test_page_has_the_detectors_in_order():
+def test_page_has_a_row_for_each_detector():
     page = Path(__file__).parents[2] / "docs" / "detectors.md"
     rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
 
     names = [row.split(" | ")[0].removeprefix("| ") for row in rows[2:]]
-    assert len(names) >= 12
-    assert names == [name for name in detectors.CASES if name in names]
+    assert names == list(detectors.CASES)
     assert not [row for row in rows if "failed" in row]
