@@ -70,6 +70,6 @@ custom_hooks = [
     dict(type="dap.TotalBatchHook"),
 ]
 log_processor = dict(by_epoch=False)
-auto_scale_lr = dict(enable=True)
+auto_scale_lr = dict(enable=True, base_batch_size=256)
 # Constant behind a warm-up, as in the paper.
 param_scheduler = [dict(type="LinearLR", start_factor=0.01, begin=0, end=1000, by_epoch=False)]

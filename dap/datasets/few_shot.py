@@ -82,7 +82,7 @@ def make_few_shot_subsets(
     _check(shots, seeds, name)
     if [bool(voc), bool(coco), bool(data)].count(True) != 1:
         raise ValueError(
-            "expected one of folders in VOC layout (voc), a COCO file (coco) and a set in any "
+            "expected either folders in VOC layout (voc) or a COCO file (coco), or a set in any "
             "format (data)"
         )
     if data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -72,15 +73,14 @@ def _plain_end(scheduler: Mapping[str, Any]) -> int:
 
 
 def auto_scale_lr(config: Config) -> dict[str, Any]:
-    """Have MMEngine scale the learning rate from the batch that the recipe is made for."""
+    """Have MMEngine scale the learning rate from the batch that the recipe is made for.
+
+    A name like 8xb32 says that batch; RTMDet's configs inherit another base_batch_size, of 16.
+    """
     known = (config.get("auto_scale_lr") or {}).get("base_batch_size")
-    if known:
-        return {"enable": True}
-    named = _AUTO_BATCH.search(str(config.filename))
-    return {
-        "enable": True,
-        "base_batch_size": int(named[1]) * int(named[2]) if named else 16,
-    }
+    named = _AUTO_BATCH.search(Path(str(config.filename)).name)
+    batch = int(named[1]) * int(named[2]) if named else known or 16
+    return {"enable": True} | ({} if batch == known else {"base_batch_size": batch})
 
 
 def hooks_without_switches(config: Config) -> list[Any] | None:

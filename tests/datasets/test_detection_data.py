@@ -175,7 +175,7 @@ def test_few_shot_of_a_folder_is_that_of_its_coco_file(tmp_path):
 
 
 def test_few_shot_takes_one_source(tmp_path):
-    with pytest.raises(ValueError, match="expected one of"):
+    with pytest.raises(ValueError, match="expected either folders"):
         make_few_shot_subsets(tmp_path, [1], coco="a.json", data="b")
 
 

@@ -173,11 +173,9 @@ def small(config: Any, side: int) -> Any:
         config.default_hooks.pictures.num_images = 1
     config.default_hooks.logger.interval = 1
     for node in walk(config.model):
-        checkpoint = node.get("checkpoint")
-        if checkpoint and "://" in str(checkpoint):  # nothing is downloaded
-            node.update(checkpoint=None, type="Normal", layer="Linear", std=0.01)
-            del node["checkpoint"]
-            node.pop("prefix", None)
+        start = node.get("init_cfg")
+        if isinstance(start, dict) and "://" in str(start.get("checkpoint")):
+            node["init_cfg"] = None  # nothing is downloaded
         for key, most in LIMITS.items():
             if isinstance(node.get(key), int):
                 node[key] = min(node[key], most)

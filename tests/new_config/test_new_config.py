@@ -315,8 +315,9 @@ def test_warm_up_is_the_recipes_or_a_tenth():
 
 def test_learning_rate_is_scaled_from_the_recipes_batch(tmp_path):
     assert auto_scale_lr(config("faster-rcnn_r50_fpn_1x_coco")) == {"enable": True}
+    assert auto_scale_lr(config("yolox_s_8xb8-300e_coco")) == {"enable": True}
     own = config("rtmdet_s_8xb32-300e_coco")
-    own.pop("auto_scale_lr", None)
+    assert own.auto_scale_lr.base_batch_size == 16  # which is not the recipe's
     assert auto_scale_lr(own) == {"enable": True, "base_batch_size": 256}
 
 
