@@ -35,7 +35,7 @@ def main() -> None:
     add("boxes", help="store of pseudo boxes, or a COCO file")
     add("--finetune", metavar="DATA", help="detection set to fine-tune on")
     add("--val", metavar="DATA", help="to validate on; default: its split val or test, or a fifth")
-    add("--out", default="configs", help="folder of the configs: %(default)s")
+    add("--out", default="my_configs", help="folder of the configs: %(default)s")
     add("--images", help="folder of the images of BOXES, if it is not known")
     add("--finetune-images", help="folder of the images of DATA, if it is a COCO file elsewhere")
     add("--backbone", metavar="timm:NAME", help="in place of the detector's own")

@@ -45,7 +45,7 @@ def new_configs(
     boxes: str | os.PathLike[str],
     finetune: str | os.PathLike[str] | None = None,
     val: str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] = "configs",
+    out: str | os.PathLike[str] = "my_configs",
     *,
     images: str | os.PathLike[str] | None = None,
     finetune_images: str | os.PathLike[str] | None = None,
