@@ -134,6 +134,7 @@ def test_finetuning_from_cls(workplace, classifier):
     assert "voc_area/mAP" in output
 
 
+@pytest.mark.slow
 def test_finetuning_from_dap_by_dist_train(workplace, detector):
     options = [*SMALL_FASTER_RCNN, *VOC_OPTIONS, *from_detector(detector)]
     output = workplace.dist_train(DAP, "dap2", *options)

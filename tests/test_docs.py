@@ -12,8 +12,6 @@ pytest.importorskip("sphinx", reason="the documentation is built by the group do
 
 from markdown_files import ROOT, anchors, links, markdown_files
 
-from dap.experiments import ConfigTree, list_experiments
-
 PROJECT_FILES = markdown_files()
 
 
@@ -94,18 +92,3 @@ def test_every_page_is_reached(tmp_path):
     assert all(file.is_file() for file in shown)
     readmes = {p for f in ("configs", "projects") for p in (ROOT / f).rglob("README.md")}
     assert readmes <= shown
-
-
-def test_hours_of_the_experiments_are_those_of_the_tool():
-    """The table of docs/reproduce.md has every experiment, with the cost that `list` prints."""
-    listed = list_experiments(ConfigTree()).splitlines()[2:]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in listed]
-    costs = {name: int(hours.split(",")[0]) for name, _, _, hours in cells}
-    lines = (ROOT / "docs" / "reproduce.md").read_text().splitlines()
-    rows = [line.strip("|").split("|") for line in lines if line.startswith("| `")]
-    shown = {
-        name: int(re.match(r"\d+", row[-1].strip()).group())
-        for row in rows
-        for name in re.findall(r"`([^`…]+)`", row[0])
-    }
-    assert shown == costs

@@ -23,7 +23,7 @@ from dap.launch import installed_tool
 from dap.testing import make_class_folders, make_coco, make_voc
 
 PLANTED = str(Path(__file__).parent / "pseudo_boxes")
-OTHER_PROGRAMS = {"pip", "conda", "pytest", "sphinx-build"}
+OTHER_PROGRAMS = {"pip", "conda", "pytest", "sphinx-build", "pre-commit", "uv", "source"}
 FOLDERS = {"crack": "blue", "dent": "green", "scratch": "red"}
 CLASSIFIER = """
 custom_imports = dict(imports=['planted'], allow_failed_imports=False)
@@ -53,7 +53,7 @@ def simple_commands():
                         words.pop(0)
                     if words[:2] == ["uv", "run"]:
                         words = words[2:]
-                        if words[0] == "--group":
+                        if words[0] in ("--group", "--with"):
                             words = words[2:]
                     found.setdefault(tuple(words), file)
     return [(file.relative_to(ROOT), words) for words, file in found.items()]

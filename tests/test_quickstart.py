@@ -192,7 +192,8 @@ number = str(len(list(pathlib.Path('out').iterdir())))
 subprocess.run([sys.executable, '-c', {WORKER!r}, number])
 """
 RUNNER = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
 sys.path.insert(0, {str(PROJECT)!r})
 from pathlib import Path
 from steps import Step, Steps

@@ -281,6 +281,7 @@ def test_regressors_are_alike_in_both_steps(project, work_dir):
     assert "pretrain_DAP-specific" in plan.jobs
 
 
+@pytest.mark.slow
 def test_missing_photographs_stop_before_anything_is_trained(tmp_path):
     make_voc(tmp_path / "zoo", {"trainval": 4, "test": 2})
     command = [sys.executable, "-W", "ignore", str(PROJECT / "run.py"), "--images", "nowhere"]

@@ -145,11 +145,11 @@ class CamClassifier:
         """
         if self.input_size is None:
             return settings.views
-        if settings.rule != "paper":
+        if settings.rule == "release":
             raise ValueError(
                 f"rule: {settings.rule!r} needs a classifier that takes images of any size; "
                 f"{describe(self.model)} takes {self.input_size[1]} x {self.input_size[0]} px "
-                "alone. Use the rule 'paper'"
+                "alone. Use the rule 'extent' or 'paper'"
             )
         return tuple(View(self.input_size, flip) for flip in dict.fromkeys((False, settings.flip)))
 

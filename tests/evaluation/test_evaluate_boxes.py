@@ -209,7 +209,7 @@ class TestMaps:
         assert by_class == {"n3": 0.5, "n11": 1, "n7": 1}
         table = quality_table(found)
         assert f"MaxBoxAcc of the maps ({maps['thresholds']['max_box_acc']})      75.0" in table
-        assert "0.5      20.0  20.0  20.0        20.0  20.0  20.0        75.0  75.0" in table
+        assert "τ 0.5         20.0  20.0  20.0        20.0  20.0  20.0        75.0  75.0" in table
 
     def test_each_map_is_judged_before_the_next_is_made(self, store, truth, monkeypatch):
         """So that those of millions of images are never in memory together."""

@@ -260,14 +260,15 @@ def test_cost_of_every_step_is_known():
             assert gpu_hours(job).hours is not None, job.name
 
 
-def test_gpu_hours_in_the_readme_are_those_of_the_list():
+def test_gpu_hours_in_the_docs_are_those_of_the_list():
     """Also its share of another step's: ``2140, of which step1 1724``."""
     listed = {
         line.split("|")[1].strip(): int(line.split("|")[4].split(",")[0])
         for line in list_experiments(TREE).splitlines()[2:]
     }
     seen = set()
-    for line in Path("README.md").read_text().splitlines():
+    page = Path("docs/reproduce.md").read_text()
+    for line in page.splitlines():
         cells = line.split("|")
         if not line.startswith("| `") or len(cells) != 6:
             continue
@@ -281,10 +282,7 @@ def test_gpu_hours_in_the_readme_are_those_of_the_list():
             assert int(part) == round(sum(shared)), line
         seen |= set(names)
     assert seen == set(EXPERIMENTS)
-    assert (
-        "`--only` runs single rows: `table2 --only 07\ndap-in1k` costs 47."
-        in Path("README.md").read_text()
-    )
+    assert "`--only` runs single rows: `table2 --only 07 dap-in1k` costs 47." in page
     assert "about 47 GPU hours" in describe_total(planned("table2", ["07", "dap-in1k"]).values())
 
 

@@ -95,6 +95,7 @@ def test_a_failed_job_takes_those_with_it_that_need_it(queue, capsys):
     assert contents() == DONE
 
 
+@pytest.mark.slow
 def test_what_is_in_the_queue_is_not_queued_again(queue, capsys):
     Path("work.py").write_text(f"{WORK}\nimport time; time.sleep(5)\n")  # there for long enough
     jobs = diamond()

@@ -21,15 +21,16 @@ def data(tmp_path_factory):
     ("family", "new"),
     [
         ("faster_rcnn", {"roi_head.bbox_head.fc_cls", "roi_head.bbox_head.fc_reg"}),
-        (
+        pytest.param(
             "mask_rcnn",
             {
                 "roi_head.bbox_head.fc_cls",
                 "roi_head.bbox_head.fc_reg",
                 "roi_head.mask_head",
             },
+            marks=pytest.mark.slow,
         ),
-        ("yolox", {"bbox_head.multi_level_conv_cls.N"}),
+        pytest.param("yolox", {"bbox_head.multi_level_conv_cls.N"}, marks=pytest.mark.slow),
         ("deformable_detr", {"bbox_head.cls_branches.N"}),
     ],
 )

@@ -103,7 +103,7 @@ def test_each_image_is_computed_once_where_batches_are_of_one(root, tmp_path, ba
     )
     execution = Execution(0, batch_size=batch_size)
     generate(root, tmp_path / "out", model=model, execution=execution)
-    probes = 2  # of one image each
+    probes = 4  # of one image each
     assert sum(seen) - probes == (210 if batch_size == 1 else 410)
 
 

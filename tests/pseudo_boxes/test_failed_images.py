@@ -114,6 +114,7 @@ def test_killed_while_it_retries_loses_nothing(root, tmp_path, written, monkeypa
     assert tree(out) == written
 
 
+@pytest.mark.slow
 def test_zoo_classifier_retries_too(root, tmp_path):
     config = zoo_config(root)
     checkpoint = str(save_random_weights(config, tmp_path / "weights.pth"))

@@ -279,6 +279,7 @@ def test_threads_change_nothing(root, tmp_path, written):
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_classifier_of_the_zoo_goes_on_after_an_interruption(root, tmp_path, monkeypatch):
     zoo_run(root, tmp_path / "undisturbed")
     write = StoreWriter.write

@@ -13,6 +13,7 @@ from mmpretrain.registry import MODELS
 from planted import model_config, planted_classifier, planted_state
 from torch import nn
 
+from dap.classifiers.methods import PooledFeatures
 from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore, generate_pseudo_boxes
 from dap.pseudo_boxes.classifier import CamClassifier, evaluating
 from dap.pseudo_boxes.folders import ClassFolders
@@ -99,11 +100,11 @@ def test_features_are_computed_once_for_all_labels_of_an_image(photographs, mobi
     store = store_of(photographs, mobilenet, 1000, short_sides=(64, 96))
     maps, used = StoredMaps(store, mobilenet), []
 
-    def features(self, images, plain=CamClassifier.features):
+    def features(self, images, plain=PooledFeatures.features):
         used.append(self._backbone)
         return plain(self, images)
 
-    monkeypatch.setattr(CamClassifier, "features", features)
+    monkeypatch.setattr(PooledFeatures, "features", features)
     list(maps.of_images([("a/00.png", [0, 1, 2]), ("a/01.png", [5])]))
     assert len(used) == 4
     assert not any(isinstance(m, nn.BatchNorm2d) for m in used[0].modules())
