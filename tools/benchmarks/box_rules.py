@@ -177,12 +177,12 @@ VARIANTS: dict[str, Taking] = {
     "extents, τ .12 .2 .3 .4": extents_at(lambda _: [0.12, 0.2, 0.3, 0.4]),
     "extents, area quantiles": extents_at(lambda m: [float(np.quantile(m, 1 - a)) for a in AREAS]),
     "extents, Otsu x .3 .5 .8 1.1": by_rule("extent", (0.3, 0.5, 0.8, 1.1), "paper"),
-    "extents, Otsu x .4 .6 .8 1.1": by_rule("extent", (0.4, 0.6, 0.8, 1.1), "paper"),
+    "extents, Otsu x .45 .7 1.1": by_rule("extent", None, "paper"),
     "paper on the contrasted map": by_rule("paper", None, "extent"),
     "extent (default)": by_rule("extent"),
     "extent, Otsu x .35 .55 .8 1.1": by_rule("extent", (0.35, 0.55, 0.8, 1.1)),
+    "extent, Otsu x .4 .6 .8 1.1": by_rule("extent", (0.4, 0.6, 0.8, 1.1)),
     "extent, Otsu x .5 .7 .9 1.2": by_rule("extent", (0.5, 0.7, 0.9, 1.2)),
-    "extent, Otsu x .45 .7 1": by_rule("extent", (0.45, 0.7, 1.0)),
     "extent, NMS .7": by_rule("extent", nms_iou=0.7),
 }
 
