@@ -161,7 +161,7 @@ class TestOneSize:
         assert cam.cell_size == (70 / 4, 90 / 4)
 
     def test_rule_with_square_cells_is_refused(self):
-        with pytest.raises(ValueError, match=r"takes 64 x 64 px alone\. Use the rule 'extent' or 'paper'"):
+        with pytest.raises(ValueError, match=r"64 px alone\. Use the rule 'extent' or 'paper'"):
             CamClassifier(self.model()).views(PseudoBoxSettings(rule="release"))
 
     def test_run_says_so_and_writes_boxes_within_the_image(self, tmp_path, log):
