@@ -18,6 +18,7 @@ import sys
 # Large pages for feature maps on a CPU, a tenth sooner; torch looks once, at its first allocation.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
+from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import dap  # noqa: F401  (checks versions)
@@ -44,6 +45,9 @@ def main() -> None:
     parser.add_argument("--class-agnostic", action="store_true", help="any class is right")
     parser.add_argument("--one-based", action="store_true", help="XML corners are Pascal VOC's")
     parser.add_argument("--worst", type=int, default=10, help="classes to list; default: 10")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, help="changes of CONFIG, as key=value"
+    )
     args = parser.parse_args()
     try:
         MMLogger.get_instance("dap", logger_name="dap")
@@ -51,6 +55,7 @@ def main() -> None:
         store, score_maps = PseudoBoxStore(args.store), None
         if args.maps:
             config = classifier_config(*args.maps)
+            config.merge_from_dict(args.cfg_options or {})
             maps = StoredMaps.from_config(store, config, args.maps[1], args.images, args.device)
             score_maps = maps.score_maps
         result = evaluate_boxes(

@@ -17,6 +17,8 @@ from pathlib import Path
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
+from mmengine.config import DictAction
+
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.classifiers.libraries import classifier_config
 from dap.evaluation.evaluate import evaluate_boxes
@@ -45,6 +47,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=24, help="images per gallery")
     parser.add_argument("--seed", type=int, default=0, help="which images are random")
     parser.add_argument("--device", help="cuda, cpu, …; default: cuda if there is any")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, help="changes of CONFIG, as key=value"
+    )
     return parser.parse_args()
 
 
@@ -55,6 +60,7 @@ def main() -> None:
         store, maps = PseudoBoxStore(args.store), None
         if args.maps:
             config = classifier_config(*args.maps)
+            config.merge_from_dict(args.cfg_options or {})
             maps = StoredMaps.from_config(store, config, args.maps[1], args.images, args.device)
         truth = quality = None
         if args.truth:

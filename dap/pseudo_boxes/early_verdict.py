@@ -51,7 +51,8 @@ def early_verdict(
 
 
 def _judge(writer: StoreWriter, records: list[Record], execution: Execution) -> None:
-    judged = verdict_on_records(records, writer.thresholds, len(writer.described["categories"]))
+    classes, rule = len(writer.described["categories"]), writer.described["settings"].get("rule")
+    judged = verdict_on_records(records, writer.thresholds, classes, rule)
     log_verdict(judged, f" on {len(records)} images spread over the data set")
     if judged.hopeless and not execution.keep_going:
         raise RuntimeError(

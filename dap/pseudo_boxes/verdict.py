@@ -19,6 +19,10 @@ from .survey import NEARLY_ALL, TINY, Survey, survey_shards
 # random linear layer or shuffled classes: 0, and 40 to 65 %.
 LOW_TOP1 = 0.2
 MUCH_NEARLY_ALL, MUCH_TINY, MUCH_EMPTY = 0.1, 0.2, 0.05
+# The lowest threshold of the rule 'extent' gives wider boxes: on 500 photographs with
+# EfficientNet-lite0, lite1 and lite2 there is such a box in 16, 15 and 4 % of the images, by the
+# paper's rule in less than half a per cent.
+MUCH_NEARLY_ALL_OF_EXTENTS = 0.3
 MANY_BOXES = 2.0  # per image and threshold
 HOPELESS = 0.15  # of the way from chance to certainty; such a top-1 is that of a mistake
 
@@ -50,7 +54,10 @@ def log_verdict(judged: Verdict, on: str = "") -> None:
 
 
 def verdict_on_records(
-    records: Sequence[Mapping[str, Any]], thresholds: Sequence[float], classes: int
+    records: Sequence[Mapping[str, Any]],
+    thresholds: Sequence[float],
+    classes: int,
+    rule: str | None = None,
 ) -> Verdict:
     """Judge some images of a run that is not finished.
 
@@ -58,12 +65,14 @@ def verdict_on_records(
         records: Their records, as :meth:`dap.pseudo_boxes.writing.StoreWriter.write` takes them.
         thresholds: Values of τ of the run.
         classes: Number of classes.
+        rule: By which the boxes were made.
     """
     rows = [{"id": number, **record} for number, record in enumerate(records, 1)]
     statistics = RunStatistics(thresholds)
     statistics.add(rows)
+    settings = {"thresholds": thresholds, "rule": rule}
     seen = survey_shards([Shard("records in memory", encode_shard(rows, {}))], classes)
-    return verdict(seen, {**statistics.summary(), "settings": {"thresholds": thresholds}})
+    return verdict(seen, {**statistics.summary(), "settings": settings})
 
 
 def verdict(seen: Survey, summary: Mapping[str, Any]) -> Verdict:
@@ -103,7 +112,10 @@ def _reason_to_stop(seen: Survey, summary: Mapping[str, Any]) -> str | None:
 
 
 def _warnings(seen: Survey, summary: Mapping[str, Any]) -> Iterator[str]:
-    top1, taus = summary["top1"], len(summary["settings"].get("thresholds", ()))
+    settings = summary["settings"]
+    top1, taus = summary["top1"], len(settings.get("thresholds", ()))
+    extents = settings.get("rule") == "extent"
+    much_nearly_all = MUCH_NEARLY_ALL_OF_EXTENTS if extents else MUCH_NEARLY_ALL
     if top1 is not None and top1 < LOW_TOP1:
         yield (
             f"the classifier is right on {top1:.1%} of the images: look whether normalisation "
@@ -111,7 +123,7 @@ def _warnings(seen: Survey, summary: Mapping[str, Any]) -> Iterator[str]:
         )
     for share, limit, what, look in (
         (
-            seen.share_nearly_all, MUCH_NEARLY_ALL, f"a box on more than {NEARLY_ALL:.0%} of them",
+            seen.share_nearly_all, much_nearly_all, f"a box on more than {NEARLY_ALL:.0%} of them",
             "the maps may be flat: look at some, and at normalisation and checkpoint",
         ),
         (

@@ -75,7 +75,7 @@ SIZES = {
         {
             "classifier": shortened(
                 24, 8, "param_scheduler.1.begin=8", "param_scheduler.1.end=24",
-                "custom_hooks.0.keep_going=True", "train_dataloader.sampler.type=InfiniteSampler",
+                "custom_hooks.0.keep_going=True",
             ),
             "pretrain": shortened(24, 8, "param_scheduler.1.begin=8", "param_scheduler.1.end=24"),
             "finetune": shortened(

@@ -124,9 +124,9 @@ def test_untrained_zoo_classifier_is_stopped(root, tmp_path):
         generate_from_config(config, str(checkpoint), tmp_path / "out", execution=Execution(0))
 
 
-def record(label, right):
+def record(label, right, box=(10.0, 10.0, 60.0, 60.0)):
     return {"file_name": "x.jpg", "height": 100, "width": 100, "top1": right,
-            "boxes": [[10.0, 10.0, 60.0, 60.0, label, 0]]}  # fmt: skip
+            "boxes": [[*box, label, 0]]}  # fmt: skip
 
 
 @pytest.mark.parametrize(("classes", "right", "hopeless"), [
@@ -144,6 +144,16 @@ def test_images_without_a_class_do_not_count(tmp_path):
                "reason": "it has no class"}  # fmt: skip
     records = [record(0, True)] * 10 + [nothing] * 90
     assert verdict_on_records(records, (0.3,), 5).hopeless is None
+
+
+@pytest.mark.parametrize(("whole", "rule", "warned"), [
+    (2, "paper", True), (2, "extent", False), (3, "extent", False), (4, "extent", True),
+])  # fmt: skip
+def test_boxes_on_nearly_all_of_the_image_are_usual_by_extents_only(whole, rule, warned):
+    """Ten images, of which some have a box on all of it: limits are 10 and 30 %."""
+    records = [record(0, True, (0.0, 0.0, 100.0, 100.0))] * whole + [record(0, True)] * (10 - whole)
+    judged = verdict_on_records(records, (0.3,), 5, rule)
+    assert any("more than 95% of them" in warning for warning in judged.warnings) == warned
 
 
 class TestNormalization:

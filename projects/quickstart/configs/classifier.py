@@ -37,7 +37,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
+    sampler=dict(type="InfiniteSampler"),  # MMEngine sleeps 2 s between epochs
     dataset=dict(
         type="CustomDataset",
         data_root="data/shapes/train",
