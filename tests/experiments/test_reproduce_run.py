@@ -282,6 +282,7 @@ def has_figures(line):
     return all(cells[i] and 0 <= float(cells[i]) <= 100 for i in (2, 4))
 
 
+@pytest.mark.slow
 def test_steps_in_a_queue(workplace, first, tmp_path, monkeypatch):
     """What the first call has made is not queued; options reach the training on the node."""
     row = ("table2", "--only", "07", "dap-in1k", "--seeds", "9")
