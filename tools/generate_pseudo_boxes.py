@@ -31,6 +31,7 @@ from dap.cam import RULES
 from dap.classifiers.libraries import classifier_config
 from dap.launch import init_processes
 from dap.pseudo_boxes import Execution, generate_from_config
+from dap.pseudo_boxes.ranks import end_group
 from dap.pseudo_boxes.settings import AUTOCAST, METHODS, with_changes
 from dap.visualization.box_pictures import BoxPictures
 
@@ -125,7 +126,7 @@ def main() -> None:
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        end_group()
 
 
 if __name__ == "__main__":

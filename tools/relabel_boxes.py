@@ -19,6 +19,7 @@ from mmengine.logging import MMLogger
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.launch import init_processes
 from dap.pseudo_boxes import Execution
+from dap.pseudo_boxes.ranks import end_group
 from dap.self_training import MergeRule, relabel_boxes
 
 
@@ -86,7 +87,7 @@ def main() -> None:
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        end_group()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,19 @@ import torch.distributed as dist
 from mmengine.dist import get_rank, get_world_size
 
 T = TypeVar("T")
+_ENDED: list[Any] = []  # groups that have ended, see end_group
 PATIENCE = timedelta(days=2)  # the launcher ends a run in which a process has died, not this
+
+
+def end_group(group: Any = None) -> None:
+    """End a process group, by default the one of all processes.
+
+    The object is kept. When gloo's group is deleted, it waits for its threads while it holds the
+    global lock of Python, and a thread that still has to release a result waits for that lock:
+    with torch 2.6 runs were seen to hang so after their last step.
+    """
+    _ENDED.append(dist.group.WORLD if group is None else group)
+    dist.destroy_process_group(group)
 
 
 class Ranks:
@@ -84,7 +96,7 @@ class Ranks:
     def close(self) -> None:
         """End the group."""
         if self._group is not None:
-            dist.destroy_process_group(self._group)
+            end_group(self._group)
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dap.pseudo_boxes import (
     generate_pseudo_boxes,
 )
 from dap.pseudo_boxes.images import LabelledImages
+from dap.pseudo_boxes.ranks import all_ranks
 from dap.pseudo_boxes.writing import StoreWriter
 from dap.testing import make_class_folders
 
@@ -182,3 +183,17 @@ def test_devices_that_step_2_does_not_work_on_are_refused(root, tmp_path, device
     config = zoo_config(root)
     with pytest.raises(ValueError, match=f"device '{device}': .*{message}"):
         generate_from_config(config, "weights.pth", tmp_path / "out", device=device)
+
+
+def test_groups_end_however_busy_their_threads_are(tmp_path):
+    """torch 2.6 hung within some hundred of these where a group was deleted when it ended."""
+
+    def run(rank):
+        for count in range(150):
+            with all_ranks() as ranks:
+                assert ranks.first(lambda: count) == count
+                assert ranks.gather(rank) == [0, 1]
+                ranks.wait()
+        return "ended"
+
+    assert in_ranks(run, 2, tmp_path) == ["ended", "ended"]
