@@ -191,7 +191,7 @@ def test_groups_end_however_busy_their_threads_are(tmp_path):
     def run(rank):
         for count in range(150):
             with all_ranks() as ranks:
-                assert ranks.first(lambda: count) == count
+                assert ranks.first(lambda count=count: count) == count
                 assert ranks.gather(rank) == [0, 1]
                 ranks.wait()
         return "ended"
