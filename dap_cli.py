@@ -183,7 +183,10 @@ def next_step(verb: str, arguments: Sequence[str]) -> str:
     first = next((word for word in arguments if not word.startswith("-")), "")
     if verb == "boxes":
         out = _value(arguments, "--out")
-        return f"dap look {shlex.quote(out)}" if out else ""
+        classifier = arguments[:2]  # CONFIG CHECKPOINT, unless options come first
+        known = len(classifier) == 2 and not any(word.startswith("-") for word in classifier)
+        maps = ["--maps", *classifier] if known else []
+        return shlex.join(["dap", "look", out, *maps]) if out else ""
     if verb == "look":
         return f"dap new-config DETECTOR {shlex.quote(first)} --finetune DATA"
     if verb == "doctor":

@@ -52,6 +52,12 @@ def classifier_config(source: str, checkpoint: str | None) -> Config:
     """
     library, colon, name = source.partition(":")
     if not colon or library not in _LIBRARIES or os.path.exists(source):
+        if not os.path.isfile(source):
+            others = ", ".join(f"{each}:NAME" for each in _LIBRARIES)
+            raise FileNotFoundError(
+                f"no config at {source}; expected an mmpretrain config file, or one of {others}. "
+                f"Check the path; it is relative to the working directory ({os.getcwd()})"
+            )
         return Config.fromfile(source)
     package, read = _LIBRARIES[library]
     if find_spec(package) is None:

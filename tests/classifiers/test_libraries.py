@@ -179,3 +179,8 @@ def test_from_command_line_to_maps(timm, tmp_path, run_tool, capsys):
     assert (out / "inspection" / "index.html").is_file()
     with pytest.raises(SystemExit, match="no exact class activation map, because"):
         run_tool(*command[:-2], "--map-method", "exact")
+
+
+def test_missing_config_is_told_with_what_else_would_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no config at .*nope\.py; .*timm:NAME, torchv"):
+        classifier_config(str(tmp_path / "nope.py"), None)
