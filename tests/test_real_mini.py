@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -120,10 +121,11 @@ def make_target(project, folder, names=("fox", "owl")):
     return project["plan"].Target("zoo", "train.json", "test.json", "images/a", "images/b")
 
 
-@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+@pytest.mark.parametrize("scale", ["small", "cpu", "gpu"])
 def test_every_job_reads_what_earlier_ones_make(project, work_dir, scale):
     target = make_target(project, work_dir)
     plan = project["plan"].Benchmark(Path("photos"), target, [5, 10], [0, 1], scale, 2)
+    plan.truth = "/true.json"
     plan.add(["all"])
     made = set()
     for job in plan.jobs.values():
@@ -281,6 +283,75 @@ def test_regressors_are_alike_in_both_steps(project, work_dir):
     assert "pretrain_DAP-specific" in plan.jobs
 
 
+def test_pretraining_repeated_with_each_seed(project, work_dir):
+    """DAP, centre and whole are pre-trained once per seed, all others with seed 0 alone."""
+    target = make_target(project, work_dir)
+    plan = project["plan"].Benchmark(
+        Path("photos"), target, [5, 10, 20], [0, 2], "cpu", 2, at=[5, 10], repeat_pretraining=True
+    )
+    plan.add(["core", "paper"])
+    pretrained = {name for name in plan.jobs if name.startswith("pretrain_")}
+    assert pretrained == {
+        *(f"pretrain_{arm}{seed}" for arm in ("DAP", "centre", "whole") for seed in ("", "_seed2")),
+        "pretrain_DAP-paper-rule",
+    }
+    assert plan.jobs["pretrain_whole_seed2"].config.randomness.seed == 2
+    starts = {
+        name: plan.jobs[f"finetune_zoo/{name}"].config.model.init_cfg.checkpoint
+        for name in ("DAP_20shot_seed2", "DAP-paper-rule_5shot_seed2")
+    }
+    assert starts == {
+        "DAP_20shot_seed2": "work_dirs/pretrain_DAP_seed2/iter_1200.pth",
+        "DAP-paper-rule_5shot_seed2": "work_dirs/pretrain_DAP-paper-rule/iter_1200.pth",
+    }
+    assert list(plan.arms["whole"]) == [5, 10]  # where all arms are compared
+    assert list(plan.arms["CLS"]) == [5, 10, 20, None]
+
+
+def test_boxes_of_both_rules_and_true_ones(project, work_dir):
+    target = make_target(project, work_dir)
+    plan = project["plan"].Benchmark(
+        Path("photos"), target, [5], [0], "cpu", 2, short_sides=[160, 288], truth="/true.json"
+    )
+    plan.add(["paper", "truth"])
+    settings = {name: plan.jobs[name].settings for name in ("boxes", "boxes_paper")}
+    assert {name: (s.rule, s.short_sides) for name, s in settings.items()} == {
+        "boxes": ("extent", (160, 288)),
+        "boxes_paper": ("paper", (160, 288)),
+    }
+    data = plan.jobs["pretrain_DAP-paper-rule"].config.train_dataloader.dataset.dataset
+    assert data.ann_file == "work_dirs/boxes_paper/manifest.json"
+    data = plan.jobs["pretrain_true-boxes"].config.train_dataloader.dataset.dataset
+    assert (data.type, data.ann_file) == ("dap.CheckedCocoDataset", "/true.json")
+    without = project["plan"].Benchmark(Path("photos"), target, [5], [0], "cpu", 2)
+    with pytest.raises(ValueError, match=r"--parts truth: expected --truth, a COCO file"):
+        without.add(["truth"])
+
+
+def test_arms_are_compared_at_drawn_numbers_of_images(project, work_dir):
+    target = make_target(project, work_dir)
+    with pytest.raises(ValueError, match=r"--at \[7\]: expected some of --shots \[5, 10\]"):
+        project["plan"].Benchmark(Path("photos"), target, [10, 5], [0], "cpu", 2, at=[5, 7])
+
+
+def test_some_classes_of_a_voc_folder(project, work_dir):
+    """Objects of other classes are background, in the list to test on as well."""
+    make_voc(work_dir / "zoo", {"trainval": 4, "test": 2})
+    trees = [ElementTree.parse(path) for path in (work_dir / "zoo" / "Annotations").glob("*.xml")]
+    names = {node.text for tree in trees for node in tree.iterfind("object/name")}
+    kept = sorted(names)[0]
+    (work_dir / "kept.txt").write_text(f"{kept}\n")
+    target = project["plan"].Target.from_voc(
+        "zoo", work_dir / "zoo", "trainval", "test", str(work_dir / "kept.txt")
+    )
+    for job in target.jobs.values():
+        subprocess.run([sys.executable, *job.command[1:]], check=True, capture_output=True)
+    assert len(names) > 1
+    assert target.num_classes == 1
+    images = [len(json.loads(Path(p).read_text())["images"]) for p in (target.train, target.test)]
+    assert images == [4, 2]
+
+
 @pytest.mark.slow
 def test_missing_photographs_stop_before_anything_is_trained(tmp_path):
     make_voc(tmp_path / "zoo", {"trainval": 4, "test": 2})
@@ -363,7 +434,7 @@ def test_way_table(project, on_the_way):
 
 def test_paired_table(project, on_the_way):
     """6, 2, 4 have the mean 4 and the standard error 2/√3 = 1.15; each arm has its own twin."""
-    assert project["report"].paired_table(on_the_way, 10).splitlines() == [
+    assert project["report"].paired_table(on_the_way, [10]).splitlines() == [
         "| pairs | AP at 40 | AP at 80 |",
         "| --- | --- | --- |",
         "| DAP - CLS, all k | +4.0 ± 1.2, 3 of 3 | +4.0 ± 1.2, 3 of 3 |",
@@ -372,7 +443,7 @@ def test_paired_table(project, on_the_way):
         "| centre - DAP, 10 images | -1.5 ± 0.5, 0 of 2 | -4.0 |",
         "| DAP-long - CLS-long, 10 images | +0.0 | +3.0 |",
     ]
-    assert project["report"].paired_table({"CLS": on_the_way["CLS"]}, 10) == ""
+    assert project["report"].paired_table({"CLS": on_the_way["CLS"]}, [10]) == ""
 
 
 def test_nothing_detected_is_an_ap_of_zero(project, work_dir):
@@ -534,7 +605,7 @@ def test_benchmark_from_nothing_to_a_report(tmp_path):
         "12 photographs (1 more failed, named in work_dirs/boxes/summary.json), ",
     ):
         assert row in text
-    assert (folder / "report" / "zoo" / "arms" / "curves.png").exists()
+    assert (folder / "report" / "zoo" / "arms_2" / "curves.png").exists()
     assert (folder / "report" / "zoo" / "shots" / "kshot.png").exists()
     checkpoint = folder / "work_dirs" / "finetune_zoo" / "DAP_2shot_seed0" / "iter_2.pth"
     before = checkpoint.stat().st_mtime_ns

@@ -29,7 +29,8 @@ class Arm(NamedTuple):
     Attributes:
         name: In tables and folders.
         detector: ``'faster-rcnn'`` or ``'retinanet'``.
-        boxes: ``'pseudo'``, ``'round2'`` (those of DAP's own detector, merged with them), a kind of
+        boxes: ``'pseudo'``, ``'paper'`` (those of the paper's rule), ``'round2'`` (those of DAP's
+            own detector, merged with them), ``'truth'`` (labelled by people), a kind of
             ``replace_boxes.py``, or None for no pre-training (CLS).
         length: Of the pre-training, in shares of the usual one.
         finetuning: Length of the fine-tuning, in shares of the usual one.
@@ -53,11 +54,14 @@ class Arm(NamedTuple):
 
 CLS, DAP = Arm("CLS", boxes=None), Arm("DAP")
 TO_RPN = Arm("DAP-to-RPN", pretrained="DAP", moved=MOVED)
-AT_ALL_K = {"shots": (CLS, DAP), "head": (CLS, DAP, TO_RPN)}  # all other arms at one k
+AT_ALL_K = {"shots": (CLS, DAP), "head": (CLS, DAP, TO_RPN)}  # all other arms at some k
+REPEATED = ("pseudo", "centre", "whole")  # boxes whose pre-training is repeated with each seed
 PARTS: dict[str, tuple[Arm, ...]] = {
     "shots": (CLS, DAP),
     "controls": tuple(Arm(kind, boxes=kind) for kind in ("centre", "whole")),
     "foreign": (Arm("foreign", boxes="foreign"),),
+    "paper": (Arm("DAP-paper-rule", boxes="paper"),),
+    "truth": (Arm("true-boxes", boxes="truth"),),
     "length": (Arm("DAP-third", length=1 / 3), Arm("DAP-double", length=2.0)),
     "schedule": (
         Arm("CLS-long", boxes=None, finetuning=3.0),
@@ -89,19 +93,42 @@ PARTS: dict[str, tuple[Arm, ...]] = {
 }
 CORE = ("shots", "controls")
 
-# What a GPU has room for: images twice as large, four times as many of them in a pre-training.
-GPU_PRETRAINING = {
-    "train_dataloader.batch_size": 16,
-    "train_dataloader.num_workers": 3,
-    "train_dataloader.dataset.pipeline.0.img_scale": (320, 320),
-    "train_dataloader.dataset.pipeline.1.scales": [(s, s) for s in (256, 320, 384, 448)],
+# Sizes of images and batches beside those of the configs, which are of scale 'cpu'.
+PRETRAINING: dict[str, dict[str, object]] = {
+    "small": {  # two thirds of the height, a third of the time: for large objects
+        "train_dataloader.dataset.pipeline.0.img_scale": (112, 112),
+        "train_dataloader.dataset.pipeline.1.scales": [(s, s) for s in (96, 112, 128, 144, 160)],
+    },
+    "cpu": {},
+    "gpu": {  # what it has room for: images twice as large, four times as many of them
+        "train_dataloader.batch_size": 16,
+        "train_dataloader.num_workers": 3,
+        "train_dataloader.dataset.pipeline.0.img_scale": (320, 320),
+        "train_dataloader.dataset.pipeline.1.scales": [(s, s) for s in (256, 320, 384, 448)],
+    },
 }
-GPU_FINETUNING = {
-    "train_dataloader.batch_size": 8,
-    "train_dataloader.num_workers": 2,
-    "train_dataloader.dataset.pipeline.2.scales": [(768, s) for s in (320, 352, 384, 416)],
-    "val_dataloader.dataset.pipeline.1.scale": (768, 384),
+FINETUNING: dict[str, dict[str, object]] = {
+    "small": {
+        "train_dataloader.dataset.pipeline.2.scales": [(256, s) for s in (112, 120, 128, 136)],
+        "val_dataloader.dataset.pipeline.1.scale": (256, 128),
+    },
+    "cpu": {},
+    "gpu": {
+        "train_dataloader.batch_size": 8,
+        "train_dataloader.num_workers": 2,
+        "train_dataloader.dataset.pipeline.2.scales": [(768, s) for s in (320, 352, 384, 416)],
+        "val_dataloader.dataset.pipeline.1.scale": (768, 384),
+    },
 }
+
+
+def coco_options(file: str) -> dict[str, object]:
+    """Options of a pre-training on a COCO file in place of a store."""
+    return {
+        "train_dataloader.dataset.dataset.type": "dap.CheckedCocoDataset",
+        "train_dataloader.dataset.dataset.ann_file": file,
+        "train_dataloader.dataset.dataset.metainfo.classes": (),
+    }
 
 
 @dataclass
@@ -125,7 +152,9 @@ class Target:
     jobs: Jobs = field(default_factory=Jobs)
 
     @classmethod
-    def from_voc(cls, name: str, folder: Path, train: str, test: str) -> Target:
+    def from_voc(
+        cls, name: str, folder: Path, train: str, test: str, classes: str | None = None
+    ) -> Target:
         """Plan the conversion of a folder in VOC layout.
 
         Args:
@@ -133,18 +162,20 @@ class Target:
             folder: With ``Annotations``, ``ImageSets/Main`` and ``JPEGImages``.
             train: List to draw from.
             test: List to evaluate on.
+            classes: File that names the classes to keep, one per line; None for all. Objects of
+                other classes are background.
         """
         images, annotations = str(folder / "JPEGImages"), str(folder / "Annotations")
         jobs, made = Jobs(), []
         for split in (train, test):  # which may lack a class
             listed = str(folder / "ImageSets" / "Main" / f"{split}.txt")
             out = f"data/{name}_{split}.json"
-            classes = ("--classes", made[0]) if made else ()
+            named = made[0] if made else classes
             command = tool_command(
-                "xml_to_coco", annotations, images, "--one-based", "--list", listed, *classes,
-                "--out", out,
+                "xml_to_coco", annotations, images, "--one-based", "--list", listed,
+                *(("--classes", named) if named else ()), "--out", out,
             )  # fmt: skip
-            inputs = (listed, *made)
+            inputs = (listed, *made, *((classes,) if classes else ()))
             made.append(jobs.put(f"data_{name}_{split}", "files", command, out, inputs=inputs))
         return cls(name, *made, images, images, jobs)
 
@@ -179,12 +210,16 @@ class Benchmark:
     Attributes:
         images: Folder of class folders, the photographs.
         target: The detection set; its files must be there.
-        shots: Images per class; ``one_k``, at which all but CLS and DAP are compared, is the
-            second of them if there are two.
+        shots: Images per class.
         seeds: Of draws and fine-tunings. Pre-trainings have seed 0.
-        scale: ``'cpu'`` or ``'gpu'``.
+        scale: ``'small'``, ``'cpu'`` or ``'gpu'``.
         processes: Of Step 2 on a CPU.
         length: Of all trainings, in shares of the configs'.
+        finetuning: Of the fine-tunings, in shares of the config's, beside ``length``.
+        at: Images per class at which all arms are compared; the second of ``shots`` by default.
+        repeat_pretraining: Whether the pre-trainings of ``REPEATED`` have the fine-tuning's seed.
+        short_sides: Of the views of Step 2 in pixels; None for its default.
+        truth: COCO file with true boxes of ``images``, for the arm that is trained on them.
         jobs: Name → job; filled by :meth:`add`.
         arms: Arm → last checkpoints of its fine-tunings by k, None for all images.
         proposals: Row of the table on proposals → folders of its tests.
@@ -197,77 +232,116 @@ class Benchmark:
     scale: str
     processes: int
     length: float = 1.0
+    finetuning: float = 1.0
+    at: Sequence[int] = ()
+    repeat_pretraining: bool = False
+    short_sides: Sequence[int] | None = None
+    truth: str | None = None
     jobs: Jobs = field(default_factory=Jobs)
     arms: dict[str, dict[int | None, list[str]]] = field(default_factory=dict)
     proposals: dict[str, list[str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.at:
+            self.at = [sorted(self.shots)[min(1, len(self.shots) - 1)]]
+        if unknown := sorted(set(self.at) - set(self.shots)):
+            raise ValueError(f"--at {unknown}: expected some of --shots {sorted(self.shots)}")
+
     @property
     def one_k(self) -> int:
-        """Images per class at which all arms are compared."""
-        return sorted(self.shots)[min(1, len(self.shots) - 1)]
+        """The largest number of images per class at which all arms are compared."""
+        return max(self.at)
 
     def add(self, parts: Iterable[str]) -> None:
         """Plan parts: names of ``PARTS``, ``'core'`` or ``'all'``; CLS and DAP to compare with."""
         named = set(parts)
         chosen = [
             part for part in PARTS
-            if part in named or "all" in named or ("core" in named and part in CORE)
+            if part in named
+            or ("all" in named and (part != "truth" or self.truth))
+            or ("core" in named and part in CORE)
         ]  # fmt: skip
         named_arms = {arm.name: arm for part in ("shots", *chosen) for arm in PARTS[part]}
         arms = list(named_arms.values())
         whole = {arm.name for part in chosen for arm in AT_ALL_K.get(part, ())}
-        checkpoints = {arm.name: self._pretrained(arm) for arm in arms if arm.boxes}
         for seed in self.seeds:  # so that whatever ends early has all arms
+            checkpoints = {arm.name: self._pretrained(arm, seed) for arm in arms if arm.boxes}
             for k in (*sorted(self.shots), None):
                 for arm in arms:
-                    if arm.name in whole or k == self.one_k:
+                    if arm.name in whole or k in self.at:
                         self._finetuned(arm, checkpoints.get(arm.name), k, seed)
         for arm in arms:
             if arm.detector == "faster-rcnn":
-                self._proposals(arm, checkpoints.get(arm.name))
+                seeds = self.seeds[:1] if arm.boxes else ()
+                self._proposals(arm, [self._pretrained(arm, seed) for seed in seeds])
 
-    def _boxes(self) -> str:
+    def _boxes(self, name: str = "boxes", rule: Mapping[str, object] | None = None) -> str:
+        """Plan a run of Step 2; return its manifest.
+
+        Args:
+            name: Its folder.
+            rule: Settings that differ from the default.
+        """
         config = "efficientnet-lite0_in1k"
         command = ("python", str(HERE / "convert_lite0.py"), LITE0)
         self.jobs.put("lite0", "files", command, LITE0)
-        launcher = Launcher(self.processes if self.scale == "cpu" else 1)
-        command = tuple(launcher.boxes(CONFIGS.path(config), LITE0, str(Path(BOXES).parent), {}))
-        settings = settings_from_config(CONFIGS.load(config))
+        launcher = Launcher(1 if self.scale == "gpu" else self.processes)
+        fields = {
+            **(rule or {}),
+            **({"short_sides": list(self.short_sides)} if self.short_sides else {}),
+        }
+        options = {f"pseudo_boxes.{key}": value for key, value in fields.items()}
+        folder = f"work_dirs/{name}"
+        command = tuple(launcher.boxes(CONFIGS.path(config), LITE0, folder, options))
+        settings = settings_from_config(CONFIGS.load(config, options))
         images = str(self.images)
         command = (*command, "--images", images, "--classes", CLASSES)
+        makes = f"{folder}/manifest.json"
         return self.jobs.put(
-            "boxes", "boxes", command, BOXES, settings=settings, inputs=(images, LITE0)
+            name, "boxes", command, makes, settings=settings, inputs=(images, LITE0)
         )
 
-    def _pretrained(self, arm: Arm) -> str:
-        """Plan a pre-training; return its checkpoint."""
+    def _pretrained(self, arm: Arm, seed: int) -> str:
+        """Plan a pre-training; return its checkpoint.
+
+        Args:
+            arm: Whose.
+            seed: Of the fine-tuning; 0 is taken where the pre-training is not repeated.
+        """
+        if not self.repeat_pretraining or arm.boxes not in REPEATED:
+            seed = 0
         made = self._boxes()
         options = {
             "train_dataloader.dataset.dataset.data_prefix.img": f"{self.images}/",
+            **({"randomness.seed": seed} if seed else {}),
             **arm.pretraining,
             **arm.model,
-            **(GPU_PRETRAINING if self.scale == "gpu" else {}),
+            **PRETRAINING[self.scale],
         }
         if arm.boxes == "round2":
             made = self._relabelled(made)
             options["train_dataloader.dataset.dataset.ann_file"] = ROUND2
+        elif arm.boxes == "paper":
+            made = self._boxes("boxes_paper", {"rule": "paper"})
+            options["train_dataloader.dataset.dataset.ann_file"] = made
+        elif arm.boxes == "truth":
+            if not self.truth:
+                raise ValueError("--parts truth: expected --truth, a COCO file of the photographs")
+            made = self.truth
+            options |= coco_options(made)
         elif arm.boxes != "pseudo":
             out = f"work_dirs/{arm.boxes}.json"
             command = ("python", str(HERE / "replace_boxes.py"), str(Path(made).parent),
                        str(arm.boxes), out)  # fmt: skip
             made = self.jobs.put(f"boxes_{arm.boxes}", "files", command, out, inputs=(made,))
-            options |= {
-                "train_dataloader.dataset.dataset.type": "dap.CheckedCocoDataset",
-                "train_dataloader.dataset.dataset.ann_file": out,
-                "train_dataloader.dataset.dataset.metainfo.classes": (),
-            }
+            options |= coco_options(out)
         config = f"pretrain_{arm.detector}"
-        name = f"pretrain_{arm.pretrained or arm.name}"
+        name = f"pretrain_{arm.pretrained or arm.name}" + (f"_seed{seed}" if seed else "")
         return self._train(name, config, options, (LITE0, made), arm.length)
 
     def _relabelled(self, boxes: str) -> str:
         """Plan the second round: DAP's pre-trained detector labels the photographs again."""
-        checkpoint = self._pretrained(DAP)
+        checkpoint = self._pretrained(DAP, 0)
         path = CONFIGS.path("pretrain_faster-rcnn")
         images = str(self.images)
         command = tool_command(
@@ -294,7 +368,7 @@ class Benchmark:
             "train_dataloader.dataset.data_prefix.img": f"{self.target.train_images}/",
             **{f"val_dataloader.dataset.{key}": value for key, value in test.items()},
             **{f"val_evaluator.{i}.ann_file": self.target.test for i in (0, 1)},
-            **(GPU_FINETUNING if self.scale == "gpu" else {}),
+            **FINETUNING[self.scale],
         }
         kind = "cls"
         for part in arm.moved:
@@ -308,26 +382,25 @@ class Benchmark:
         shots = "all" if k is None else f"{k}shot"
         name = f"{self.target.folder}/{arm.name}_{shots}_seed{seed}"
         config = f"finetune_{arm.detector}_{kind}"
-        made = self._train(name, config, options, (read, drawn), arm.finetuning)
+        length = arm.finetuning * self.finetuning
+        made = self._train(name, config, options, (read, drawn), length)
         self.arms.setdefault(arm.name, {}).setdefault(k, []).append(made)
 
-    def _proposals(self, arm: Arm, checkpoint: str | None) -> None:
+    def _proposals(self, arm: Arm, checkpoints: list[str]) -> None:
         """Plan tests of the RPN before and after the fine-tunings at one k."""
-        own = checkpoint and not arm.pretrained
-        tests = {f"{arm.name} before": [checkpoint] if own else []}
+        tests = {f"{arm.name} before": [] if arm.pretrained else checkpoints}
         tests[f"{arm.name} after"] = self.arms[arm.name][self.one_k]
         options = {
             "test_dataloader.dataset.ann_file": self.target.test,
             "test_dataloader.dataset.data_prefix.img": f"{self.target.test_images}/",
             "test_evaluator.ann_file": self.target.test,
         }
-        if self.scale == "gpu":
-            scale = GPU_FINETUNING["val_dataloader.dataset.pipeline.1.scale"]
+        if scale := FINETUNING[self.scale].get("val_dataloader.dataset.pipeline.1.scale"):
             options["test_dataloader.dataset.pipeline.1.scale"] = scale
         path = CONFIGS.path("rpn_faster-rcnn")
         config = CONFIGS.load("rpn_faster-rcnn", options)
-        for row, checkpoints in tests.items():
-            for weights in checkpoints:
+        for row, tested in tests.items():
+            for weights in tested:
                 name = f"{self.target.folder}/{Path(weights).parent.name}/rpn"
                 out = f"work_dirs/{name}"
                 command = Launcher().test("mmdet", path, weights, out, options)

@@ -53,19 +53,21 @@ def write_report(benchmark: Benchmark) -> str:
             for name, by_k in shots.items()
         ]
         compare(runs, out / "shots", CLS.name, METRICS)
-        sections.append(("By images a class", _written(out / "shots")))
-    k = benchmark.one_k
-    at_one_k = {name: by_k[k] for name, by_k in arms.items() if k in by_k}
-    if len(at_one_k) > 2 and CLS.name in at_one_k:
-        runs = [f"{name}={','.join(folders)}" for name, folders in at_one_k.items()]
-        compare(runs, out / "arms", CLS.name, METRICS)
-        sections.append((f"All ways of pre-training, {k} images a class", _written(out / "arms")))
+        sections.append(("By images per class", _written(out / "shots")))
+    for k in benchmark.at:
+        at_one_k = {name: by_k[k] for name, by_k in arms.items() if k in by_k}
+        if len(at_one_k) > 2 and CLS.name in at_one_k:
+            runs = [f"{name}={','.join(folders)}" for name, folders in at_one_k.items()]
+            folder = out / f"arms_{k}"
+            compare(runs, folder, CLS.name, METRICS)
+            sections.append((f"All ways of pre-training, {k} images per class", _written(folder)))
     if not sections:
         raise ValueError("no two ways of pre-training have a result yet; run them first")
     found = measured(benchmark)
     sections.append(("On the way", way_table(found)))
-    sections.append(("Differences, paired by k and seed", paired_table(found, k)))
-    sections.append((f"Recall of the RPN, {k} images a class", proposal_table(benchmark.proposals)))
+    sections.append(("Differences, paired by k and seed", paired_table(found, benchmark.at)))
+    title = f"Recall of the RPN, {benchmark.one_k} images per class"
+    sections.append((title, proposal_table(benchmark.proposals)))
     sections.append(("How it was made", _circumstances(benchmark, silent)))
     text = "\n\n".join(f"## {title}\n\n{body}" for title, body in sections if body) + "\n"
     (out / "index.md").write_text(text, encoding="utf-8")
@@ -108,29 +110,29 @@ def way_table(found: Measured) -> str:
     return _markdown(lines)
 
 
-def paired_table(found: Measured, one_k: int) -> str:
+def paired_table(found: Measured, at: Sequence[int]) -> str:
     """Differences between two arms of the same k and seed, as Markdown.
 
     Args:
         found: See :func:`measured`.
-        one_k: Images per class at which all arms are compared.
+        at: Images per class at which all arms are compared.
 
     Returns:
         Mean ± standard error of the pairs and how many of them are above zero. Arms at several k
-        are compared with CLS over all of them; at one k each arm is with CLS, or the CLS of its
-        own kind, and with DAP.
+        are compared with CLS over all of them; at each k of ``at`` every arm is compared with CLS,
+        or the CLS of its own kind, and with DAP.
     """
     rows: list[tuple[str, str, int | None]] = [
         (name, CLS.name, None)
         for name, runs in found.items()
         if name != CLS.name and len({k for k, _ in runs}) > 1
     ]
-    for name in found:
+    for k, name in ((k, name) for k in at for name in found):
         twin = name.replace(DAP.name, CLS.name)
         if twin != name and twin in found:
-            rows.append((name, twin, one_k))
+            rows.append((name, twin, k))
         elif not name.startswith(CLS.name):
-            rows += [(name, other, one_k) for other in (CLS.name, DAP.name)]
+            rows += [(name, other, k) for other in (CLS.name, DAP.name)]
     columns = _columns(found)
     lines = [["pairs", *(f"{label} at {i}" for label, i in columns)]]
     for name, other, k in rows:

@@ -23,7 +23,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # for the modules beside this one
 
-from plan import PARTS, Benchmark, Target  # noqa: E402
+from plan import FINETUNING, PARTS, Benchmark, Target  # noqa: E402
 from report import write_report  # noqa: E402
 
 from dap.experiments.running import run_job, run_jobs  # noqa: E402
@@ -56,14 +56,32 @@ def parse_args() -> argparse.Namespace:
         "--splits", nargs=2, default=("trainval", "test"), metavar=("TRAIN", "TEST"),
         help="lists of --voc; default: trainval test",
     )  # fmt: skip
+    parser.add_argument("--classes", type=Path, help="file: classes of --voc to keep, one per line")
     parser.add_argument("--name", help="of the detection set in folders; default: its folder's")
     parser.add_argument("--parts", nargs="+", default=["core"], choices=["core", "all", *PARTS])
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 10, 20], metavar="K")
+    parser.add_argument(
+        "--at", type=int, nargs="+", default=[], metavar="K",
+        help="of --shots, those at which all arms are compared; default: the second",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--scale", choices=("cpu", "gpu"), default="cpu", help="sizes and lengths")
+    parser.add_argument(
+        "--scale", choices=tuple(FINETUNING), default="cpu", help="sizes and lengths"
+    )
     parser.add_argument(
         "--length", type=float, default=1.0, help="of all trainings, in shares; .1 for a trial"
     )
+    parser.add_argument(
+        "--finetuning", type=float, default=1.0, help="length of fine-tunings, in shares of 120"
+    )
+    parser.add_argument(
+        "--repeat-pretraining", action="store_true",
+        help="pre-train DAP, centre and whole with each seed; default: with seed 0 alone",
+    )  # fmt: skip
+    parser.add_argument(
+        "--short-sides", type=int, nargs="+", help="of the views of Step 2; default: 288 576"
+    )
+    parser.add_argument("--truth", type=Path, help="COCO file with true boxes of --images")
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/real_mini/SCALE")
     parser.add_argument(
         "--processes", type=int, default=min(8, os.cpu_count() or 1), help="trainings at a time"
@@ -74,6 +92,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if bool(args.coco) != bool(args.folders):
         parser.error("--coco needs --folders, and --voc has its own")
+    if args.classes and not args.voc:
+        parser.error("--classes needs --voc; a file of --coco has the classes it has")
     return args
 
 
@@ -98,6 +118,8 @@ def main() -> None:
     args = parse_args()
     try:
         images = args.images.resolve()
+        classes = str(args.classes.resolve()) if args.classes else None
+        truth = str(args.truth.resolve()) if args.truth else None
         given = [path.resolve() for path in (args.voc, *(args.coco or ()), *(args.folders or ()))
                  if path]  # fmt: skip
         name = args.name or (given[0].name if args.voc else given[0].parent.name)
@@ -105,10 +127,10 @@ def main() -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         os.chdir(work_dir)  # configs name their files below it
         keep_source(Path("images.txt"), [images], "Name another --work-dir for other photographs")
-        parts = (*given, *(args.splits if args.voc else ()))
+        parts = (*given, *(args.splits if args.voc else ()), *((classes,) if classes else ()))
         keep_source(Path(f"{name}.txt"), parts, "Give this detection set another --name")
         if args.voc:
-            target = Target.from_voc(name, given[0], *args.splits)
+            target = Target.from_voc(name, given[0], *args.splits, classes)
         else:
             target = Target(name, *map(str, given))
         threads = max(1, (os.cpu_count() or 1) // args.processes)
@@ -116,8 +138,9 @@ def main() -> None:
         for job in target.jobs.values():
             run_job(job, "work_dirs", environment=environment)
         benchmark = Benchmark(
-            images, target, args.shots, args.seeds, args.scale, args.processes, args.length
-        )
+            images, target, args.shots, args.seeds, args.scale, args.processes, args.length,
+            args.finetuning, args.at, args.repeat_pretraining, args.short_sides, truth,
+        )  # fmt: skip
         benchmark.add(args.parts)
         if not args.report:
             jobs = list(benchmark.jobs.values())

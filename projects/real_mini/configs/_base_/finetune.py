@@ -8,6 +8,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="InfiniteSampler"),
+    batch_sampler=dict(type="AspectRatioBatchSampler"),  # less padding
     dataset=dict(
         type="dap.CheckedCocoDataset",
         ann_file="data/target/train.json",

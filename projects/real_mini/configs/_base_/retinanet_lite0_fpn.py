@@ -5,7 +5,7 @@ _base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "./lite0.py"]
 model = dict(
     data_preprocessor=_base_.lite0_preprocessor,
     backbone=_base_.lite0,
-    neck=dict(in_channels=_base_.lite0_channels, out_channels=64),
+    neck=dict(in_channels=_base_.lite0_channels, out_channels=64, start_level=0),
     bbox_head=dict(
         in_channels=64,
         feat_channels=64,
