@@ -1,9 +1,11 @@
 """Detection-aware pre-training for MMDetection.
 
-Importing the package does two things and nothing else: it stops with one sentence when a
-package that it needs is missing or unfit, and it makes MMEngine's checkpoints loadable under
-torch's safe loader.
+Importing the package does three things and nothing else: it stops with one sentence when a
+package that it needs is missing or unfit, it makes MMEngine's checkpoints loadable under torch's
+safe loader, and it hides one warning that MMEngine causes again and again.
 """
+
+import warnings
 
 from dap import _requirements
 
@@ -14,3 +16,6 @@ _requirements.check()
 from dap import _safe_globals  # noqa: E402 - imports what has just been checked
 
 _safe_globals.register()
+
+# MMEngine 0.10.7, its last release, reads pkg_resources in every process and for every backbone.
+warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)

@@ -202,6 +202,12 @@ class TestImport:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 
+    def test_hides_the_warning_of_mmengine(self):
+        """It would stand in the log of every process, once for each check of a package."""
+        code = "import dap; from mmengine.utils import is_installed; is_installed('numpy')"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
     @pytest.mark.parametrize("location", LOCATIONS)
     def test_registry_location(self, location):
         importlib.import_module(location)
