@@ -279,8 +279,8 @@ def _paper_profiles(
     weights[:] = cam
     profiles = np.bincount(bins.ravel(), weights.ravel(), (len(index) + 1) * 2 * length)
     numbers = np.flatnonzero(keep) + 1
-    cells = (labels[i] == number for i, number in zip(index, numbers, strict=True))
-    return profiles.reshape(-1, 2, length)[1:], index, cells
+    own_cells = (labels[i] == number for i, number in zip(index, numbers, strict=True))
+    return profiles.reshape(-1, 2, length)[1:], index, own_cells
 
 
 def _release_profiles(

@@ -133,4 +133,4 @@ def _outlined(
     index = (top // (height + 1)).astype(np.int64)
     top = top - index * (height + 1)
     boxes = np.stack([left, top, left + across, top + down], axis=1)
-    return boxes, enclosed, index, [outlines[row[-1]] for row in rows]
+    return boxes, enclosed, index, [np.asarray(outlines[row[-1]]) for row in rows]

@@ -54,7 +54,7 @@ def union(
     masks: Sequence[dict[str, Any]], chosen: np.ndarray, size_hw: tuple[int, int]
 ) -> np.ndarray:
     """All pixels of some masks, bool, shape (H, W)."""
-    some = [masks[i] for i in np.flatnonzero(chosen)]
+    some = [masks[i] for i in np.flatnonzero(chosen).tolist()]
     merged: np.ndarray = coco_mask.decode(coco_mask.merge(some)) if some else np.zeros(size_hw)
     return merged.astype(bool)
 

@@ -29,7 +29,7 @@ def rounded(found: Candidates) -> Candidates:
     extended = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     masks = found.masks
     if masks is not None:
-        masks = [masks[i] for i in np.flatnonzero(extended)]
+        masks = [masks[i] for i in np.flatnonzero(extended).tolist()]
     return Candidates(boxes[extended], found.thresholds[extended], masks)
 
 

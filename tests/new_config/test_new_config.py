@@ -2,12 +2,12 @@
 
 import pytest
 from mmengine.config import Config
-from own_detectors import make_data, write_own
+from own_detectors import make_data, with_outlines, write_own
 
 from dap.new_config import new_configs
 from dap.new_config.code import Code, config_text, one_line
 from dap.new_config.model import check_detector, class_counts, fixed_batch_norm, without_masks
-from dap.new_config.pipelines import boxes_alone, multi_scale, train_pipeline
+from dap.new_config.pipelines import boxes_alone, masks_as_bitmaps, multi_scale, train_pipeline
 from dap.new_config.pipelines import test_pipeline as validation_pipeline
 from dap.new_config.schedule import auto_scale_lr, hooks_without_switches, scaled, warm_up
 from dap.new_config.trees import plain
@@ -127,6 +127,31 @@ def test_detectors_that_boxes_do_not_train(name, why):
         check_detector(config(name).model, name)
 
 
+@pytest.mark.parametrize(
+    "name", ["rtmdet-ins_tiny_8xb32-300e_coco", "condinst_r50_fpn_ms-poly-90k_coco_instance"]
+)
+def test_detectors_of_masks_take_boxes_with_masks(name):
+    check_detector(config(name).model, name, has_masks=True)
+
+
+def test_data_without_masks_does_not_train_them(tmp_path):
+    boxes = with_outlines(make_coco(tmp_path / "boxes", 3))
+    data = make_coco(tmp_path / "data", 3)
+
+    with pytest.raises(ValueError, match=r"data.*: rtmdet-ins_tiny is trained by masks, and not"):
+        new_configs(
+            "rtmdet-ins_tiny_8xb32-300e_coco",
+            boxes,
+            data,
+            out=tmp_path / "configs",
+            work_dirs=str(tmp_path / "work_dirs"),
+        )
+
+    written = Config.fromfile(tmp_path / "configs" / "pretrain_rtmdet-ins_tiny.py")
+    loaders = [s for s in written.train_dataloader.dataset.pipeline if "Load" in s["type"]]
+    assert loaders[1] == {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True}
+
+
 def counted(name, classes=7):
     """Class counts of a model after the changes, by path, with the list expressions evaluated."""
     own = config(name)
@@ -237,6 +262,18 @@ def test_resizing_becomes_the_papers(name):
     assert PAPER in steps
     assert {"type": "LoadAnnotations", "with_bbox": True} in steps
     assert what == "short sides 96, 160, 320, 640, as in the paper"
+
+
+def test_masks_are_loaded_as_bitmaps():
+    """A store has no polygons, which mmdet takes alone with poly2mask=False."""
+    own = train_pipeline(config("rtmdet-ins_tiny_8xb32-300e_coco")).inner
+    assert own[1]["poly2mask"] is False
+
+    steps = masks_as_bitmaps(own)
+
+    assert [step["type"] for step in steps] == [step["type"] for step in own]
+    assert steps[1] == {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True}
+    assert steps[2:] == own[2:]
 
 
 def test_mosaic_stays_and_images_get_smaller():

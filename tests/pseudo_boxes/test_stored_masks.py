@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from dap.pseudo_boxes.convert import coco_to_store, store_to_coco
 from dap.pseudo_boxes.masks import counts_of, decode_mask, encode_mask
 from dap.pseudo_boxes.shards import SCHEMA, encode_shard
 from dap.testing import make_class_folders
+from dap.visualization.inspection import inspect_boxes
+from dap.visualization.store_pictures import StorePictures, stored_image
 
 RANDOM = np.random.default_rng(0).random((7, 11)) < 0.4
 LOAD = {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True}
@@ -188,6 +191,15 @@ def test_selected_boxes_keep_their_masks(generate, tmp_path, rule):
     names = [sorted(path.name for path in (f / "shards").iterdir())
              for f in (tmp_path / "selected", wanted)]  # fmt: skip
     assert names[0] == names[1]
+
+
+def test_galleries_draw_them(with_masks, images, tmp_path):
+    store = PseudoBoxStore(with_masks)
+    pictures, image = StorePictures(store, images), stored_image(store, 0)
+    differs = pictures.tile(image) != pictures.tile(replace(image, masks=None))
+    assert 50 < differs.any(axis=2).sum() < 5000
+    page = inspect_boxes(store, tmp_path / "page", None, images, count=1)
+    assert "thin outlines: masks" in page.read_text()
 
 
 class TestSamples:
