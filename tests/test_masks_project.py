@@ -64,16 +64,17 @@ def test_starts_differ_in_the_initialisation_alone():
 
 
 def test_masks_are_what_the_two_pre_trainings_differ_in():
-    own, boxes = config("pretrain_masks"), config("pretrain_detector", QUICK_START)
-    heads = own.model.roi_head
-    assert heads.pop("mask_head").num_classes == 16
-    assert heads.pop("mask_roi_extractor").roi_layer.output_size == 10
-    del own.model.train_cfg.rcnn["mask_size"]
-    own.train_dataloader.dataset.pipeline[1].pop("with_mask")
-    own.model.type = boxes.model.type
+    own = config("pretrain_masks").to_dict()
+    boxes = config("pretrain_detector", QUICK_START).to_dict()
+    model = own["model"]
+    assert model["roi_head"].pop("mask_head")["num_classes"] == 16
+    assert model["roi_head"].pop("mask_roi_extractor")["out_channels"] == 40
+    assert model["train_cfg"]["rcnn"].pop("mask_size") == 2 * 10
+    assert own["train_dataloader"]["dataset"]["pipeline"][1].pop("with_mask")
+    model["type"] = boxes["model"]["type"]
     for name in ("mask_head", "mask_roi_extractor", "mask_size"):
         del own[name]
-    assert own.to_dict() == boxes.to_dict()
+    assert own == boxes
 
 
 def test_steps(run):

@@ -57,7 +57,7 @@ def test_tiny_detectors(tmp_path, monkeypatch, data, family, new):
                 "roi_head.mask_head.conv_logits",
             },
         ),
-        ("rtmdet", {"bbox_head.rtm_cls.N"}),
+        pytest.param("rtmdet", {"bbox_head.rtm_cls.N"}, marks=pytest.mark.slow),
     ],
 )
 def test_mask_heads_move_where_the_boxes_have_masks(tmp_path, monkeypatch, family, new):
