@@ -123,6 +123,8 @@ def finetuning(plan: Plan, target: Target, iterations: int) -> Written:
     keeps_masks = has_mask_head and target.has_masks
     pipeline = train_pipeline(config)
     own: Any = pipeline.inner if keeps_masks else boxes_alone(pipeline.inner)
+    if keeps_masks and target.has_rle:
+        own = masks_as_bitmaps(pipeline.inner)
     if own == pipeline.inner:
         own = Code(pipeline.path)
     interval = max(1, iterations // 10)
