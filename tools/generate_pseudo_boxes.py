@@ -29,10 +29,10 @@ from mmengine.logging import MMLogger
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.cam import RULES
 from dap.classifiers.libraries import classifier_config
+from dap.classifiers.methods import METHODS
 from dap.launch import init_processes
 from dap.pseudo_boxes import Execution, generate_from_config
 from dap.pseudo_boxes.ranks import end_group
-from dap.classifiers.methods import METHODS
 from dap.pseudo_boxes.settings import AUTOCAST, with_changes
 from dap.visualization.box_pictures import BoxPictures
 

@@ -193,7 +193,8 @@ def attention_maps(
         for rank in range(max((len(own) for own in labels), default=0)):
             grads = gradients([block.weights for block in blocks], logits, labels, rank, flips)
             tokens = sum(
-                (own * grad.clamp(min=0)).sum(dim=(1, 2)) for own, grad in zip(read, grads, strict=True)
+                (own * grad.clamp(min=0)).sum(dim=(1, 2))
+                for own, grad in zip(read, grads, strict=True)
             )
             maps = target.layout.as_nchw(tokens[..., None], size_hw)[:, 0]
             by_rank.append(maps.unflatten(0, (flips, len(labels))))

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from .attention import count_blocks
 from .gradient import find_target
-from .methods import METHODS, AttentionMaps, GradientMaps, MapMethod, ObservedFeatures, PooledFeatures
+from .methods import (
+    METHODS,
+    AttentionMaps,
+    GradientMaps,
+    MapMethod,
+    ObservedFeatures,
+    PooledFeatures,
+)
 from .network import LogitNetwork, observe, shared_copy
 from .readout import Readout, find_readout, nearly_equal
 

@@ -29,8 +29,8 @@ from dap.pseudo_boxes.classifier import evaluating
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "projects" / "quickstart"))
 
-from box_rules import FIGURES, counts_of, figures  # noqa: E402
-from shapes import PRETRAIN_NAMES, SIDE, make_classification_set  # noqa: E402
+from box_rules import FIGURES, counts_of, figures
+from shapes import PRETRAIN_NAMES, SIDE, make_classification_set
 
 BATCH = 32
 METHODS = ("grad-cam", "ag-cam")
@@ -117,8 +117,10 @@ def judge(model: nn.Module, data: Shapes) -> None:
             settings = PseudoBoxSettings(
                 short_sides=(192,), rule=rule, thresholds=thresholds or cam.default_thresholds(rule)
             )
-            counts = [counts_of(boxes_of(classifier, *image, settings), truth)
-                      for *image, truth in zip(data.images, data.labels, data.boxes, strict=True)]  # fmt: skip
+            counts = [
+                counts_of(boxes_of(classifier, *image, settings), truth)
+                for *image, truth in zip(data.images, data.labels, data.boxes, strict=True)
+            ]
             values = figures(np.array(counts, float), weights)[0]
             print(f"| {method}, {name} | " + " | ".join(f"{value:.1f}" for value in values) + " |")
 
@@ -139,7 +141,9 @@ def top1(model: nn.Module, data: Shapes) -> float:
     """Share of images whose first guess is right, in percent."""
     classifier = CamClassifier(model)
     with evaluating(model), torch.no_grad():
-        found = model.head(model.extract_feat(classifier.normalize(data.images.float()), stage="neck"))
+        found = model.head(
+            model.extract_feat(classifier.normalize(data.images.float()), stage="neck")
+        )
     return 100 * float((found.argmax(dim=1) == data.labels).float().mean())
 
 
@@ -159,7 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = build()
         train(model, make_shapes(args.per_class, 100 + seed), args.iterations, seed)
         judged = make_shapes(args.judged, 200 + seed)
-        print(f"seed {seed}: top-1 {top1(model, judged):.1f} of {len(judged.images)} images", flush=True)
+        print(
+            f"seed {seed}: top-1 {top1(model, judged):.1f} of {len(judged.images)} images",
+            flush=True,
+        )
         judge(model, judged)
 
 
