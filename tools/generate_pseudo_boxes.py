@@ -29,10 +29,11 @@ from mmengine.logging import MMLogger
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.cam import RULES
 from dap.classifiers.libraries import classifier_config
+from dap.classifiers.methods import METHODS
 from dap.launch import init_processes
 from dap.pseudo_boxes import Execution, generate_from_config
 from dap.pseudo_boxes.ranks import end_group
-from dap.pseudo_boxes.settings import AUTOCAST, METHODS, with_changes
+from dap.pseudo_boxes.settings import AUTOCAST, with_changes
 from dap.visualization.box_pictures import BoxPictures
 
 RULE_HELP = (
@@ -53,7 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--images", help="folder of class folders, in place of the config's data")
     parser.add_argument("--classes", help="names of its class folders in label order, one a line")
     parser.add_argument("--rule", choices=RULES, help=RULE_HELP)
-    parser.add_argument("--map-method", choices=METHODS, help="default: exact where there are any")
+    parser.add_argument("--map-method", choices=METHODS, help="default: exact if there is one")
     parser.add_argument("--masks", action="store_true", help="give each box its component's mask")
     parser.add_argument("--autocast", choices=tuple(AUTOCAST), help="half precision, on a GPU")
     defaults = Execution()

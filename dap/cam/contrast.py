@@ -1,4 +1,4 @@
-"""Maps of the rule ``'extent'``: class activation times the contrast of the features."""
+"""Maps of the rule ``'extent'``: class activation joined with what the features say."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from .boxes import FLAT
 
+SPREAD_STEPS = 2
+
 
 def contrasted_maps(
     maps: Tensor,
@@ -17,12 +19,14 @@ def contrasted_maps(
     labels_per_image: Sequence[int],
     flips: Sequence[bool],
 ) -> Tensor:
-    """Join each class activation map with the contrast of the features it was made from.
+    """Join each class activation map with the features it was made from.
 
     A class activation map is high on what tells the class from other classes, often a part of
-    the object, such as the head of a dog. How far the features of a cell are from their mean over
-    the image does not depend on the class and is high on the whole object. The result is the
-    geometric mean of both, each brought to [0, 1] on the cells of the image.
+    the object, such as the head of a dog. Two more maps are high on the whole object: the contrast
+    c, how far the features of a cell are from their mean over the image, which does not depend on
+    the class (:func:`feature_contrast`); and the map a itself, spread to cells with alike features
+    (:func:`spread_maps`), s. The result is :math:`(a c s)^{1/3}`, each of the three brought to
+    [0, 1] on the cells of the image.
 
     Args:
         maps: Class activation maps of all flips, mirrored back, of all labels of the first image,
@@ -33,20 +37,62 @@ def contrasted_maps(
         flips: Whether the views are mirrored, F of them.
 
     Returns:
-        Values in [0, 1] in the cells of the image, shape (F, R, h, w). Zeros where the class
-        activation map or the contrast is constant; NaN where values are not finite.
+        Values in [0, 1] in the cells of the image, shape (F, R, h, w). Zeros where one of the three
+        is constant; NaN where values are not finite.
     """
-    inside = _cells_inside(sizes_cells, maps)
-    seen = torch.stack([inside.flip(-1) if flip else inside for flip in flips])
-    contrast = feature_contrast(features, seen)
-    contrast = torch.stack(
-        [c.flip(-1) if flip else c for c, flip in zip(contrast, flips, strict=True)]
-    )
+    inside = _mirrored(_cells_inside(sizes_cells, maps).expand(len(flips), -1, -1, -1), flips)
+    contrast = _unit(feature_contrast(features, inside), inside)
+    directions = centred_directions(features, inside)
     if any(count != 1 for count in labels_per_image):
-        rows = torch.arange(len(inside)).repeat_interleave(torch.tensor(labels_per_image))
+        rows = torch.arange(len(sizes_cells)).repeat_interleave(torch.tensor(labels_per_image))
         rows = rows.to(maps.device, non_blocking=True)
-        inside, contrast = inside[rows], contrast[:, rows]
-    return (_unit(maps, inside) * _unit(contrast, inside)).sqrt()
+        inside, contrast, directions = inside[:, rows], contrast[:, rows], directions[:, rows]
+    activation = _unit(_mirrored(maps, flips), inside)
+    spread = _unit(spread_maps(activation, directions, inside), inside)
+    product = (activation * contrast * spread).double()  # in float32, last bits vary with the batch
+    return _mirrored(product.pow(1 / 3).to(maps.dtype), flips)
+
+
+def centred_directions(features: Tensor, inside: Tensor) -> Tensor:
+    """Bring the features of each cell to length 1, and subtract their mean over the image.
+
+    Args:
+        features: Shape (…, D, h, w).
+        inside: Which cells are of the image, at least one, shape (…, h, w).
+
+    Returns:
+        Shape (…, D, h · w), zeros in cells that are not of the image.
+    """
+    mask = inside.to(features.dtype)[..., None, :, :]
+    directions = torch.nn.functional.normalize(features, dim=-3) * mask
+    mean = directions.sum(dim=(-2, -1), keepdim=True) / mask.sum(dim=(-2, -1), keepdim=True)
+    return ((directions - mean) * mask).flatten(-2)
+
+
+def spread_maps(maps: Tensor, directions: Tensor, inside: Tensor) -> Tensor:
+    """Spread maps to cells with alike features, :data:`SPREAD_STEPS` times.
+
+    A step gives each cell the sum over all cells of map times similarity, where the map has its
+    mean subtracted, and the similarity of two cells is the product of their centred directions.
+    Steps without end would lead to the first principal component of the directions, with which
+    CAM-Back-Again (Yasuki and Taki, CVPR 2024) localises; few of them stay near the class.
+
+    Args:
+        maps: Shape (…, h, w).
+        directions: From :func:`centred_directions`, shape (…, D, h · w).
+        inside: Which cells are of the image, shape (…, h, w).
+
+    Returns:
+        Shape (…, h, w), any range; the maps themselves where all features have one direction.
+    """
+    mask = inside.to(maps.dtype)
+    mean = (maps * mask).sum(dim=(-2, -1), keepdim=True) / mask.sum(dim=(-2, -1), keepdim=True)
+    spread = ((maps - mean) * mask).flatten(-2)[..., None]
+    for _ in range(SPREAD_STEPS):
+        spread = directions.mT @ (directions @ spread)
+    size = directions.square().sum(dim=(-2, -1)) / mask.sum(dim=(-2, -1))  # 0 to 1
+    alike = (size <= FLAT**2)[..., None, None]
+    return torch.where(alike, maps, spread[..., 0].unflatten(-1, maps.shape[-2:]))
 
 
 def feature_contrast(features: Tensor, inside: Tensor) -> Tensor:
@@ -62,6 +108,11 @@ def feature_contrast(features: Tensor, inside: Tensor) -> Tensor:
     mask = inside.to(features.dtype)[..., None, :, :]
     mean = (features * mask).sum(dim=(-2, -1), keepdim=True) / mask.sum(dim=(-2, -1), keepdim=True)
     return torch.linalg.vector_norm(features - mean, dim=-3)
+
+
+def _mirrored(values: Tensor, flips: Sequence[bool]) -> Tensor:
+    """Mirror what belongs to mirrored views, shape (F, …, w)."""
+    return torch.stack([v.flip(-1) if flip else v for v, flip in zip(values, flips, strict=True)])
 
 
 def _cells_inside(sizes_cells: Sequence[tuple[int, int]], maps: Tensor) -> Tensor:

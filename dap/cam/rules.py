@@ -11,7 +11,7 @@ Rule = Literal["paper", "release", "extent"]
 RULES: tuple[Rule, ...] = ("paper", "release", "extent")
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 """Values of τ of the paper, of a map in [0, 1]: the default of ``'paper'`` and ``'release'``."""
-OTSU_MULTIPLES = (0.45, 0.7, 1.1)
+OTSU_MULTIPLES = (0.55, 0.8, 1.0, 1.25)
 """Multiples of a map's own threshold by Otsu: the default of ``'extent'``."""
 
 

@@ -1,5 +1,6 @@
 """What Step 2 needs of a classifier: which features its logits follow from, and how."""
 
+from .attention import attention_maps, count_blocks
 from .gradient import Target, find_target, gradient_maps
 from .layout import Layout
 from .network import LogitNetwork, Tap, observe, shared_copy
@@ -11,6 +12,8 @@ __all__ = [
     "Readout",
     "Tap",
     "Target",
+    "attention_maps",
+    "count_blocks",
     "find_readout",
     "find_target",
     "gradient_maps",

@@ -8,8 +8,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .attention import count_blocks
 from .gradient import find_target
-from .methods import METHODS, GradientMaps, MapMethod, ObservedFeatures, PooledFeatures
+from .methods import (
+    METHODS,
+    AttentionMaps,
+    GradientMaps,
+    MapMethod,
+    ObservedFeatures,
+    PooledFeatures,
+)
 from .network import LogitNetwork, observe, shared_copy
 from .readout import Readout, find_readout, nearly_equal
 
@@ -53,7 +61,8 @@ def choose_method(model: nn.Module, normalize: Normalize, wanted: str | None = N
         model: Classifier in evaluation mode: mmpretrain's ``ImageClassifier``, or one that holds
             the network of another library as ``model``.
         normalize: What the classifier does to images of pixels first.
-        wanted: ``'exact'`` or ``'gradient'``; None to choose.
+        wanted: ``'exact'``, ``'ag-cam'``, ``'grad-cam'``, or ``'gradient'`` for the better one of
+            these two; None to choose among all.
 
     Raises:
         ValueError: If the classifier takes no colour images, or has no maps by this method.
@@ -62,12 +71,12 @@ def choose_method(model: nn.Module, normalize: Normalize, wanted: str | None = N
         raise ValueError(f"map_method: expected one of {METHODS} or None, found {wanted!r}")
     name, reason = describe(model), "maps by gradient are asked for (map_method)"
     network = LogitNetwork(model)
-    if wanted != "gradient":
+    if wanted in (None, "exact"):
         direct = _direct(model, normalize)
         if direct is not None:
             return direct
     side, probe = _probe(network, normalize, model, name)
-    if wanted != "gradient":
+    if wanted in (None, "exact"):
         found, reason = _observed(network, probe)
         if found is not None:
             return _finished(found, normalize, side, "")
@@ -83,10 +92,17 @@ def choose_method(model: nn.Module, normalize: Normalize, wanted: str | None = N
             "and its logits depend on no feature map of a norm, a stage or a block. Use a "
             "classifier with a spatial feature map"
         )
+    blocks = 0 if wanted == "grad-cam" else count_blocks(network, target, probe)
+    if wanted == "ag-cam" and not blocks:
+        raise ValueError(
+            f"classifier {name}: it has no map by attention (map_method='ag-cam'), because no "
+            "attention from a class token to the patches was seen. Leave map_method out"
+        )
     with torch.no_grad():
         classes = network(probe).shape[1]
-    own = GradientMaps(shared_copy(network), target, classes)
-    return _finished(own, normalize, side, reason)
+    own = shared_copy(network), target, classes
+    method = AttentionMaps(*own, blocks) if blocks else GradientMaps(*own)
+    return _finished(method, normalize, side, reason)
 
 
 def describe(model: nn.Module) -> str:

@@ -94,36 +94,52 @@ def gradient_maps(
     # The caller may be in inference mode, which records nothing to differentiate.
     with torch.inference_mode(False), torch.enable_grad():
         output, logits = tap.with_graph(images)
-        _check_labels(labels, logits.shape[1])
+        check_labels(labels, logits.shape[1])
         size_hw = (images.shape[2], images.shape[3])
         features = layout.as_nchw(output.detach(), size_hw)
         by_rank = []  # maps of the first label of each image, of the second …
         for rank in range(max((len(own) for own in labels), default=0)):
-            grad = _gradient(output, logits, labels, rank, flips)
+            (grad,) = gradients([output], logits, labels, rank, flips)
             weight = layout.as_nchw(grad, size_hw).mean(dim=(2, 3))
             maps = torch.einsum("nchw,nc->nhw", features.to(weight.dtype), weight)
             by_rank.append(maps.unflatten(0, (flips, len(labels))))
-    rows = [by_rank[rank][:, i] for i, own in enumerate(labels) for rank in range(len(own))]
-    shape = (flips, 0, *features.shape[-2:])
-    stacked = torch.stack(rows, dim=1) if rows else features.new_zeros(shape)
     summed = logits.detach().unflatten(0, (flips, len(labels))).sum(dim=0)
     by_view = features.unflatten(0, (flips, len(labels)))
-    return MappedViews(stacked.float(), by_view.float(), summed.float())
+    return MappedViews(rows_of_labels(by_rank, labels, by_view), by_view.float(), summed.float())
 
 
-def _gradient(
-    output: Tensor, logits: Tensor, labels: Sequence[Tensor], rank: int, flips: int
-) -> Tensor:
-    """Gradients by a feature map of the logit of the label of a rank, 0 for images with fewer."""
+def rows_of_labels(by_rank: Sequence[Tensor], labels: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Maps of all labels of the first image, then of the second …, float32, shape (F, R, h, w).
+
+    Args:
+        by_rank: Maps of the first label of each image, of the second …, each (F, N, h, w).
+        labels: Classes of each of N images.
+        like: Features of the same views and cells, shape (F, N, D, h, w).
+    """
+    rows = [by_rank[rank][:, i] for i, own in enumerate(labels) for rank in range(len(own))]
+    if not rows:
+        return like.new_zeros((len(like), 0, *like.shape[-2:])).float()
+    return torch.stack(rows, dim=1).float()
+
+
+def gradients(
+    tensors: Sequence[Tensor], logits: Tensor, labels: Sequence[Tensor], rank: int, flips: int
+) -> list[Tensor]:
+    """Gradients by tensors of the logit of the label of a rank, 0 for images with fewer."""
     images = [i for i, own in enumerate(labels) if len(own) > rank]
     classes = torch.stack([labels[i][rank] for i in images]).long().repeat(flips)
     views = torch.tensor([view * len(labels) + i for view in range(flips) for i in images])
     chosen = logits[views.to(logits.device), classes.to(logits.device)]
-    (grad,) = torch.autograd.grad(chosen.sum() * SCALE, output, retain_graph=True)
-    return grad.to(torch.promote_types(grad.dtype, torch.float32)) / SCALE
+    grads = torch.autograd.grad(chosen.sum() * SCALE, list(tensors), retain_graph=True)
+    return [grad.to(torch.promote_types(grad.dtype, torch.float32)) / SCALE for grad in grads]
 
 
-def _check_labels(labels: Sequence[Tensor], classes: int) -> None:
+def check_labels(labels: Sequence[Tensor], classes: int) -> None:
+    """Refuse labels that the classifier does not have.
+
+    Raises:
+        ValueError: If a label is out of range.
+    """
     given = torch.cat(list(labels)) if labels else torch.zeros(0)
     if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < classes:
         raise ValueError(

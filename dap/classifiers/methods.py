@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from dap.cam import MappedViews, ViewMaps, linear_maps
 
+from .attention import attention_maps
 from .gradient import Target, gradient_maps
 from .network import Tap
 from .readout import Readout
 
 Context = Callable[[], AbstractContextManager[Any]]
-METHODS = ("exact", "gradient")
+METHODS = ("exact", "gradient", "ag-cam", "grad-cam")
+"""What may be asked for; ``'gradient'`` is AG-CAM where it can be had, else Grad-CAM."""
 
 
 class PooledFeatures:
@@ -161,6 +163,35 @@ class GradientMaps:
     def description(self) -> str:
         """Which map, and the formula."""
         return f"Grad-CAM at {self.feature_map}"
+
+
+class AttentionMaps(GradientMaps):
+    """Maps by the attention of a class token, see :func:`attention_maps`.
+
+    Args:
+        network: From normalised images to logits; this object alone uses it.
+        target: The first norm of the last block.
+        num_classes: Number of logits.
+        blocks: Number of blocks whose attention counts.
+    """
+
+    def __init__(self, network: nn.Module, target: Target, num_classes: int, blocks: int) -> None:
+        super().__init__(network, target, num_classes)
+        self.blocks = blocks
+
+    def view_maps(self, context: Context) -> ViewMaps:
+        """The function from views to their maps, the network run in a context, as of autocast."""
+
+        def maps(batch: Tensor, labels: Sequence[Tensor], flips: int) -> MappedViews:
+            with context():
+                return attention_maps(self._tap, self.target, batch, labels, flips)
+
+        return maps
+
+    @property
+    def description(self) -> str:
+        """Which map, and the formula."""
+        return f"AG-CAM over the attention of {self.blocks} blocks to {self.feature_map}"
 
 
 MapMethod = PooledFeatures | ObservedFeatures | GradientMaps

@@ -119,6 +119,11 @@ class Tap:
         self.network(images)
         return self._taken()
 
+    def with_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The output of the module, and the logits, for normalised images."""
+        logits = self.network(images)
+        return self._taken(), logits
+
     def with_graph(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The output of the module, and logits that can be differentiated by it.
 

@@ -27,13 +27,16 @@ class CamClassifier:
 
     The maps are exact where the classifier ends in global average pooling and one linear layer,
     with or without a norm between the two (:class:`dap.classifiers.Readout`); else they are
-    computed by gradient (:func:`dap.classifiers.gradient_maps`). Which it is is measured on a probe
-    image: the mean of exact maps must be the logits, whatever the parts of the model are called.
+    computed by gradient: of the attention of a class token where there is one
+    (:func:`dap.classifiers.attention_maps`), else of a feature map
+    (:func:`dap.classifiers.gradient_maps`). Which it is is measured on a probe image: the mean of
+    exact maps must be the logits, whatever the parts of the model are called.
 
     Args:
         model: An mmpretrain ``ImageClassifier``, or a classifier that holds the network of another
             library as ``model``, such as mmpretrain's ``TimmClassifier``.
-        map_method: ``'exact'`` or ``'gradient'``; by default exact maps where there are any.
+        map_method: ``'exact'``, ``'ag-cam'``, ``'grad-cam'``, or ``'gradient'`` for one of these
+            two; by default the first of them that the classifier has.
 
     Attributes:
         weight: Weight of the linear layer, shape (K, C); with gradients C is 0.

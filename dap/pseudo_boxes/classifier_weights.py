@@ -44,6 +44,7 @@ def load_classifier_weights(model: nn.Module, checkpoint: str, config_name: str)
     weights, meta = load_weights(checkpoint)
     expected = model.state_dict()
     weights = _without_inner_wrappers(weights, expected)
+    weights = _renamed_by_transformers(model, weights)
     sources = _find_sources(expected, weights, checkpoint, config_name)
     fitting = {name: weights[source] for name, source in sources.items()}
     _check_kinds(expected, fitting, checkpoint, config_name)
@@ -61,6 +62,23 @@ def _without_inner_wrappers(
     if len(names) < len(weights) or any(_WRAPPER.search(name) for name in expected):
         return weights
     return renamed(weights, lambda name: _WRAPPER.sub("", name))
+
+
+def _renamed_by_transformers(model: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give weights the names of the installed transformers, which saves under older names.
+
+    ``save_pretrained`` of transformers 5 writes names of transformers 4 for many architectures, and
+    ``from_pretrained`` translates them. Weights that it cannot place stay as they are.
+    """
+    load = getattr(model, "from_pretrained", None)
+    if load is None or set(model.state_dict()) <= weights.keys():
+        return weights
+    loaded, report = load(None, config=model.config, state_dict=dict(weights),
+                          output_loading_info=True)  # fmt: skip
+    if report["missing_keys"] or report["mismatched_keys"]:
+        return weights
+    state: dict[str, Tensor] = loaded.state_dict()
+    return state
 
 
 def _find_sources(

@@ -22,7 +22,7 @@ from .settings import Execution, PseudoBoxSettings
 from .writing import default_shard_size
 
 # Raised whenever the same classifier and images give other boxes than before.
-ALGORITHM = 2
+ALGORITHM = 3
 
 
 def describe_process(

@@ -19,8 +19,8 @@ from dap.cam import (
     multiplies_otsu,
     threshold_name,
 )
+from dap.classifiers.methods import METHODS
 
-METHODS = ("exact", "gradient")  # of computing class activation maps
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -105,7 +105,8 @@ class PseudoBoxSettings:
         rule: ``'extent'``, the paper's ``'paper'``, or the official release's ``'release'``, see
             :func:`dap.cam.boxes_from_cam`.
         autocast: ``'bf16'`` or ``'fp16'`` for the network in half precision; None for float32.
-        map_method: ``'exact'`` or ``'gradient'``; None for exact maps where there are any.
+        map_method: ``'exact'``, ``'ag-cam'``, ``'grad-cam'``, or ``'gradient'`` for one of these
+            two; None for the first of them that the classifier has.
         masks: Whether each box has the mask of its component, see
             :func:`dap.cam.box_candidates`.
 

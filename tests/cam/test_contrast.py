@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dap.cam import batch_maps, multi_view_cam
-from dap.cam.contrast import contrasted_maps, feature_contrast
+from dap.cam.contrast import centred_directions, contrasted_maps, feature_contrast, spread_maps
 
 
 def test_contrast_by_hand():
@@ -20,15 +20,50 @@ def test_contrast_by_hand():
     torch.testing.assert_close(found, torch.tensor(by_hand))
 
 
+def test_map_spreads_to_cells_with_alike_features_by_hand():
+    """Directions x x y y less their mean: (.5, -.5) twice, (-.5, .5) twice. Map less mean: .75 -.25
+    -.25 -.25, the sum over cells of map times direction (.5, -.5): .5 .5 -.5 -.5, then 1 1 -1 -1.
+    """
+    features = torch.tensor([[[2.0, 5, 0, 0]], [[0, 0, 3.0, 1]]])
+    inside = torch.ones(1, 4, dtype=torch.bool)
+    directions = centred_directions(features, inside)
+    torch.testing.assert_close(directions[:, 0], torch.tensor([0.5, -0.5]))
+    maps = torch.tensor([[1.0, 0, 0, 0]])
+    spread = spread_maps(maps, directions, inside)
+    torch.testing.assert_close(spread, torch.tensor([[1.0, 1, -1, -1]]))
+
+
+def test_many_steps_lead_to_the_first_principal_component(monkeypatch):
+    torch.manual_seed(0)
+    features, maps = torch.rand(6, 4, 5, dtype=torch.float64), torch.rand(4, 5, dtype=torch.float64)
+    inside = torch.ones(4, 5, dtype=torch.bool)
+    directions = centred_directions(features, inside)
+    monkeypatch.setattr("dap.cam.contrast.SPREAD_STEPS", 40)
+    spread = spread_maps(maps, directions, inside).flatten()
+    component = torch.linalg.svd(directions, full_matrices=False).Vh[0]
+    cosine = (spread @ component) / spread.norm()
+    torch.testing.assert_close(cosine.abs(), torch.ones_like(cosine))
+
+
+def test_map_stays_where_all_features_have_one_direction():
+    maps = torch.tensor([[0.3, 1, 0, 0.2]])
+    inside = torch.ones(1, 4, dtype=torch.bool)
+    features = torch.tensor([1.0, 7, 3, 0.1]) * torch.tensor([[[0.6]], [[0.7]]])
+    spread = spread_maps(maps, centred_directions(features, inside), inside)
+    assert torch.equal(spread, maps)
+
+
 def test_joined_map_by_hand():
-    """Map 0 2 4 in [0, 1] is 0 .5 1. Features 0 3 9 have the mean 4, contrasts 4 1 5: .75 0 1."""
+    """Map 0 2 4 in [0, 1] is 0 .5 1. Features 0 3 9 have the mean 4, contrasts 4 1 5: .75 0 1.
+    Their directions 0 1 1 less the mean are -2/3 1/3 1/3, to which the map spreads: 0 1 1.
+    """
     maps = torch.tensor([0.0, 2, 4]).view(1, 1, 1, 3)
     features = torch.tensor([0.0, 3, 9]).view(1, 1, 1, 1, 3)
     joined = contrasted_maps(maps, features, [(1, 3)], [1], [False])
     torch.testing.assert_close(joined.flatten(), torch.tensor([0.0, 0, 1]))
     maps = torch.tensor([4.0, 2, 0]).view(1, 1, 1, 3)
     joined = contrasted_maps(maps, features, [(1, 3)], [1], [False])
-    torch.testing.assert_close(joined.flatten(), torch.tensor([0.75**0.5, 0, 0]))
+    torch.testing.assert_close(joined.flatten(), torch.tensor([0.75 ** (1 / 3), 0, 0]))
 
 
 def test_padding_takes_no_part():

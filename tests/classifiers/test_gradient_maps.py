@@ -72,7 +72,7 @@ def test_behind_pooling_and_a_linear_layer_it_is_the_exact_map(rule, factor):
 
 def test_target_of_a_class_token_is_the_first_norm_of_the_last_block():
     model = vit()
-    found = CamClassifier(model)
+    found = CamClassifier(model, "grad-cam")
     assert found.map_method == "gradient"
     assert found.feature_map == "backbone.layers.1.ln1"
     assert found.input_size is None
@@ -81,8 +81,12 @@ def test_target_of_a_class_token_is_the_first_norm_of_the_last_block():
     assert target.layout == Layout("NLC", 1)
 
 
-def test_several_labels_batches_and_views_are_those_of_each_alone():
-    found = CamClassifier(vit())
+BOTH = pytest.mark.parametrize("method", ["ag-cam", "grad-cam"])
+
+
+@BOTH
+def test_several_labels_batches_and_views_are_those_of_each_alone(method):
+    found = CamClassifier(vit(), method)
     pictures = [picture(seed=seed) for seed in range(3)]
     labels = [torch.tensor([4, 0]), torch.tensor([], dtype=torch.long), torch.tensor([2])]
     view_maps = found.view_maps(None)
@@ -100,8 +104,9 @@ def test_several_labels_batches_and_views_are_those_of_each_alone():
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_mirror_and_mode_and_parameters_stay():
-    found = CamClassifier(vit())
+@BOTH
+def test_mirror_and_mode_and_parameters_stay(method):
+    found = CamClassifier(vit(), method)
     before = {name: value.clone() for name, value in found.model.state_dict().items()}
     label = torch.tensor([1])
     with evaluating(found.model):
@@ -131,8 +136,9 @@ def test_method_may_be_asked_for_and_must_be_possible():
     assert found.feature_map == "backbone.stages.3"
 
 
-def test_label_out_of_range_is_refused():
-    found = CamClassifier(vit())
+@BOTH
+def test_label_out_of_range_is_refused(method):
+    found = CamClassifier(vit(), method)
     with pytest.raises(ValueError, match=r"classes in \[0, 5\).*found 5 to 5"):
         found.view_maps(None)(torch.randn(1, 3, 64, 64), [torch.tensor([5])], 1)
 
@@ -173,7 +179,7 @@ class TestOneSize:
         summary = generate_pseudo_boxes(self.model(), folders, out, SETTINGS)
         assert "takes images of 64 x 64 px alone" in log()
         assert summary["classifier"]["map_method"] == "gradient"
-        assert summary["classifier"]["maps"].startswith("Grad-CAM at backbone.layers.0.ln1")
+        assert summary["classifier"]["maps"].startswith("AG-CAM over the attention of 1 blocks")
         coco = json.loads((out / "annotations.json").read_text())
         sizes = {image["id"]: (image["width"], image["height"]) for image in coco["images"]}
         assert len(coco["annotations"]) >= 2

@@ -114,8 +114,8 @@ def test_tool_does_not_read_the_papers_thresholds_as_multiples(
     run_tool(config, checkpoint, "--out", tmp_path / "out", *flags)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["settings"]["rule"] == "extent"
-    assert summary["settings"]["thresholds"] == [0.45, 0.7, 1.1]
-    assert list(summary["per_threshold"]) == ["0.45", "0.7", "1.1"]
+    assert summary["settings"]["thresholds"] == [0.55, 0.8, 1.0, 1.25]
+    assert list(summary["per_threshold"]) == ["0.55", "0.8", "1.0", "1.25"]
     assert summary["merged"]["boxes"] >= summary["images"]
 
 
@@ -343,7 +343,7 @@ def test_rule_of_the_hook_does_not_read_the_configs_thresholds_as_its_own(tmp_pa
     config["pseudo_boxes"] = {"rule": "paper", "thresholds": (0.2,), "short_sides": (64,)}
     Runner.from_cfg(config).test()
     summary = json.loads((tmp_path / "work" / "pseudo_boxes" / "summary.json").read_text())
-    assert summary["settings"]["thresholds"] == [0.45, 0.7, 1.1]
+    assert summary["settings"]["thresholds"] == [0.55, 0.8, 1.0, 1.25]
 
 
 def test_a_test_run_writes_no_boxes_unasked(tmp_path):

@@ -8,10 +8,10 @@ from dap.pseudo_boxes.settings import with_changes
 
 def test_thresholds_default_to_those_of_the_rule():
     assert PseudoBoxSettings().rule == "extent"
-    assert PseudoBoxSettings().thresholds == (0.45, 0.7, 1.1)
+    assert PseudoBoxSettings().thresholds == (0.55, 0.8, 1.0, 1.25)
     for rule in ("paper", "release"):
         assert PseudoBoxSettings(rule=rule).thresholds == (0.2, 0.3, 0.4, 0.5)
-    assert PseudoBoxSettings().as_json()["thresholds"] == [0.45, 0.7, 1.1]
+    assert PseudoBoxSettings().as_json()["thresholds"] == [0.55, 0.8, 1.0, 1.25]
 
 
 def test_thresholds_are_checked_by_rule():
@@ -41,7 +41,7 @@ def test_changed_rule_does_not_read_thresholds_of_another_kind():
 
 def test_log_line_names_the_rule_and_the_other():
     line = PseudoBoxSettings().rule_line()
-    assert "rule='extent' at 0.45 x Otsu, 0.7 x Otsu, 1.1 x Otsu" in line
+    assert "rule='extent' at 0.55 x Otsu, 0.8 x Otsu, 1 x Otsu, 1.25 x Otsu" in line
     assert "the default. rule='paper'" in line
     line = PseudoBoxSettings(rule="paper", thresholds=(0.2, 0.5)).rule_line()
     assert "rule='paper' at τ 0.2, τ 0.5" in line

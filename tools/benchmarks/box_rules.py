@@ -32,7 +32,7 @@ from dap._malloc import tune_malloc
 from dap.cam.extents import components, enlarged
 from dap.evaluation.ground_truth import match_categories, read_ground_truth
 from dap.pseudo_boxes.categories import coco_categories
-from dap.pseudo_boxes.classifier import CamClassifier, evaluating
+from dap.pseudo_boxes.classifier import CamClassifier
 from dap.pseudo_boxes.from_config import build_class_folders, build_classifier, known_classes
 from dap.pseudo_boxes.image_files import read_image
 from dap.pseudo_boxes.images import LabelledImages
@@ -42,12 +42,16 @@ IOUS = np.arange(0.5, 1, 0.05)
 RESAMPLES = 1000
 
 
+Maps = dict[str, tuple[np.ndarray, tuple[float, float]]]
+"""By name, a map and the size of its cells in pixels, (y, x)."""
+
+
 class Case(NamedTuple):
-    """An image and one of its classes: size, true boxes (xyxy), and per rule map and cell size."""
+    """An image and one of its classes: size, true boxes (xyxy), and maps, one per rule."""
 
     size_hw: tuple[int, int]
     truth: np.ndarray
-    maps: dict[str, tuple[np.ndarray, tuple[float, float]]]
+    maps: Maps
 
 
 Taking = Callable[[Case], np.ndarray]
@@ -55,32 +59,39 @@ Taking = Callable[[Case], np.ndarray]
 
 def compute_cases(args: argparse.Namespace) -> Iterator[Case]:
     """Compute the maps of all images, one after the other."""
+    views = cam.make_views(args.short_sides)
+    for number, (classifier, image, label, truth) in enumerate(labelled_images(args)):
+        if number == 0:
+            classifier.speed_up()
+        with torch.inference_mode():
+            maps = maps_of(classifier, image, label, views)
+        yield Case((image.shape[1], image.shape[2]), truth, maps)
+
+
+def labelled_images(
+    args: argparse.Namespace,
+) -> Iterator[tuple[CamClassifier, Tensor, int, np.ndarray]]:
+    """The classifier with each image, each of its classes, and that class's boxes (xyxy)."""
     tune_malloc()
     init_default_scope("mmpretrain")
     config = Config.fromfile(args.config)
     model, meta = build_classifier(config, args.checkpoint)
-    classifier = CamClassifier(model)
-    classifier.speed_up()
+    classifier = CamClassifier(model.eval())
     truth, count = read_ground_truth(args.truth), classifier.num_classes
     folders = build_class_folders(args.images, count, known_classes(config, meta), args.classes)
     categories = coco_categories(LabelledImages(folders), count)
     label_of = match_categories(categories, truth.categories or [])
-    views = cam.make_views(args.short_sides)
     for index, name in enumerate(truth.names[:: args.every]):
         boxes, category, ignored = truth.objects_of(index * args.every)
         labels = np.where(ignored, -1, label_of[category])
         image = read_image(str(Path(args.images) / name))
-        size_hw = (image.shape[1], image.shape[2])
         for label in sorted(set(labels[labels >= 0].tolist())):
-            with evaluating(model), torch.inference_mode():
-                yield Case(
-                    size_hw, boxes[labels == label], maps_of(classifier, image, label, views)
-                )
+            yield classifier, image, label, boxes[labels == label]
 
 
 def maps_of(
     classifier: CamClassifier, image: Tensor, label: int, views: Sequence[cam.View]
-) -> dict[str, tuple[np.ndarray, tuple[float, float]]]:
+) -> Maps:
     """The merged map of each rule, from one forward per view."""
     size_hw = (image.shape[1], image.shape[2])
     scales: dict[cam.Rule, list[cam.ScaleMaps]] = {"paper": [], "extent": []}
@@ -113,7 +124,10 @@ def maps_of(
 
 def save(path: Path, cases: Sequence[Case]) -> None:
     """Write cases as one file of arrays."""
-    arrays = {"sizes_hw": np.array([case.size_hw for case in cases])}
+    arrays = {
+        "sizes_hw": np.array([case.size_hw for case in cases]),
+        "names": np.array([*cases[0].maps]),
+    }
     for i, case in enumerate(cases):
         arrays[f"truth{i}"] = case.truth
         for rule, (values, cell) in case.maps.items():
@@ -128,7 +142,10 @@ def load(path: Path) -> list[Case]:
             Case(
                 (int(height), int(width)),
                 arrays[f"truth{i}"],
-                {r: (arrays[f"{r}{i}"], tuple(arrays[f"{r}_cell{i}"])) for r in cam.RULES},
+                {
+                    name: (arrays[f"{name}{i}"], tuple(arrays[f"{name}_cell{i}"]))
+                    for name in arrays["names"].tolist()
+                },
             )
             for i, (height, width) in enumerate(arrays["sizes_hw"])
         ]
@@ -171,18 +188,17 @@ AREAS = (0.6, 0.45, 0.3, 0.2)
 VARIANTS: dict[str, Taking] = {
     "paper, τ .2 .3 .4 .5": by_rule("paper"),
     "release, τ .2 .3 .4 .5": by_rule("release"),
-    "paper, τ .1 .2 .3 .4": by_rule("paper", (0.1, 0.2, 0.3, 0.4)),
     "paper, τ .05 .1 .2 .3": by_rule("paper", (0.05, 0.1, 0.2, 0.3)),
     "paper on the square root of the map": by_rule("paper", power=0.5),
     "extents, τ .12 .2 .3 .4": extents_at(lambda _: [0.12, 0.2, 0.3, 0.4]),
     "extents, area quantiles": extents_at(lambda m: [float(np.quantile(m, 1 - a)) for a in AREAS]),
-    "extents, Otsu x .3 .5 .8 1.1": by_rule("extent", (0.3, 0.5, 0.8, 1.1), "paper"),
-    "extents, Otsu x .45 .7 1.1": by_rule("extent", None, "paper"),
-    "paper on the contrasted map": by_rule("paper", None, "extent"),
+    "extents, Otsu x .45 .7 1.1": by_rule("extent", (0.45, 0.7, 1.1), "paper"),
+    "extents, Otsu x .55 .8 1 1.25": by_rule("extent", None, "paper"),
+    "paper on the joined map": by_rule("paper", None, "extent"),
     "extent (default)": by_rule("extent"),
-    "extent, Otsu x .35 .55 .8 1.1": by_rule("extent", (0.35, 0.55, 0.8, 1.1)),
-    "extent, Otsu x .4 .6 .8 1.1": by_rule("extent", (0.4, 0.6, 0.8, 1.1)),
-    "extent, Otsu x .5 .7 .9 1.2": by_rule("extent", (0.5, 0.7, 0.9, 1.2)),
+    "extent, Otsu x .5 .8 1.2": by_rule("extent", (0.5, 0.8, 1.2)),
+    "extent, Otsu x .55 .85 1.25": by_rule("extent", (0.55, 0.85, 1.25)),
+    "extent, Otsu x .5 .8 1.05 1.4": by_rule("extent", (0.5, 0.8, 1.05, 1.4)),
     "extent, NMS .7": by_rule("extent", nms_iou=0.7),
 }
 
@@ -221,7 +237,7 @@ def seconds_per_map(take: Taking, cases: Sequence[Case]) -> float:
     return min(rounds)
 
 
-def report(cases: Sequence[Case], base_name: str) -> None:
+def report(cases: Sequence[Case], variants: dict[str, Taking], base_name: str) -> None:
     """Print the table of all variants, with their differences to one of them."""
     objects = sum(len(case.truth) for case in cases)
     print(f"{len(cases)} images with {objects} objects\n")
@@ -235,7 +251,7 @@ def report(cases: Sequence[Case], base_name: str) -> None:
         name: figures(
             np.array([counts_of(take(case), case.truth) for case in cases], float), weights
         )
-        for name, take in VARIANTS.items()
+        for name, take in variants.items()
     }
     base = results[base_name]
     for name, values in results.items():
@@ -244,7 +260,7 @@ def report(cases: Sequence[Case], base_name: str) -> None:
         for k in range(1, values.shape[1]):
             change = f" ({low[k]:+.1f} … {high[k]:+.1f})" if values is not base else ""
             cells.append(f"{values[0, k]:.1f}{change}")
-        cells.append(f"{1e6 * seconds_per_map(VARIANTS[name], cases):.0f}")
+        cells.append(f"{1e6 * seconds_per_map(variants[name], cases):.0f}")
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -253,6 +269,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_arguments(parser)
+    names = [*VARIANTS]
+    parser.add_argument("--base", choices=names, default=names[0], help="row to compare with")
+    args = parser.parse_args()
+    report(cases_of(args, parser, compute_cases), VARIANTS, args.base)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what :func:`cases_of` and :func:`labelled_images` read."""
     parser.add_argument("maps", type=Path, help="file of maps, written if it is missing")
     parser.add_argument("config", nargs="?", help="mmpretrain config of the classifier")
     parser.add_argument("checkpoint", nargs="?", help="its weights")
@@ -261,17 +286,22 @@ def main() -> None:
     parser.add_argument("--classes", help="names of the class folders in label order, one a line")
     parser.add_argument("--short-sides", type=int, nargs="+", default=(288, 576))
     parser.add_argument("--every", type=int, default=1, help="compute every N-th image only")
-    names = [*VARIANTS]
-    parser.add_argument("--base", choices=names, default=names[0], help="row to compare with")
     parser.add_argument("--half", type=int, choices=(0, 1), help="judge every second image only")
-    args = parser.parse_args()
+
+
+def cases_of(
+    args: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    compute: Callable[[argparse.Namespace], Iterator[Case]],
+) -> list[Case]:
+    """Read the cases to judge, computed before if the file is missing."""
     cv2.setNumThreads(0)  # as in Step 2
     if not args.maps.exists():
         if not (args.config and args.checkpoint and args.images and args.truth):
             parser.error(f"{args.maps} is not there: give CONFIG, CHECKPOINT, --images and --truth")
-        save(args.maps, list(compute_cases(args)))
+        save(args.maps, list(compute(args)))
     cases = load(args.maps)
-    report(cases if args.half is None else cases[args.half :: 2], args.base)
+    return cases if args.half is None else cases[args.half :: 2]
 
 
 if __name__ == "__main__":
