@@ -10,9 +10,10 @@ import numpy as np
 from dap.pseudo_boxes.progress import Progress
 from dap.pseudo_boxes.store import PseudoBoxStore
 
-from .ground_truth import GroundTruth, match_categories, match_images
+from .ground_truth import GroundTruth
 from .localization import LocalizationQuality
 from .max_box_accuracy import MaxBoxAccuracy
+from .name_matching import match_categories, match_images
 
 T = TypeVar("T")
 Request = tuple[str, list[int]]
@@ -31,7 +32,7 @@ def evaluate_boxes(
 ) -> dict[str, Any]:
     """Evaluate the pseudo boxes of the images that have ground truth.
 
-    Images are matched by name, see :func:`~dap.evaluation.ground_truth.match_images`, categories
+    Images are matched by name, see :func:`~dap.evaluation.name_matching.match_images`, categories
     by theirs. Objects of categories that the store does not have are counted and, unless classes
     make no difference, left out. Images that Step 2 could not use have no boxes, so that their
     objects are missed; they have no maps.
@@ -72,7 +73,7 @@ def evaluate_boxes(
             "Take ImageNet's XML files or LOC_val_solution.csv, which have them"
         )
     quality = LocalizationQuality(store.thresholds, matching.class_agnostic)
-    with_maps = every_nth(len(matching.images), most_maps)
+    with_maps = set(evenly_spread(len(matching.images), most_maps))
     requests: dict[int, Request] = {}
     for place, image in enumerate(_shown(matching, len(matching.images), progress)):
         quality.add(
@@ -104,10 +105,15 @@ def evaluate_boxes(
     return result
 
 
-def every_nth(count: int, most: int | None) -> range:
-    """Numbers evenly below ``count``, ``most`` of them at most; all for None."""
-    step = 1 if most is None else max(1, -(-count // max(1, most)))
-    return range(0, count, step)
+def evenly_spread(length: int, most: int | None = None) -> list[int]:
+    """Choose indices of a sequence, each from the middle of one of as many equal parts.
+
+    Args:
+        length: Of the sequence.
+        most: How many at most; None for all.
+    """
+    count = length if most is None else min(length, most)
+    return [(2 * part + 1) * length // (2 * count) for part in range(count)]
 
 
 def truth_by_image(store: PseudoBoxStore, truth: GroundTruth) -> dict[int, np.ndarray]:

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .localization import LOCALIZATION_IOUS, overlaps
+from .localization_counts import LOCALIZATION_IOUS, overlaps
 
 SIDE = 224  # pixels: the maps and boxes of the published figures
 TOP = 255  # the largest value of a map
@@ -30,9 +30,9 @@ class MaxBoxAccuracy:
     2. It is cut at a threshold t: what is above ``int(255 * t)`` is foreground.
     3. Each contour of the foreground has a box: the outlines of its components (8 neighbours), and
        of their holes too.
-    4. A box is right from an IoU with any ground truth box on. Both are taken with their last
-       pixel, their width being x2 - x1 + 1; so are they in the published code, whose boxes of
-       contours end one pixel behind the contour unless the map ends there.
+    4. A box is correct if its IoU with any ground-truth box reaches the threshold. The width of
+       both is x2 - x1 + 1, as in the published code, whose boxes of contours end one pixel behind
+       the contour unless the map ends there.
 
     **MaxBoxAcc** is the share of maps for which the box of the contour with the largest area is
     right at IoU .5, for the t of 0, .001, …, .999 at which that share is largest. **MaxBoxAccV2**

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from dap.evaluation.localization import overlaps
+from dap.evaluation.localization_counts import overlaps
 from dap.pseudo_boxes.merging import DECIMALS
 from dap.pseudo_boxes.shards import NO_THRESHOLD
 
