@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from dap.files import IMAGE_SUFFIXES
@@ -32,6 +32,12 @@ class VocObject(NamedTuple):
     name: str
     corners: tuple[float, float, float, float]
     ignored: bool
+
+    def as_coco(self) -> dict[str, Any]:
+        """``name``, ``bbox`` as mmdet's ``VOCDataset`` has it, and ``iscrowd`` if it is ignored."""
+        x1, y1, x2, y2 = self.corners
+        bbox = [x1 - 1, y1 - 1, x2 - x1, y2 - y1]
+        return {"name": self.name, "bbox": bbox, "iscrowd": int(self.ignored)}
 
 
 class VocAnnotation(NamedTuple):
