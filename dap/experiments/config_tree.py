@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+
+from dap.visualization.config_difference import leaves
 
 READ_BY_TRAINING = ("model", "train_dataloader", "load_from")
 
@@ -83,18 +85,6 @@ def work_dir_paths(config: Config) -> dict[str, str]:
             if isinstance(value, str) and name in ("ann_file", "checkpoint", "load_from"):
                 found[key] = value
     return {key: path for key, path in found.items() if path and not re.match(r"\w+://", path)}
-
-
-def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Iterate over the values of nested dicts and lists, with keys like ``'a.0.b'``."""
-    if isinstance(value, Mapping) and value:
-        for name, child in value.items():
-            yield from leaves(child, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list) and value:
-        for i, child in enumerate(value):
-            yield from leaves(child, f"{key}.{i}" if key else str(i))
-    else:
-        yield key, value
 
 
 def _named_configs(root: Path) -> dict[str, tuple[Path, Path]]:
