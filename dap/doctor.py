@@ -1,7 +1,7 @@
-"""What of an installation works, and what to do about what does not.
+"""Check an installation: what is installed, what fails, and how to fix it.
 
-Needs none of the packages it looks at: ``tools/doctor.py`` gets here where ``import dap`` is
-refused.
+Imports none of the packages that it checks: ``tools/doctor.py`` uses it where ``import dap``
+fails.
 """
 
 import json

@@ -40,21 +40,21 @@ def run_job(
         ValueError: If a result of other settings is there.
         RuntimeError: If the command fails, or ends without its result.
     """
-    with _alone(Path(root) / ".locks" / job.name.replace("/", "_")) as lock:
+    with _exclusive_lock(Path(root) / ".locks" / job.name.replace("/", "_")) as lock:
         if is_finished(job):
             print(finished_line(job), flush=True)
             return
-        goes_on = is_begun(job)
-        if not goes_on:
+        resumes = is_begun(job)
+        if not resumes:
             begin_record(job)
-        command = job.resumed if goes_on else job.command
+        command = job.resumed if resumes else job.command
         print(shlex.join(command), flush=True)
-        own = [sys.executable if part == "python" else part for part in command]
+        program = [sys.executable if part == "python" else part for part in command]
         variables = {**os.environ, "PYTHON": sys.executable, **(environment or {})}
         with _opened(log) as output:
-            # The lock is the command's too: killed alone, we leave it to a command that goes on.
+            # The child inherits the lock, so the lock lasts if only this process dies.
             code = subprocess.run(
-                own, env=variables, stdout=output, stderr=output, pass_fds=[lock.fileno()]
+                program, env=variables, stdout=output, stderr=output, pass_fds=[lock.fileno()]
             ).returncode
         if code:
             where = "above" if log is None else f"in {log.absolute()}"
@@ -168,8 +168,8 @@ def _opened(log: Path | None) -> Iterator[IO[str] | None]:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[IO[str]]:
-    """Wait until no other process has this file locked; the lock ends with those that hold it.
+def _exclusive_lock(lock: Path) -> Iterator[IO[str]]:
+    """Wait for the lock on a file; it ends with the last process that holds the file open.
 
     Where the file system has no locks, a warning says so, and nothing is locked.
     """

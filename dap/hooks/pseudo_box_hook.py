@@ -119,7 +119,7 @@ class PseudoBoxHook(Hook):
         method = self.settings.get("map_method", settings_from_config(runner.cfg).map_method)
         count = CamClassifier(model, method).num_classes
         with all_ranks() as ranks:  # one process lists the images
-            ranks.first(lambda: _check_categories(runner, count))
+            ranks.on_first_rank(lambda: _check_categories(runner, count))
 
     def _generate(self, runner: Runner) -> None:
         model = _trained_model(runner)

@@ -40,7 +40,7 @@ def shared_images(
     """
     path = folder / f".images{PARTIAL}"
     if ranks.size > 1:
-        ranks.first(lambda: images.list.save(path) if images else None)
+        ranks.on_first_rank(lambda: images.list.save(path) if images else None)
         if images is None:
             images = LabelledImages(dataset, ImageList.load(path))
     if images is None:

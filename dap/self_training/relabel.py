@@ -94,7 +94,7 @@ def relabel_boxes(
         ranks.require_same(same, "Give all of them the same command, files and versions")
         run = StoreRun(ranks, StoreWriter(out, described), execution)
         with locked_by_first(ranks, out):
-            missing, failed = ranks.first(run.work)
+            missing, failed = ranks.on_first_rank(run.work)
             if missing or failed:
                 run.compute(_Relabelling(store, root, detector, rule, execution), missing, failed)
             return run.finish()

@@ -98,7 +98,7 @@ def differing_in_class_count(
 ) -> frozenset[str]:
     """Name the layers of a detector that weights for another class count do not fit.
 
-    A way out where no config can be had. All differences inside the modules that count classes
+    Fallback when no config is available. All differences inside the modules that count classes
     must come from one other count in the leading dimension; if any does not, none is named.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .config_difference import Difference, differences, is_initialisation, shortened
 from .head_start import mean_curve
-from .runs import Group, Run
+from .runs import Group, LoggedRun
 from .tables import Figures
 
 ONE_RUN = (
@@ -123,7 +123,7 @@ def _without_twin(figures: Figures) -> Iterator[str]:
             yield f"{group.label}: there is no run of {figures.reference}{where} to compare it with"
 
 
-def _unfinished(run: Run) -> str:
+def _unfinished(run: LoggedRun) -> str:
     """Say that a run ended early; '' if it did not, or its config does not count iterations."""
     config: Mapping[str, Any] = run.config or {}
     last = (config.get("train_cfg") or {}).get("max_iters")

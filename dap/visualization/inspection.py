@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dap.evaluation.evaluate import every_nth, truth_by_image
+from dap.evaluation.evaluate import evenly_spread, truth_by_image
 from dap.evaluation.ground_truth import GroundTruth
 from dap.files import whole_file, write_bytes
 from dap.pseudo_boxes.shards import NO_THRESHOLD
@@ -22,7 +22,7 @@ from dap.pseudo_boxes.stored_maps import StoredMaps
 from dap.pseudo_boxes.survey import Survey, survey
 from dap.pseudo_boxes.verdict import verdict
 
-from .gallery import UNKNOWN_BGR, colour_of, encoded, headed, montage, write_picture
+from .gallery import UNKNOWN_BGR, colour_of, encoded, montage, with_titles, write_picture
 from .histograms import draw_histograms
 from .page import Section, image_source, render_page
 from .quality import images_of_worst_classes, quality_section
@@ -169,7 +169,9 @@ def _tables(
     which = "the {} images shown as random"
     if find is stored_candidates:  # which needs no map
         usable = np.flatnonzero(seen.usable)
-        random = [stored_image(store, int(usable[i])) for i in every_nth(len(usable), A2_IMAGES)]
+        random = [
+            stored_image(store, int(usable[i])) for i in evenly_spread(len(usable), A2_IMAGES)
+        ]
         which = "{} images, evenly over the run"
     rows, number = table_a2(random, find, store.settings())
     a2 = f"NMS (Table A2): {which.format(number)}", rows
@@ -245,7 +247,7 @@ def _panels(
             for taus, nms_iou in columns.values():
                 boxes = boxes_under(found[image.index] or [], settings, taus, nms_iou)
                 tiles.append(pictures.tile(image, *boxes, side=PANEL_SIDE))
-        picture = headed(montage(tiles, len(columns)), list(columns))
+        picture = with_titles(montage(tiles, len(columns)), list(columns))
         write_picture(folder / f"{name}.png", picture)
         yield {"title": title, "src": image_source(encoded(picture), "jpeg")}
 

@@ -25,7 +25,7 @@ CONFIG_ERRORS = (
 
 
 @dataclass(frozen=True)
-class Run:
+class LoggedRun:
     """A training, or a test, in a work directory.
 
     Attributes:
@@ -82,7 +82,7 @@ class Group:
 
     name: str
     shots: int | None
-    runs: list[Run] = field(default_factory=list)
+    runs: list[LoggedRun] = field(default_factory=list)
 
     @property
     def label(self) -> str:
@@ -95,7 +95,7 @@ class Group:
         return next((run.values for run in self.runs if run.config is not None), None)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> LoggedRun:
     """Read a work directory.
 
     Raises:
@@ -134,7 +134,9 @@ def read_run(folder: Path) -> Run:
             "or val_cfg is None. Validate or test it, or leave it out"
         )
     config = _read_config(folder, logs or tests)
-    return Run(folder, validations, tested, log.iterations if log else 0, config, tuple(notes))
+    return LoggedRun(
+        folder, validations, tested, log.iterations if log else 0, config, tuple(notes)
+    )
 
 
 def group_runs(arguments: Sequence[str]) -> list[Group]:
@@ -162,7 +164,7 @@ def group_runs(arguments: Sequence[str]) -> list[Group]:
     return list(groups.values())
 
 
-def _training_key(run: Run) -> str:
+def _training_key(run: LoggedRun) -> str:
     """The same for runs that differ in their seed alone; without a config, by their names."""
     values = run.values
     return _name(run.folder, 1) if values is None else same_training_key(values)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 
-from .runs import Group, Run
+from .runs import Group, LoggedRun
 
 # The paper's columns (Tables 1 and 4) by mmdet's names.
 BOX_COLUMNS = {
@@ -99,7 +99,7 @@ class Figures:
         own, others = self.values(group, column), self.values(twin, column) if twin else []
         return statistics.fmean(own) - statistics.fmean(others) if own and others else None
 
-    def _results(self, run: Run) -> Mapping[str, float]:
+    def _results(self, run: LoggedRun) -> Mapping[str, float]:
         if not run.validations:
             return run.tested
         if self.best is None:

@@ -4,9 +4,6 @@ import copy
 import csv
 import json
 import re
-import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -28,7 +25,6 @@ from dap.visualization.config_difference import (
 from dap.visualization.head_start import reaching
 from dap.visualization.runs import group_runs
 
-ROOT = Path(__file__).resolve().parents[2]
 TREE = ConfigTree()
 CLS = {
     "model": {
@@ -710,13 +706,12 @@ def test_real_runs(tmp_path):
     assert [[row["iteration"] for row in run.validations] for run in group.runs] == [[2, 4]] * 2
 
 
-def test_tool(four, tmp_path, monkeypatch):
-    tool = str(ROOT / "tools/compare.py")
-    command = [sys.executable, tool, "--out", "here", *four]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+def test_tool(four, tmp_path, monkeypatch, run_here):
+    monkeypatch.chdir(tmp_path)
+    done = run_here("compare", "--out", "here", *four)
     assert done.returncode == 0, done.stderr
     assert "| dap | 2 | 52.00 ± 1.41 |" in done.stdout
     assert (tmp_path / "here/curves.svg").exists()
-    monkeypatch.setattr(sys, "argv", [tool, "nothing"])
-    with pytest.raises(SystemExit, match="error: nothing is no folder; expected the work dir"):
-        runpy.run_path(tool, run_name="__main__")
+    done = run_here("compare", "nothing")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: nothing is no folder; expected the work dir")
