@@ -82,15 +82,14 @@ def read_voc(
     paths = [os.fspath(folder) for folder in folders]
     names = {item["name"] for image in images.values() for item in image.objects}
     classes = VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
-    content = _content(classes, images.values())
     left_out_boxes = LeftOutBoxes(f"{', '.join(paths)}, {split}")
-    for image in images.values():  # one by one, so that the boxes of each are numbered from 1
-        single = _content(classes, [image])
+    for item in images.values():  # one by one, so that the boxes of each are numbered from 1
+        single = _content(classes, [item])
         left_out_boxes.add_image(single["images"][0], single["annotations"])
     left_out_boxes.report()
     _warn_of_alike_names(names, paths)
     unwanted = find_excluded({key: image.path for key, image in images.items()}, exclude)
-    boxes = zip(images, usable_boxes(content), strict=True)
+    boxes = zip(images, usable_boxes(_content(classes, images.values())), strict=True)
     return check_usable(
         DetectionSource(
             name=_default_name(list(roots)),
@@ -155,8 +154,7 @@ def _parse(content: bytes, xml: Path, image: str) -> _Image:
             f"{xml} is no annotation in VOC layout: {error}. Repair the file or remove its line "
             "from the list"
         ) from error
-    whole = (item._replace(corners=tuple(map(int, item.corners))) for item in objects)
-    return _Image(image, (height, width), [item.as_coco() for item in whole])
+    return _Image(image, (height, width), [item.as_coco(whole=True) for item in objects])
 
 
 def _image_files(root: Path, stems: Sequence[str]) -> dict[str, str]:

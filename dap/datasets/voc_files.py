@@ -33,9 +33,13 @@ class VocObject(NamedTuple):
     corners: tuple[float, float, float, float]
     ignored: bool
 
-    def as_coco(self) -> dict[str, Any]:
-        """``name``, ``bbox`` as mmdet's ``VOCDataset`` has it, and ``iscrowd`` if it is ignored."""
-        x1, y1, x2, y2 = self.corners
+    def as_coco(self, whole: bool = False) -> dict[str, Any]:
+        """``name``, ``bbox`` as mmdet's ``VOCDataset`` has it, and ``iscrowd`` if it is ignored.
+
+        Args:
+            whole: Whether to cut off the decimals of the corners, as ``VOCDataset`` does.
+        """
+        x1, y1, x2, y2 = map(int, self.corners) if whole else self.corners
         bbox = [x1 - 1, y1 - 1, x2 - x1, y2 - y1]
         return {"name": self.name, "bbox": bbox, "iscrowd": int(self.ignored)}
 
