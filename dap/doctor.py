@@ -85,11 +85,11 @@ def _python() -> Result:
 
 
 def _system() -> Result:
-    found = platform.system()
-    if found in SYSTEMS:
-        return Result("system", found)
+    system = platform.system()
+    if system in SYSTEMS:
+        return Result("system", system)
     advice = "DAP runs on Linux and macOS; on Windows use WSL 2"
-    return Result("system", found, "Linux, macOS", FAIL, advice)
+    return Result("system", system, "Linux, macOS", FAIL, advice)
 
 
 def _package(finding: Finding) -> Result:

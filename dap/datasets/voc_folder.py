@@ -59,14 +59,14 @@ def _splits(root: Path) -> dict[str, list[Path]]:
 
 
 def _lists(folder: Path) -> dict[str, Path]:
-    there = {path.stem: path for path in sorted(folder.glob("*.txt"))}
-    if ("trainval" in there and "train" not in there) or {"trainval", "test"} <= there.keys():
+    lists = {path.stem: path for path in sorted(folder.glob("*.txt"))}
+    if ("trainval" in lists and "train" not in lists) or {"trainval", "test"} <= lists.keys():
         named = {TRAIN: "trainval", VAL: "test"}
     else:
         named = {TRAIN: "train", VAL: "val", TEST: "test"}
-        if "train" not in there and len(there) == 1:
-            named = {TRAIN: next(iter(there))}
-    return {name: there[stem] for name, stem in named.items() if stem in there}
+        if "train" not in lists and len(lists) == 1:
+            named = {TRAIN: next(iter(lists))}
+    return {name: lists[stem] for name, stem in named.items() if stem in lists}
 
 
 def _parse(xml: Path) -> VocAnnotation:

@@ -96,8 +96,8 @@ def evaluate_boxes(
     own_names = [{}] if matching.class_agnostic else names
     result = matching.report() | quality.summary(worst)
     result["per_class"] = _listed(result["per_class"], own_names)
-    for own in result["worst_classes"]:
-        own |= own_names[own["label"]]
+    for worst_class in result["worst_classes"]:
+        worst_class |= own_names[worst_class["label"]]
     if score_maps is not None:
         judged = _judge_maps(matching, score_maps, requests, progress)
         judged["per_class"] = _listed(judged["per_class"], names)
@@ -236,8 +236,8 @@ def _judge_maps(
     """Judge the maps of some images, by index in the store, one image after the other."""
     accuracy = MaxBoxAccuracy()
     failed: dict[str, str] = {}
-    found = _shown(score_maps(list(requests.values())), len(requests), progress)
-    for number, maps in zip(requests, found, strict=True):
+    all_maps = _shown(score_maps(list(requests.values())), len(requests), progress)
+    for number, maps in zip(requests, all_maps, strict=True):
         image = matching.image(number)
         if isinstance(maps, str):
             failed[image.file_name] = maps
@@ -282,4 +282,4 @@ def _names(category: dict[str, Any]) -> dict[str, Any]:
 
 
 def _listed(per_class: dict[int, Any], names: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"label": label, **names[label], **own} for label, own in per_class.items()]
+    return [{"label": label, **names[label], **figures} for label, figures in per_class.items()]

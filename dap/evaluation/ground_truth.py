@@ -47,8 +47,8 @@ class GroundTruth:
 
     def objects_of(self, image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes, labels and flags of the objects of an image."""
-        own = slice(self.starts[image], self.starts[image + 1])
-        return self.boxes[own], self.labels[own], self.ignored[own]
+        rows = slice(self.starts[image], self.starts[image + 1])
+        return self.boxes[rows], self.labels[rows], self.ignored[rows]
 
 
 def read_ground_truth(path: str | os.PathLike[str], one_based: bool = False) -> GroundTruth:

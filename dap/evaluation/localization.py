@@ -153,11 +153,13 @@ class LocalizationQuality:
         total = ClassCounts(len(self.thresholds))
         for counts in self._classes.values():
             total.merge(counts)
-        per_class = {label: self._figures(own) for label, own in sorted(self._classes.items())}
+        per_class = {
+            label: self._figures(counts) for label, counts in sorted(self._classes.items())
+        }
         overall = self._figures(total)
         overall["gt_known_localization"] = overall.pop("corloc")
         for name in ("corloc", "average_recall"):
-            known = [own[name] for own in per_class.values() if own[name] is not None]
+            known = [figures[name] for figures in per_class.values() if figures[name] is not None]
             overall[name] = float(np.mean(known)) if known else None
         return {
             "images": self.images,
@@ -199,23 +201,23 @@ class LocalizationQuality:
 
     def _best_threshold(self, per_threshold: dict[str, Any]) -> dict[str, Any]:
         """The largest shares over the run's thresholds, where there are any."""
-        if not (self.thresholds and any(own.cases for own in self._classes.values())):
+        if not (self.thresholds and any(counts.cases for counts in self._classes.values())):
             return {}
 
         def best(kind: str, iou: str) -> dict[str, float]:
-            shares = [own[kind][iou] for own in per_threshold.values()]
+            shares = [figures[kind][iou] for figures in per_threshold.values()]
             first = int(np.argmax(shares))
             return {"accuracy": shares[first], "threshold": self.thresholds[first]}
 
         by_iou = {str(iou): best("any_box", str(iou)) for iou in LOCALIZATION_IOUS}
         return {
             "largest_box": best("largest_box", "0.5"),
-            "any_box": float(np.mean([own["accuracy"] for own in by_iou.values()])),
+            "any_box": float(np.mean([row["accuracy"] for row in by_iou.values()])),
             "any_box_by_iou": by_iou,
         }
 
     def _worst(self, per_class: dict[int, dict[str, Any]], worst: int) -> list[dict[str, Any]]:
-        known = [label for label, own in per_class.items() if own["cases"]]
+        known = [label for label, figures in per_class.items() if figures["cases"]]
         known.sort(key=lambda label: (per_class[label]["corloc"], per_class[label]["recall"]))
         return [
             {

@@ -30,9 +30,9 @@ def overlaps(
     """
     if not (len(boxes) and len(truth_boxes)):
         return np.zeros((len(boxes), len(truth_boxes)))
-    sides = [np.array(own, np.float64) for own in (boxes, truth_boxes)]
-    for own in sides:
-        own[:, 2:] -= own[:, :2]
+    sides = [np.array(corners, np.float64) for corners in (boxes, truth_boxes)]
+    for corners in sides:
+        corners[:, 2:] -= corners[:, :2]
     crowd = np.zeros(len(truth_boxes)) if crowd is None else crowd
     return np.nan_to_num(coco_mask.iou(*sides, crowd.astype(np.uint8)))
 
@@ -87,8 +87,8 @@ class ClassCounts:
         self.found_images += other.found_images
         self.missed_images += other.missed_images
         for name in ("objects", "found", "boxes", "right", "recalled", "largest", "any"):
-            own = getattr(self, name)
-            own += getattr(other, name)
+            total = getattr(self, name)
+            total += getattr(other, name)
 
     def add(
         self,
@@ -108,11 +108,11 @@ class ClassCounts:
         (self.found_images if right else self.missed_images).append(image)
         areas = box_areas(boxes)
         for i in range(self.taus):
-            own = np.flatnonzero(taus == i)
-            if len(own):
-                largest = best[own[areas[own].argmax()]]
+            at_tau = np.flatnonzero(taus == i)
+            if len(at_tau):
+                largest = best[at_tau[areas[at_tau].argmax()]]
                 self.largest[i] += largest >= np.array(LOCALIZATION_IOUS)
-                self.any[i] += best[own].max() >= np.array(LOCALIZATION_IOUS)
+                self.any[i] += best[at_tau].max() >= np.array(LOCALIZATION_IOUS)
 
     def _count_matches(
         self, boxes: np.ndarray, truth: np.ndarray, overlap: np.ndarray, ignored: np.ndarray

@@ -207,9 +207,9 @@ def _by_iou(values: Sequence[float]) -> dict[str, float]:
 
 
 def _at_level(accuracy: np.ndarray, level: int) -> dict[str, Any]:
-    own = accuracy[:, level].tolist()
+    shares = accuracy[:, level].tolist()
     return {
-        "max_contour": own[0],
-        "all_contours": float(np.mean(own[1:])),
-        "all_contours_by_iou": _by_iou(own[1:]),
+        "max_contour": shares[0],
+        "all_contours": float(np.mean(shares[1:])),
+        "all_contours_by_iou": _by_iou(shares[1:]),
     }

@@ -28,16 +28,16 @@ def match_images(store_names: Iterable[str], truth_names: Sequence[str]) -> dict
         ValueError: If there is no match.
     """
     wanted = [_unique(map(key, truth_names)) for key in _KEYS]
-    found: list[dict[str, int | None]] = [{} for _ in _KEYS]
+    places_by_key: list[dict[str, int | None]] = [{} for _ in _KEYS]
     example = "none"
     for index, name in enumerate(store_names):
         example = example if index else repr(name)
-        for key, own, places in zip(_KEYS, wanted, found, strict=True):
-            if (value := key(name)) in own:
+        for key, truth_index, places in zip(_KEYS, wanted, places_by_key, strict=True):
+            if (value := key(name)) in truth_index:
                 places[value] = None if value in places else index
     by_key = (
-        {place: own[value] for value, place in places.items() if place is not None}
-        for own, places in zip(wanted, found, strict=True)
+        {place: truth_index[value] for value, place in places.items() if place is not None}
+        for truth_index, places in zip(wanted, places_by_key, strict=True)
     )
     matched = next(filter(None, by_key), {})
     if not matched:
@@ -64,10 +64,10 @@ def _stem(name: str) -> str:
 
 def _unique(values: Iterable[str]) -> dict[str, int]:
     """Index of each value that occurs once."""
-    found: dict[str, int | None] = {}
+    indices: dict[str, int | None] = {}
     for index, value in enumerate(values):
-        found[value] = None if value in found else index
-    return {value: index for value, index in found.items() if index is not None}
+        indices[value] = None if value in indices else index
+    return {value: index for value, index in indices.items() if index is not None}
 
 
 _KEYS: tuple[Callable[[str], str], ...] = (str, _without_suffix, _stem)
@@ -92,11 +92,11 @@ def match_categories(
         ValueError: If there is no match and there must be one.
     """
     labels = {str(item["name"]): label for label, item in enumerate(store_categories)}
-    found = np.array([labels.get(name, -1) for name in truth_categories], np.int64)
-    if not none_may_match and not (found >= 0).any():
+    matched = np.array([labels.get(name, -1) for name in truth_categories], np.int64)
+    if not none_may_match and not (matched >= 0).any():
         raise ValueError(
             f"no category of the ground truth is in the store: it has names like "
             f"{truth_categories[0]!r}, the store like {next(iter(labels), None)!r}. They are "
             "matched by name (ImageNet's: WordNet ids); --class-agnostic does without classes"
         )
-    return found
+    return matched

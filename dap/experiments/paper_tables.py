@@ -135,8 +135,8 @@ def release_table(table: Experiment) -> Experiment:
     rows = []
     for row in table.rows:
         folder = row.cells[0].run.name.replace("in1k", "in1k_release")
-        own = (Cell(c.column, Run(folder), c.metric, c.paper, c.decimals) for c in row.cells[:3])
-        rows.append(Row(row.name, tuple(own)))
+        cells = (Cell(c.column, Run(folder), c.metric, c.paper, c.decimals) for c in row.cells[:3])
+        rows.append(Row(row.name, tuple(cells)))
     title = f"{table.title}: boxes by the rule of the official release"
     return Experiment(f"{table.name}-release", title, tuple(rows))
 

@@ -100,16 +100,16 @@ def differences(
     Returns:
         ``'key: found there, expected now'``, sorted.
     """
-    now, there = (deciding_values(config, parts) for config in (expected, found))
+    now, then = (deciding_values(config, parts) for config in (expected, found))
     if parts == TEST:  # of given weights: where they began does not matter
-        now, there = ({k: v[k] for k in v if not is_initialisation(k)} for v in (now, there))
+        now, then = ({k: v[k] for k in v if not is_initialisation(k)} for v in (now, then))
     if "total_batch" in now:
-        there.setdefault("total_batch", UNKNOWN)
+        then.setdefault("total_batch", UNKNOWN)
     if found.get("resume"):  # mmdet empties load_from then
         now.pop("load_from", None)
-        there.pop("load_from", None)
+        then.pop("load_from", None)
     return [
-        f"{d.key}: {d.reference!r} there, {d.other!r} now" for d in value_differences(there, now)
+        f"{d.key}: {d.reference!r} there, {d.other!r} now" for d in value_differences(then, now)
     ]
 
 
@@ -225,10 +225,10 @@ def _is_same_boxes(job: Job, folder: Path) -> bool:
     manifest = read_manifest(folder) or {}
     if "shards" not in manifest or not (folder / SUMMARY).exists():
         return False
-    found, expected = manifest["settings"], job.settings.as_json()
-    if found != expected:
+    stored, expected = manifest["settings"], job.settings.as_json()
+    if stored != expected:
         raise ValueError(
-            f"{folder} holds boxes of other settings: {found} there, {expected} now. "
+            f"{folder} holds boxes of other settings: {stored} there, {expected} now. "
             "Move it away, or name another --work-dir"
         )
     for source in (Path(path).parent for path in job.inputs if _is_source(job, path)):

@@ -19,24 +19,24 @@ FLAT = "its map is constant"
 NOTHING_ABOVE = "no box at these thresholds"
 
 
-def rounded(found: Candidates) -> Candidates:
+def rounded(candidates: Candidates) -> Candidates:
     """Round candidates to what is written, before they are merged.
 
     What is made of the boxes in a file then equals what is made of those just found. A box that
     is left without width or height, a sliver at the edge of the image, is dropped.
     """
-    boxes = np.round(found.boxes, DECIMALS)
+    boxes = np.round(candidates.boxes, DECIMALS)
     extended = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    return Candidates(boxes[extended], found.thresholds[extended])
+    return Candidates(boxes[extended], candidates.thresholds[extended])
 
 
 def merged_boxes(
-    found: Iterable[tuple[int, Candidates]], settings: PseudoBoxSettings
+    by_label: Iterable[tuple[int, Candidates]], settings: PseudoBoxSettings
 ) -> dict[str, Any]:
     """Merge the candidates of one image, class by class.
 
     Args:
-        found: Per label, ascending, its rounded candidates; of two as large as each other the
+        by_label: Per label, ascending, its rounded candidates; of two as large as each other the
             first wins.
         settings: Thresholds, NMS and rule.
 
@@ -46,16 +46,16 @@ def merged_boxes(
     """
     boxes: list[list[float]] = []
     statistics = [BoxStatistics() for _ in settings.thresholds]
-    for label, (candidates, indices) in found:
+    for label, (candidates, indices) in by_label:
         kept = _merged(candidates, settings)
         for box, tau in zip(candidates[kept].tolist(), indices[kept].tolist(), strict=True):
             boxes.append([*box, label, tau])
         units = np.rint(candidates * UNITS).astype(np.int64)
         sizes = units[:, 2:] - units[:, :2]
         for i, single in enumerate(statistics):
-            own = np.flatnonzero(indices == i)
-            kept = _merged(candidates[own], settings)
-            for width, height in sizes[own[kept]].tolist():
+            at_threshold = np.flatnonzero(indices == i)
+            kept = _merged(candidates[at_threshold], settings)
+            for width, height in sizes[at_threshold[kept]].tolist():
                 single.add((1, width, height))
     return {"boxes": boxes, "per_threshold": [single.as_row() for single in statistics]}
 

@@ -144,8 +144,8 @@ def _candidates(shard: Shard, chosen: Sequence[int]) -> dict[int, list[tuple[int
     rows, labels, taus = rows[order], shard.labels[order], taus[order]
     boxes = exact(shard.bboxes[order])
     starts = np.flatnonzero(np.diff([rows, labels], prepend=-1).any(axis=0)).tolist()
-    found: dict[int, list[tuple[int, Candidates]]] = {}
+    by_row: dict[int, list[tuple[int, Candidates]]] = {}
     for start, end in pairwise([*starts, len(boxes)]):
-        own = Candidates(boxes[start:end], taus[start:end])
-        found.setdefault(int(rows[start]), []).append((int(labels[start]), own))
-    return found
+        candidates = Candidates(boxes[start:end], taus[start:end])
+        by_row.setdefault(int(rows[start]), []).append((int(labels[start]), candidates))
+    return by_row

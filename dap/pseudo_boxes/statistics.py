@@ -128,8 +128,8 @@ class RunStatistics:
             "per_threshold": None
             if self.single is None
             else {
-                str(tau): own.summary(self.images)
-                for tau, own in zip(self.thresholds, self.single, strict=True)
+                str(tau): statistics.summary(self.images)
+                for tau, statistics in zip(self.thresholds, self.single, strict=True)
             },
         }
 
@@ -137,8 +137,10 @@ class RunStatistics:
         """Count the boxes of each threshold alone; None where they are not known."""
         if rows is None and self.thresholds:
             self.single = None
-        for own, row in zip(self.single or (), rows or (), strict=bool(self.single and rows)):
-            own.add(row)
+        for statistics, row in zip(
+            self.single or (), rows or (), strict=bool(self.single and rows)
+        ):
+            statistics.add(row)
 
 
 def summary_line(summary: dict[str, Any]) -> str:

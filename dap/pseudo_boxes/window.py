@@ -206,12 +206,12 @@ class WindowMaps:
         """Start the copy of all maps, and of the classes with the largest logits, to the CPU."""
         classifier = self._classifier
         logits = torch.zeros(len(self.samples), classifier.num_classes, device=classifier.device)
-        for batch, found in self._parts:
+        for batch, maps in self._parts:
             rows = torch.tensor(batch.images).to(classifier.device, non_blocking=True)
             flips = len(self._scales[batch.scale][1])
-            logits.index_add_(0, rows, classifier.logits(found.pooled, flips))
+            logits.index_add_(0, rows, classifier.logits(maps.pooled, flips))
         self._top = logits.argmax(dim=1)
-        flat = [found.maps.flatten() for _, found in self._parts]
+        flat = [maps.maps.flatten() for _, maps in self._parts]
         self._flat = torch.cat(flat) if flat else torch.zeros(0)
         self._event = None
         if classifier.device.type == "cuda":

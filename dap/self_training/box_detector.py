@@ -181,14 +181,14 @@ def _labels_of(
             "detector was trained on, as MMEngine writes them. Give the checkpoint of the training"
         )
     labels = {category["name"]: label for label, category in enumerate(categories)}
-    found = np.array([labels.get(name, -1) for name in classes])
-    if (found < 0).all():
+    store_labels = np.array([labels.get(name, -1) for name in classes])
+    if (store_labels < 0).all():
         raise ValueError(
             f"{checkpoint}: none of its {len(classes)} classes ({classes[0]!r}, …) is one of the "
             f"{len(labels)} categories of the store ({categories[0]['name']!r}, …). Give a "
             "detector that was trained on boxes of these categories"
         )
-    return found
+    return store_labels
 
 
 def _weights_sha256(weights: dict[str, Tensor]) -> str:

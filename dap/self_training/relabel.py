@@ -188,12 +188,12 @@ class _Relabelling:
             record: dict[str, Any] = {"id": int(shard.ids[row]), "file_name": shard.file_name(row)}
             size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
             readable = sample is not None and sample.image is not None
-            found = next(detected) if readable else None
-            if isinstance(found, Detections):
-                rows = merged_rows(*shard.boxes_of(row), found, size_hw, self.rule)
+            result = next(detected) if readable else None
+            if isinstance(result, Detections):
+                rows = merged_rows(*shard.boxes_of(row), result, size_hw, self.rule)
                 record |= {"height": size_hw[0], "width": size_hw[1], "boxes": rows}
             elif sample is not None:
-                record["reason"] = found or sample.error
+                record["reason"] = result or sample.error
             else:
                 record["reason"] = _reasons(shard)[row]
                 if size_hw[0]:
@@ -211,7 +211,7 @@ class _Relabelling:
         except (ArithmeticError, RuntimeError, ValueError) as error:
             if len(images) == 1:
                 return [f"{type(error).__name__}: {error}"]
-        return [found for image in images for found in self._detected([image])]
+        return [detections for image in images for detections in self._detected([image])]
 
 
 @lru_cache(maxsize=2)

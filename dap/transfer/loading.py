@@ -88,8 +88,8 @@ def reinitialises_itself(detector: nn.Module) -> bool:
     Returns:
         Whether it does, or may do.
     """
-    own: Callable[..., Any] | None = getattr(type(detector), "init_weights", None)
-    return own is not BaseModule.init_weights or any(
+    init_weights: Callable[..., Any] | None = getattr(type(detector), "init_weights", None)
+    return init_weights is not BaseModule.init_weights or any(
         hasattr(child, "init_weights") and not getattr(child, "is_init", False)
         for child in detector.children()
     )

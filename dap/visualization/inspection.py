@@ -228,8 +228,8 @@ def _panels(
     folder: Path,
 ) -> Iterator[dict[str, Any]]:
     """The same images under each threshold (Figure A1) and under each NMS (Figure A2)."""
-    found = {} if find is None else {image.index: find(image) for image in images}
-    shown = [image for image in images if found.get(image.index) is not None]
+    candidates = {} if find is None else {image.index: find(image) for image in images}
+    shown = [image for image in images if candidates.get(image.index) is not None]
     if not shown:
         return
     settings = store.settings()
@@ -245,7 +245,7 @@ def _panels(
         tiles = []
         for image in shown:
             for taus, nms_iou in columns.values():
-                boxes = boxes_under(found[image.index] or [], settings, taus, nms_iou)
+                boxes = boxes_under(candidates[image.index] or [], settings, taus, nms_iou)
                 tiles.append(pictures.tile(image, *boxes, side=PANEL_SIDE))
         picture = with_titles(montage(tiles, len(columns)), list(columns))
         write_picture(folder / f"{name}.png", picture)

@@ -172,25 +172,25 @@ def _training_key(run: LoggedRun) -> str:
 
 def _folders(arguments: Sequence[str]) -> list[tuple[str, Path]]:
     """Name, or '', and folder of each run."""
-    found: list[tuple[str, Path]] = []
+    folders: list[tuple[str, Path]] = []
     for argument in arguments:
         name, sign, parts = argument.partition("=")
         if not sign or Path(argument).exists():
-            found.append(("", Path(argument)))
+            folders.append(("", Path(argument)))
             continue
         patterns = [part for part in parts.split(",") if part]
         if not name or not patterns:
             raise ValueError(f"{argument}: expected a work directory, or NAME=DIR,DIR…")
-        found += [(name, Path(p)) for part in patterns for p in sorted(glob.glob(part)) or [part]]
+        folders += [(name, Path(p)) for part in patterns for p in sorted(glob.glob(part)) or [part]]
     seen: dict[Path, Path] = {}
-    for _, folder in found:
+    for _, folder in folders:
         if folder.resolve() in seen:
             raise ValueError(
                 f"{folder} is given twice; a run counted twice would make the deviation too small. "
                 "Name it once"
             )
         seen[folder.resolve()] = folder
-    return found
+    return folders
 
 
 def _name(folder: Path, parts: int) -> str:
@@ -235,13 +235,13 @@ def _read_config(folder: Path, results: Sequence[Path]) -> Mapping[str, Any] | N
         *(path.with_name("config.py") for path in results if path.name == "scalars.json"),
         *(path.parent / "vis_data/config.py" for path in results if path.name != "scalars.json"),
     ]
-    found = [path for path in dumped if path.exists() and path.stat().st_size]
-    found = found or sorted(folder.glob("*.py"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    configs = [path for path in dumped if path.exists() and path.stat().st_size]
+    configs = configs or sorted(folder.glob("*.py"), key=lambda path: path.stat().st_mtime)
+    if not configs:
         return None
-    config = _parse(found[-1])
+    config = _parse(configs[-1])
     if config.get("resume"):  # which takes the place of load_from
-        config["load_from"] = _parse(found[0]).get("load_from")
+        config["load_from"] = _parse(configs[0]).get("load_from")
     return config or None
 
 

@@ -79,8 +79,8 @@ class Figures:
 
     def values(self, group: Group, column: Column) -> list[float]:
         """The figures of a group's runs; those that are not there are left out."""
-        found = (column.value(self._results(run)) for run in group.runs)
-        return [value for value in found if value is not None]
+        values = (column.value(self._results(run)) for run in group.runs)
+        return [value for value in values if value is not None]
 
     def twin(self, group: Group) -> Group | None:
         """The group to compare with; None for the reference itself, or where there is none."""
@@ -96,8 +96,8 @@ class Figures:
     def gain(self, group: Group, column: Column) -> float | None:
         """Difference of the means of a group and its twin."""
         twin = self.twin(group)
-        own, others = self.values(group, column), self.values(twin, column) if twin else []
-        return statistics.fmean(own) - statistics.fmean(others) if own and others else None
+        values, others = self.values(group, column), self.values(twin, column) if twin else []
+        return statistics.fmean(values) - statistics.fmean(others) if values and others else None
 
     def _results(self, run: LoggedRun) -> Mapping[str, float]:
         if not run.validations:
@@ -105,8 +105,8 @@ class Figures:
         if self.best is None:
             return run.validations[-1]
         rated = [(self.best.value(row), row) for row in run.validations]
-        found = [(value, row) for value, row in rated if value is not None]
-        return max(found, key=lambda pair: pair[0])[1] if found else {}
+        known = [(value, row) for value, row in rated if value is not None]
+        return max(known, key=lambda pair: pair[0])[1] if known else {}
 
 
 def all_columns(groups: Sequence[Group]) -> list[Column]:
