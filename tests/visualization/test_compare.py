@@ -13,7 +13,7 @@ import tiny_runner
 from mmengine.config import Config
 
 from dap.experiments import ConfigTree
-from dap.visualization import compare
+from dap.visualization import compare, comparison
 from dap.visualization.config_difference import (
     differences,
     initialisation,
@@ -83,6 +83,20 @@ def write_config(path, config, seed=0):
     if seed is None:
         del whole["randomness"]
     path.write_text("".join(f"{key} = {value!r}\n" for key, value in whole.items()))
+
+
+@pytest.fixture(autouse=True)
+def no_drawing(request, monkeypatch):
+    """Drawing takes most of the time: empty files, but in tests that look at the pictures."""
+    if request.cls in (TestKShot, TestPictures):
+        return
+
+    def draw(curves, metrics, out, *_):
+        out.touch()
+        return out
+
+    monkeypatch.setattr(comparison, "draw_curves", draw)
+    monkeypatch.setattr(comparison, "draw_k_shot", draw)
 
 
 @pytest.fixture
