@@ -76,6 +76,7 @@ class LocalizationQuality:
         thresholds: np.ndarray | None = None,
         truth_ignored: np.ndarray | None = None,
         image: int | None = None,
+        overlap: np.ndarray | None = None,
     ) -> None:
         """Count an image.
 
@@ -90,6 +91,9 @@ class LocalizationQuality:
             truth_ignored: Which objects are to be ignored, bool, shape (M,). Defaults to none.
             image: Number of the image in the lists of the worst classes. Defaults to how many were
                 added before.
+            overlap: IoU of each box with each object to go by, such as that of their masks
+                (:func:`dap.evaluation.masks.mask_overlaps`), shape (N, M). Defaults to that of the
+                boxes.
 
         Raises:
             ValueError: If shapes do not fit, or a box is not finite or ends before it starts.
@@ -109,6 +113,11 @@ class LocalizationQuality:
         ):
             if np.shape(values) != (expected,):
                 raise ValueError(f"{name}: expected {expected} values, found {np.shape(values)}")
+        overlap = overlaps(boxes, truth, np.asarray(ignored)) if overlap is None else overlap
+        if overlap.shape != (len(boxes), len(truth)):
+            raise ValueError(
+                f"overlap: expected shape {(len(boxes), len(truth))}, found {overlap.shape}"
+            )
         if not box_areas(truth).all():
             raise ValueError("truth_boxes: found one without area. Leave it out")
         if not len(truth):
@@ -124,7 +133,10 @@ class LocalizationQuality:
         for label in {*labels.tolist(), *truth_labels.tolist()}:
             own, of_class = order[labels[order] == label], truth_labels == label
             counts = self._classes.setdefault(label, ClassCounts(len(self.thresholds)))
-            counts.add(boxes[own], taus[own], truth[of_class], ignored[of_class], index)
+            own_overlap = overlap[own][:, of_class]
+            counts.add(
+                boxes[own], taus[own], truth[of_class], ignored[of_class], own_overlap, index
+            )
 
     def summary(self, worst: int = 10) -> dict[str, Any]:
         """Compute the figures.

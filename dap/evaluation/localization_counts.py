@@ -96,10 +96,10 @@ class ClassCounts:
         taus: np.ndarray,
         truth: np.ndarray,
         ignored: np.ndarray,
+        overlap: np.ndarray,
         image: int,
     ) -> None:
         """Count the boxes, the best first, and the objects of this class in an image."""
-        overlap = overlaps(boxes, truth, ignored)
         self._count_matches(boxes, truth, overlap, ignored)
         if ignored.all():
             return

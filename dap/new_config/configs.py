@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .backbone import Backbone
 from .boxes import Boxes
 from .code import Code
-from .model import class_counts, fixed_batch_norm, without_masks
-from .pipelines import Transform, boxes_alone, multi_scale, test_pipeline, train_pipeline
+from .model import (
+    class_counts,
+    fixed_batch_norm,
+    needs_masks,
+    without_masks,
+    without_segmentation,
+)
+from .pipelines import (
+    Transform,
+    boxes_alone,
+    masks_as_bitmaps,
+    multi_scale,
+    test_pipeline,
+    train_pipeline,
+)
 from .schedule import auto_scale_lr, hooks_without_switches, scaled, warm_up
 from .targets import Target
 from .trees import merged, plain
@@ -51,7 +64,8 @@ class Written(NamedTuple):
 def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
     """Step 3: the detector on the boxes of a store."""
     config = plan.detector.config
-    masks = without_masks(config.model)
+    learns = learns_masks(plan) and boxes.has_masks
+    gone = without_segmentation(config.model) if learns else without_masks(config.model)
     pipeline = train_pipeline(config)
     dataset: Values = {
         "_delete_": True,
@@ -62,7 +76,8 @@ def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
         "filter_cfg": {"filter_empty_gt": True},
         "pipeline": Code("pipeline"),
     }
-    inner, outer, scales = _scaled_pipelines(pipeline.inner, pipeline.outer)
+    load = masks_as_bitmaps if learns else boxes_alone
+    inner, outer, scales = _scaled_pipelines(pipeline.inner, pipeline.outer, load)
     interval = max(1, iterations // 10)
     pictures = {"pictures": {"type": "dap.DetectorPicturesHook", "interval": interval}}
     validation = _loader(plan, {
@@ -78,7 +93,7 @@ def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
         "iterations": iterations,
         "work_dir": plan.work_dir(f"pretrain_{plan.name}"),
         **_unloaded(plan),
-        "model": _model(plan, masks),
+        "model": _model(plan, gone),
         "pipeline": inner,
         "train_dataloader": _loader(plan, _wrapped(dataset, outer, pipeline.outer), train=True),
         "val_dataloader": validation,
@@ -96,7 +111,7 @@ def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
         "val_dataloader": "Images that the training set holds out.",
         "param_scheduler": "Constant behind a warm-up, as in the paper.",
     }
-    if masks:
+    if gone and not learns:
         notes["model"] = "Boxes have no masks: the mask head is left to the fine-tuning."
     return Written(values, notes)
 
@@ -104,10 +119,12 @@ def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
 def finetuning(plan: Plan, target: Target, iterations: int) -> Written:
     """Step 4 from the classifier's backbone (CLS)."""
     config = plan.detector.config
-    has_mask_head = bool(without_masks(config.model))
+    has_mask_head = learns_masks(plan)
     keeps_masks = has_mask_head and target.has_masks
     pipeline = train_pipeline(config)
     own: Any = pipeline.inner if keeps_masks else boxes_alone(pipeline.inner)
+    if keeps_masks and target.has_rle:
+        own = masks_as_bitmaps(pipeline.inner)
     if own == pipeline.inner:
         own = Code(pipeline.path)
     interval = max(1, iterations // 10)
@@ -158,6 +175,12 @@ def finetuning(plan: Plan, target: Target, iterations: int) -> Written:
     return Written(values, notes)
 
 
+def learns_masks(plan: Plan) -> bool:
+    """Whether the detector has something that learns from masks."""
+    model = plan.detector.config.model
+    return needs_masks(model) or bool(without_masks(model))
+
+
 def twin(plan: Plan, checkpoint: str, masks_are_new: bool) -> Written:
     """Step 4 from the pre-trained detector (DAP): what differs from CLS, the initialisation."""
     init_cfg: Values = {"type": "dap.PretrainedDetector", "checkpoint": checkpoint}
@@ -170,14 +193,16 @@ def twin(plan: Plan, checkpoint: str, masks_are_new: bool) -> Written:
 
 
 def _scaled_pipelines(
-    inner: list[Transform], outer: list[Transform] | None
+    inner: list[Transform],
+    outer: list[Transform] | None,
+    load: Callable[[Sequence[Transform]], list[Transform]],
 ) -> tuple[list[Transform], list[Transform] | None, str]:
     """Both pipelines in the paper's multi-scale, the outer one None where it stays as it is."""
     if outer is None:
-        changed, what = multi_scale(boxes_alone(inner))
+        changed, what = multi_scale(load(inner))
         return changed, None, f"Multi-scale: {what}."
-    changed, what = multi_scale(boxes_alone(outer))
-    inner = boxes_alone(inner)
+    changed, what = multi_scale(load(outer))
+    inner = load(inner)
     return inner, None if changed == outer else changed, f"Multi-scale: {what}."
 
 
