@@ -91,16 +91,24 @@ def test_steps(run):
 
 
 def test_table(run):
-    """Two seeds: means and deviations by hand."""
+    """Two seeds with two validations: means and deviations by hand."""
     results = []
     for shift in (0, 2):
         seed = {
-            name: dict.fromkeys(run.METRICS, 10 * rank + shift)
+            name: run.figures(
+                [
+                    {"iteration": it, **dict.fromkeys(run.METRICS, 10 * rank + shift + it)}
+                    for it in (4, 8)
+                ]
+            )
             for rank, name in enumerate(run.NAMES)
         }
-        results.append({**seed, "q": {"mean IoU of the masks": 0.5 + shift / 100}})
+        results.append({**seed, "quality": {"mean IoU of the masks": 0.5 + shift / 100}})
     lines = run.table(results).splitlines()
-    assert lines[2] == "| CLS | " + " | ".join(["1.0 ± 1.4"] * 4) + " |"
+    head = "box AP at 4 | box AP at 8 | mask AP at 4 | mask AP at 8 | box AP50 | mask AP50"
+    assert lines[0] == f"| | {head} |"
+    values = [f"{value}.0 ± 1.4" for value in (5, 9, 5, 9, 9, 9)]
+    assert lines[2] == f"| CLS | {' | '.join(values)} |"
     assert lines[5].startswith("| DAP, boxes alone, minus CLS | +10.0 ± 0.0 |")
     assert lines[7].startswith("| DAP, boxes with masks, minus DAP, boxes alone | +10.0 ± 0.0 |")
     assert lines[-1] == "Pseudo boxes, in percent: mean IoU of the masks 51.0 ± 1.4."

@@ -71,6 +71,11 @@ class Matching:
         size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
         masks = shard.masks_of(row) if self.has_masks else []
         truth_masks = self.truth.masks_of(self.images[index])
+        if truth_masks and size_hw[0] and tuple(truth_masks[0]["size"]) != size_hw:
+            raise ValueError(
+                f"{shard.file_name(row)}: its true masks have {truth_masks[0]['size']} pixels (H, "
+                f"W), the image {list(size_hw)}: take ground truth of the same image files"
+            )
         return MatchedImage(
             index,
             shard.file_name(row),

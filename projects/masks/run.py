@@ -101,26 +101,37 @@ class MaskChain(Chain):
 
 
 def results_of(folder: Path) -> dict[str, dict[str, float]]:
-    """The figures of a seed: of each fine-tuning at the end, and the quality of its masks."""
+    """The figures of a seed: of each fine-tuning, and the quality of its boxes and masks."""
     from dap.visualization import read_curve
 
-    found = {name: read_curve(folder / "work_dirs" / name, METRICS)[-1] for name in NAMES}
+    curves = {name: read_curve(folder / "work_dirs" / name, METRICS) for name in NAMES}
     quality = json.loads((folder / "report" / "quality.json").read_text())
-    return {**{name: {m: row[m] for m in METRICS} for name, row in found.items()}, "q": quality}
+    return {**{name: figures(curve) for name, curve in curves.items()}, "quality": quality}
+
+
+def figures(curve: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Columns of the table: AP at each validation, AP50 at the end."""
+    by_iteration = {
+        f"{metric} at {row['iteration']:.0f}": row[metric]
+        for metric in ("box AP", "mask AP")
+        for row in curve
+    }
+    return by_iteration | {metric: curve[-1][metric] for metric in ("box AP50", "mask AP50")}
 
 
 def table(results: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
     """Mean and deviation over the seeds, in Markdown."""
-    lines = ["| | " + " | ".join(METRICS) + " |", "|---" * (len(METRICS) + 1) + "|"]
+    columns = list(results[0]["cls"])
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, title in NAMES.items():
-        cells = [_spread([seed[name][metric] for seed in results]) for metric in METRICS]
+        cells = [_spread([seed[name][column] for seed in results]) for column in columns]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     for name, base in (("boxes", "cls"), ("masks", "cls"), ("masks", "boxes")):
-        cells = [_spread([seed[name][m] - seed[base][m] for seed in results], "+") for m in METRICS]
+        cells = [_spread([seed[name][c] - seed[base][c] for seed in results], "+") for c in columns]
         lines.append(f"| {NAMES[name]}, minus {NAMES[base]} | " + " | ".join(cells) + " |")
     quality = [
-        f"{title} {_spread([100 * seed['q'][title] for seed in results])}"
-        for title in results[0]["q"]
+        f"{title} {_spread([100 * seed['quality'][title] for seed in results])}"
+        for title in results[0]["quality"]
     ]
     return "\n".join([*lines, "", f"Pseudo boxes, in percent: {'; '.join(quality)}.", ""])
 

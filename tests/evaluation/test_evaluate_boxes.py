@@ -425,6 +425,14 @@ class TestMasks:
         table = quality_table(found)
         assert re.search(r"masks: mean IoU over the objects +50\.0", table)
 
+    def test_masks_of_another_size_are_refused(self, store, truth):
+        content = json.loads(truth.read_text())
+        content["images"][0]["width"] = 90
+        del content["annotations"][2]  # which says its size itself
+        truth.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"1\.jpg: its true masks have \[100, 90\] pixels"):
+            evaluate_boxes(store, read_ground_truth(truth, with_masks=True))
+
     def test_neither_unless_both_have_them(self, store, truth, tmp_path):
         assert "masks" not in evaluate_boxes(store, read_ground_truth(truth))
         alone = write_store(tmp_path / "alone", [image("1.jpg", (LEFT, 0, 0))])
