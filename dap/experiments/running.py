@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import subprocess
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from dap.locks import has_no_locks, warn_of_no_lock
+from dap.locks import wait_for_lock
 
 from .jobs import Job
 from .records import begin_record, end_record
@@ -175,13 +174,6 @@ def _exclusive_lock(lock: Path) -> Iterator[IO[str]]:
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"# {lock.name}: waiting for another process that runs it", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if not has_no_locks(error):
-                raise
-            warn_of_no_lock(lock.parent, error)
+        waiting = f"# {lock.name}: waiting for another process that runs it"
+        wait_for_lock(file, lock.parent, lambda: print(waiting, flush=True))
         yield file
