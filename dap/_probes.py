@@ -1,4 +1,4 @@
-"""Small trials that the doctor runs, each in a process of its own.
+"""Checks that the doctor runs, each in its own process.
 
 A broken extension may end the process that tries it, so none is tried in the doctor's. A trial
 prints its results as JSON, or ends with an exception; the file is run by its path and imports
@@ -14,7 +14,7 @@ import sys
 
 
 def ops(device: str) -> list[dict[str, str]]:
-    """Run mmcv's NMS and RoIAlign, compare them with torchvision's, and say whose they are.
+    """Run mmcv's NMS and RoIAlign, compare them with torchvision's, and name their origin.
 
     Args:
         device: Where to run them, "cpu" or "cuda".

@@ -52,7 +52,7 @@ class Requirement:
         return _bound(self.install, "<")
 
     def problem(self, what: str) -> str:
-        """Put what is wrong with it and the cure into one sentence."""
+        """Format a fault and its cure as one sentence."""
         cure = self.cure or f"pip install '{self.install}'"
         return f"{what}: run `{cure}`"
 
@@ -161,7 +161,7 @@ def _replace_mmcv() -> str:
 
 
 def _operators_of_mmcv(by_module: dict[str, Finding]) -> Finding:
-    """The compiled operators, or DAP's own beside mmcv."""
+    """Check that mmcv has operators: compiled ones, or those that DAP installs."""
     mmcv, folder = by_module["mmcv"], _folder("mmcv")
     if mmcv.problem or folder is None or PathFinder.find_spec("_ext", [str(folder)]):
         return mmcv

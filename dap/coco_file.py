@@ -46,7 +46,7 @@ class CocoFile:
 def read_coco_file(
     path: str | os.PathLike[str], lists: Sequence[str] = LISTS, log: bool = True
 ) -> CocoFile:
-    """Read a COCO file, check it, and mend what can only mean one thing.
+    """Read and check a COCO file; repair entries whose meaning is unambiguous.
 
     Mended are a byte-order mark; ids of two types (``1``, ``1.0`` and ``"1"`` are the same one);
     ids of annotations that are absent or stand there twice, to which nothing refers: all are

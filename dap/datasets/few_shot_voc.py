@@ -158,7 +158,7 @@ def _parse(content: bytes, xml: Path, image: str) -> _Image:
 
 
 def _image_files(root: Path, stems: Sequence[str]) -> dict[str, str]:
-    """Find the image file of each stem; one that is not there is taken to be a .jpg."""
+    """Find the image file of each stem; a missing one is assumed to be a .jpg."""
     folder = root / "JPEGImages"
     if not folder.is_dir():
         print_log(f"{folder} is not there: the images are taken to be .jpg files", "current")

@@ -104,7 +104,7 @@ def _decoded(content: bytes, encoding: str) -> ElementTree.Element:
 
 
 def _undeclared(content: bytes, declared: object) -> str:
-    """Say so where a file is neither UTF-8 nor declares what it is."""
+    """Hint for a file that is not UTF-8 and declares no encoding."""
     if declared is not None or content.startswith(_BYTE_ORDER_MARKS):
         return ""
     try:
@@ -232,7 +232,7 @@ class ImageFinder:
 
 
 def alike_names(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
-    """Find class names that differ from another, or a known one, in upper and lower case alone.
+    """Find class names that differ from another, or from a known one, only in case.
 
     Args:
         names: Those that occur.

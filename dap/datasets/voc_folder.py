@@ -100,7 +100,7 @@ def _split(
 
 
 def _image(root: Path, xml: Path) -> Path | None:
-    """Find the image of an XML file, by the file's own name."""
+    """Find the image of an XML file by the name of the file."""
     places = [xml.parent]
     if (annotations := root / "Annotations").is_dir():
         inside = xml.parent.relative_to(annotations)

@@ -174,7 +174,7 @@ def _labels_without_image(layout: _Layout) -> list[dict[str, str]]:
 
 
 def label_file(image: Path) -> Path:
-    """Where the labels of an image are: in ``labels`` in place of ``images``, or beside it."""
+    """Label file of an image: below ``labels`` in place of ``images``, or beside the image."""
     parts = list(image.parts[:-1])
     if "images" in parts:
         last = len(parts) - 1 - parts[::-1].index("images")

@@ -198,7 +198,7 @@ def _add_pixels(
 
 
 def _shown(items: Iterable[T], count: int, progress: bool) -> Iterator[T]:
-    """The same items; with progress, if it is to be shown."""
+    """Pass items on, with a progress bar if asked for."""
     if not progress:
         yield from items
         return

@@ -1,4 +1,4 @@
-"""How well boxes find the objects of images whose ground truth is known."""
+"""Quality of boxes against ground truth: localisation, precision and recall."""
 
 from __future__ import annotations
 

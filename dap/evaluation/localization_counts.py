@@ -1,4 +1,4 @@
-"""Boxes matched to objects as COCO does it, and the running counts of a class."""
+"""Match boxes to objects as COCO does, and count the results per class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NONE, _ON_IGNORED = -1, -2
 def overlaps(
     boxes: np.ndarray, truth_boxes: np.ndarray, crowd: np.ndarray | None = None
 ) -> np.ndarray:
-    """IoU of each box with each of the ground truth; COCO's own.
+    """IoU of each box with each ground-truth box, computed by pycocotools.
 
     Args:
         boxes: xyxy, half-open, shape (N, 4).

@@ -173,7 +173,7 @@ def score_map_in_unit_range(score_map: np.ndarray, side: int | None = SIDE) -> n
 
 
 def contour_boxes(image: np.ndarray, level: int) -> tuple[np.ndarray, int]:
-    """Box the contours of what is above a level.
+    """Boxes around the contours of the pixels above a level.
 
     Args:
         image: uint8, shape (H, W).

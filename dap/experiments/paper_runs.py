@@ -1,4 +1,4 @@
-"""Runs of the paper that no config has a name of its own for, and where Step 2 starts from."""
+"""Runs of the paper that share a config with another run, and the weights of Step 2."""
 
 from __future__ import annotations
 

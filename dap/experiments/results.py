@@ -1,4 +1,4 @@
-"""One's own figures beside the paper's."""
+"""Tables of your figures beside the paper's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table(
     seeds: Sequence[int | None],
     problems: Mapping[str, str] | None = None,
 ) -> str:
-    """Write rows as Markdown, the paper's figure and one's own in neighbouring columns.
+    """Write rows as Markdown, the paper's figure and yours in neighbouring columns.
 
     Args:
         rows: Of one experiment.
@@ -112,7 +112,7 @@ def _own_problem(job: Job) -> str:
 def figures(
     cell: Cell, plan: Plan, seeds: Iterable[int | None], problems: Mapping[str, str]
 ) -> list[float]:
-    """Read one's own figures of a cell, one a seed; those that are not there are left out.
+    """Read your figures of a cell, one per seed; missing ones are left out.
 
     Args:
         cell: Of a table.

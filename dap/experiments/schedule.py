@@ -1,4 +1,4 @@
-"""Options of trainings: batches and lengths on any number of GPUs, precision, one's own."""
+"""Options of trainings: batches and lengths for any number of GPUs, precision, user options."""
 
 from __future__ import annotations
 

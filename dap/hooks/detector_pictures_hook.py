@@ -1,4 +1,4 @@
-"""A few training images, again and again, while a detector trains."""
+"""Draw a few training images repeatedly while a detector trains."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def _classes_of(dataset: Any, visualizer: Visualizer) -> Iterator[None]:
 
 
 def _why_not(runner: Runner, loader: Any) -> str:
-    """Say why a runner cannot draw its training images, and what to do; '' if it can."""
+    """Reason why a runner cannot draw its training images, with the cure; '' if it can."""
     visualizer, dataset = runner.visualizer, runner.train_dataloader.dataset
     if type(visualizer).add_datasample is Visualizer.add_datasample:
         return (

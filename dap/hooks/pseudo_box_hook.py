@@ -78,7 +78,7 @@ class PseudoBoxHook(Hook):
         self.execution = Execution(num_workers, keep_going=keep_going, coco=coco)
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse now what would fail after days of training.
+        """Check before the training what would fail after it.
 
         Raises:
             ValueError: If a training that starts anew would meet another run's boxes, or no maps

@@ -1,4 +1,4 @@
-"""From the candidates of an image to its boxes: rounding, non-maximum suppression, statistics."""
+"""Turn candidates into boxes: rounding, non-maximum suppression, statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOTHING_ABOVE = "no box at these thresholds"
 
 
 def rounded(candidates: Candidates) -> Candidates:
-    """Round candidates to what is written, before they are merged.
+    """Round candidates to the precision of the files, before they are merged.
 
     What is made of the boxes in a file then equals what is made of those just found. A box that
     is left without width or height, a sliver at the edge of the image, is dropped.

@@ -89,7 +89,7 @@ class _Pool:
         self.taken_chunks = self.taken_bytes = 0
 
     def next_chunk(self) -> list[Sample] | None:
-        """Wait for the next chunk in the order; None behind the last."""
+        """Wait for the next chunk in order; None after the last."""
         if self.delivered == self.count:
             return None
         while len(self.workers) < self.num_workers:
@@ -102,12 +102,12 @@ class _Pool:
         return self.finished.pop(self.delivered - 1)
 
     def close(self) -> None:
-        """Leave no process behind."""
+        """End all processes."""
         for worker in self.workers:
             worker.close()
 
     def _step(self, seconds: float) -> None:
-        """Take what is finished, after waiting for it; replace lost workers; ask for more."""
+        """Wait for finished chunks and take them; replace lost workers; request more."""
         self._ask()
         wait([source for worker in self.workers for source in worker.sources], seconds)
         for place, worker in enumerate(self.workers):

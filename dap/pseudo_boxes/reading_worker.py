@@ -1,4 +1,4 @@
-"""One process that reads images when it is asked to, and what the main process sees of it."""
+"""A worker process that reads images, and its handle in the main process."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _cut(message: list[_Read], file: BinaryIO, pin_memory: bool) -> list[Sample]
 
 
 def _serve(images: LabelledImages, connection: Any, beat: ctypes.c_double, prefetch: int) -> None:
-    """Read what is asked for, until the main process ends this one."""
+    """Read the requested images until the main process ends this one."""
     end_with_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -157,7 +157,7 @@ def _serve(images: LabelledImages, connection: Any, beat: ctypes.c_double, prefe
 def _read_chunk(
     images: LabelledImages, indices: list[int], file: BinaryIO, beat: ctypes.c_double
 ) -> list[_Read] | str:
-    """Read a chunk into a file; give what is in there, or the traceback of an error."""
+    """Read a chunk into a file; return its entries, or the traceback of an error."""
     try:
         file.seek(0)
         message = [_read(images, index, file, beat) for index in indices]

@@ -1,4 +1,4 @@
-"""From one run without NMS to the runs of its thresholds and of any NMS, without a map."""
+"""Derive runs with other thresholds or another NMS from a run without NMS."""
 
 from __future__ import annotations
 

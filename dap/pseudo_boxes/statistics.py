@@ -117,7 +117,7 @@ class RunStatistics:
         self._add_single(other["per_threshold"])
 
     def summary(self) -> dict[str, Any]:
-        """What the summary says of the images and their boxes."""
+        """The part of the summary on images and boxes."""
         known = self.images and self.right is not None
         return {
             "images": self.images,
@@ -134,7 +134,7 @@ class RunStatistics:
         }
 
     def _add_single(self, rows: Sequence[Sequence[int]] | None) -> None:
-        """Count the boxes of each threshold alone; None where they are not known."""
+        """Count the boxes of each single threshold; None if they are not known."""
         if rows is None and self.thresholds:
             self.single = None
         for statistics, row in zip(

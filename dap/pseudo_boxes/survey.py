@@ -1,4 +1,4 @@
-"""One look at all boxes of a store: how many, how large, of which classes."""
+"""Counts, sizes and classes of all boxes of a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few words on whether boxes look like those of a useful run."""
+"""Judge by statistics whether the boxes look like those of a useful run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOPELESS = 0.15  # of the way from chance to certainty; such a top-1 is that of 
 
 
 class Verdict(NamedTuple):
-    """What the numbers of a run say.
+    """Judgement of a run by its statistics.
 
     Attributes:
         text: One sentence of numbers.
@@ -76,7 +76,7 @@ def verdict_on_records(
 
 
 def verdict(seen: Survey, summary: Mapping[str, Any]) -> Verdict:
-    """Judge the boxes of a run by their numbers alone.
+    """Judge the boxes of a run by their statistics.
 
     Args:
         seen: The survey of its store.

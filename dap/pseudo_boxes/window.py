@@ -33,7 +33,7 @@ _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
 
 
 class ImageMaps(NamedTuple):
-    """What the boxes of an image are computed from, on the CPU.
+    """Maps of an image on the CPU, from which its boxes are computed.
 
     Attributes:
         entry: Which image.
@@ -252,7 +252,7 @@ class WindowMaps:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; libraries below torch say so in the text alone.
+    """Whether memory ran out; libraries below torch say so only in the message.
 
     So does the device where the memory is not torch's own, such as that of a kernel's code. Unlike
     other errors of the device, this one leaves it fit for use.

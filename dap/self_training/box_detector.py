@@ -24,7 +24,7 @@ LOWEST_SCORE = 0.001  # of a detection that is looked at
 
 
 class Detections(NamedTuple):
-    """What a detector finds in an image.
+    """Detections of an image.
 
     Attributes:
         boxes: xyxy, half-open, in pixels of the original image, float64, shape (N, 4).
@@ -101,7 +101,7 @@ class BoxDetector:
         return [self._detections(sample.pred_instances) for sample in predicted]
 
     def _packed(self, image: Tensor) -> dict[str, Any]:
-        """An image behind the test pipeline."""
+        """An image after the test pipeline."""
         bgr = np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
         size_hw = bgr.shape[:2]
         loaded = {"img": bgr, "img_path": "", "img_id": 0, "instances": []}

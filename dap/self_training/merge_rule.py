@@ -1,4 +1,4 @@
-"""Which boxes an image has after the second round: a detector's, and some of those it had."""
+"""Merge a detector's boxes with the earlier boxes of an image (second round)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put weights into a detector, say what went where, and see that they stay there."""
+"""Load weights into a detector, report what was loaded, and keep it from being overwritten."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any

@@ -171,7 +171,7 @@ class PretrainedDetector:
         return lines
 
     def _log(self, report: TransferReport, warnings: Sequence[str]) -> None:
-        """Log the table, then by name what did not come from the checkpoint."""
+        """Log the table, then the names that did not come from the checkpoint."""
         lines = [
             f"PretrainedDetector: {report.checkpoint}",
             report.table(),

@@ -38,7 +38,7 @@ def compare(
     best: str | None = None,
     at: Sequence[int] = (),
 ) -> str:
-    """Compare runs and write what came out.
+    """Compare runs and write the report, tables and pictures.
 
     ::
 

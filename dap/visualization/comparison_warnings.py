@@ -1,4 +1,4 @@
-"""What makes a comparison of runs less than one of initialisations."""
+"""Warnings about runs that differ in more than their initialisation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMED = 6  # differences that a warning names
 
 
 def find_warnings(figures: Figures) -> list[str]:
-    """All that has to be said of a comparison, for people."""
+    """All warnings about a comparison, as sentences."""
     warnings = [
         f"{run.folder}: {note}" for g in figures.groups for run in g.runs for note in run.notes
     ]
@@ -51,7 +51,7 @@ def config_differences(figures: Figures) -> list[tuple[Group, Group, list[Differ
 
 
 def _warnings_within(group: Group) -> Iterator[str]:
-    """Of runs that are to differ in their seed alone."""
+    """Warnings about runs that should differ only in their seed."""
     without = [str(run.folder) for run in group.runs if run.config is None]
     if without:
         yield (

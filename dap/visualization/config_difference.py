@@ -1,4 +1,4 @@
-"""In what the configs of two runs differ, besides housekeeping."""
+"""Differences between the configs of two runs that can change their results."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ NO_RESULTS = {"step", "epoch", "time", "data_time"}  # what a line of a validati
 
 @dataclass(frozen=True)
 class Log:
-    """What the logs of a run say.
+    """The content of a run's logs.
 
     Attributes:
         files: Those that were read, by time.

@@ -48,7 +48,7 @@ def mean_curve(group: Group, columns: Sequence[Column]) -> MeanCurve:
 def describe_head_start(
     group: Group, twin: Group, column: Column, at: Sequence[int] = ()
 ) -> list[str]:
-    """Say what a group has over its twin at some iterations, and at the end.
+    """Describe the lead of a group over its twin at some iterations and at the end.
 
     Args:
         group: The one with the head start.

@@ -1,4 +1,4 @@
-"""One page on the boxes of a run: to look at before a detector is trained on them."""
+"""Write a page on the boxes of a run, for a check before the training."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _tables(
     random: Sequence[StoredImage],
     find: FindCandidates | None,
 ) -> Section:
-    """Tables A1 and A2 with what they are of."""
+    """Tables A1 and A2 with their captions."""
     title = "The paper's tables for this run"
     a1 = "Thresholds (Table A1): all images", table_a1(summary)
     if find is None:

@@ -1,4 +1,4 @@
-"""What ground truth says of the boxes, as a section of the page on them."""
+"""Section of the inspection page on the quality of the boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work directories of MMEngine as runs, and runs that differ in their seed alone as groups."""
+"""Read work directories of MMEngine as runs, and group runs that differ only in their seed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class LoggedRun:
 
 @dataclass
 class Group:
-    """Runs that are to differ in their seed alone.
+    """Runs that should differ only in their seed.
 
     Attributes:
         name: Of the initialisation; groups of other numbers of shots may share it.
@@ -140,7 +140,7 @@ def read_run(folder: Path) -> LoggedRun:
 
 
 def group_runs(arguments: Sequence[str]) -> list[Group]:
-    """Read runs and put those together that differ in their seed alone.
+    """Read runs and group those that differ only in their seed.
 
     Args:
         arguments: Work directories, or ``NAME=DIR,DIR…`` for a group of one's own; patterns after

@@ -22,7 +22,7 @@ GREY = 180  # of the canvas in place of an image that cannot be read
 
 @dataclass(frozen=True, eq=False)
 class StoredImage:
-    """What a store holds of an image.
+    """The content of a store for one image.
 
     Attributes:
         index: Its place in the store.

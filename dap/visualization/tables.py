@@ -78,7 +78,7 @@ class Figures:
     best: Column | None = None
 
     def values(self, group: Group, column: Column) -> list[float]:
-        """The figures of a group's runs; those that are not there are left out."""
+        """The figures of a group's runs; missing ones are left out."""
         values = (column.value(self._results(run)) for run in group.runs)
         return [value for value in values if value is not None]
 

@@ -32,7 +32,7 @@ FindCandidates = Callable[[StoredImage], Found | None]
 
 
 def candidate_finder(store: PseudoBoxStore, pictures: StorePictures) -> FindCandidates | None:
-    """How to get all boxes of an image before NMS: from the store, or from the maps.
+    """Choose how to get all boxes of an image before NMS: from the store, or from the maps.
 
     Returns:
         Gives label → candidates of an image, None if it cannot be read; or None where neither is
