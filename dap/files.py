@@ -92,7 +92,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
 
 
 def read_names(path: str | os.PathLike[str]) -> list[str]:
-    """Read names, one a line; empty lines are left out.
+    """Read names, one per line; empty lines are left out.
 
     Raises:
         ValueError: If there is none, or one stands there twice.
@@ -101,7 +101,7 @@ def read_names(path: str | os.PathLike[str]) -> list[str]:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if not names or twice:
         found = f"found {twice[0]!r} twice" if twice else "found none"
-        raise ValueError(f"{path}: expected different names, one a line, {found}")
+        raise ValueError(f"{path}: expected different names, one per line, {found}")
     return names
 
 

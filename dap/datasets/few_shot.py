@@ -50,7 +50,7 @@ def make_few_shot_subsets(
 
         out/
         ├── voc0712_5shot_seed0/
-        │   ├── VOC2007.txt      ids, one a line, for mmdet's VOCDataset
+        │   ├── VOC2007.txt      ids, one per line, for mmdet's VOCDataset
         │   ├── VOC2012.txt
         │   ├── annotations.json the same for CocoDataset; images are VOC2007/JPEGImages/…
         │   └── record.json      what was drawn, and how many images and boxes of each class

@@ -79,7 +79,7 @@ def find_excluded(paths: Mapping[str, str], exclude: Sequence[str | os.PathLike[
 
     Args:
         paths: Image → path of its file.
-        exclude: Text files of ids, file names or paths, one a line, or COCO files.
+        exclude: Text files of ids, file names or paths, one per line, or COCO files.
     """
     unwanted: set[str] = set()
     for file in exclude:

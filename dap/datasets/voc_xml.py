@@ -136,7 +136,7 @@ def _fault(bbox: Sequence[float], record: Mapping[str, Any]) -> str | None:
 
 
 def read_classes(path: str | os.PathLike[str]) -> list[str]:
-    """Read category names in order: one a line, or those of a COCO file (``.json``).
+    """Read category names in order: one per line, or those of a COCO file (``.json``).
 
     Raises:
         ValueError: If a list has none, or one twice, or a ``.json`` is no COCO file.

@@ -169,8 +169,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         self_training_table(),
         longer_table(),
-        k_shot_figure("figure3", "COCO, k images a class", "coco", "AP", COCO["AP"]),
-        k_shot_figure("figure4", "VOC, k images a class", "voc", "AP50", VOC["AP50"]),
+        k_shot_figure("figure3", "COCO, k images per class", "coco", "AP", COCO["AP"]),
+        k_shot_figure("figure4", "VOC, k images per class", "voc", "AP50", VOC["AP50"]),
         curves_figure(),
         Experiment(
             "section4.3",

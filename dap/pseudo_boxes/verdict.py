@@ -84,8 +84,8 @@ def verdict(seen: Survey, summary: Mapping[str, Any]) -> Verdict:
     """
     top1 = summary["top1"]
     text = (
-        f"{_rate(summary)} boxes an image; a box covers more than {NEARLY_ALL:.0%} of the image in "
-        f"{seen.share_nearly_all:.1%} of the images, one less than {TINY:.0%} in "
+        f"{_rate(summary)} boxes per image; a box covers more than {NEARLY_ALL:.0%} of the image "
+        f"in {seen.share_nearly_all:.1%} of the images, one less than {TINY:.0%} in "
         f"{seen.share_tiny:.1%}; {seen.share_empty:.1%} have no box"
     )
     if top1 is not None:
@@ -137,8 +137,8 @@ def _warnings(seen: Survey, summary: Mapping[str, Any]) -> Iterator[str]:
     rate = summary["merged"]["boxes_per_image"] or 0
     if taus and rate > MANY_BOXES * taus:
         yield (
-            f"{rate} boxes an image at {taus} threshold(s), the paper has .8 a threshold: the maps "
-            "may be noise, or NMS is off"
+            f"{rate} boxes per image at {taus} threshold(s), the paper has .8 per threshold: the "
+            "maps may be noise, or NMS is off"
         )
 
 

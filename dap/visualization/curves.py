@@ -148,7 +148,7 @@ def draw_curves(
     title: str = "",
     deviations: Curves | None = None,
 ) -> Path:
-    """Plot learning curves, one panel a metric, as PNG or SVG by the file's ending.
+    """Plot learning curves, one panel per metric, as PNG or SVG by the file's ending.
 
     Args:
         curves: Name → points with their ``iteration`` and metrics; a point without a metric has

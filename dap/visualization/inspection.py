@@ -129,7 +129,7 @@ def _facts(store: PseudoBoxStore, summary: Mapping[str, Any]) -> list[tuple[str,
     counts = {
         "images": summary["images"],
         "boxes": merged["boxes"],
-        "boxes an image": merged["boxes_per_image"],
+        "boxes per image": merged["boxes_per_image"],
         "mean width, px": merged["mean_width"],
         "mean height, px": merged["mean_height"],
         "images without a box": summary["images_without_boxes"],

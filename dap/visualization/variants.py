@@ -117,7 +117,7 @@ def _table(
 ) -> list[list[str]]:
     """Head, then three quantities, this run's row above the paper's."""
     lines = [["", *titles]]
-    for i, quantity in enumerate(("boxes an image", "mean width, px", "mean height, px")):
+    for i, quantity in enumerate(("boxes per image", "mean width, px", "mean height, px")):
         decimals = 3 if i == 0 else 1
         printed = [f"{paper[n][i]:.{decimals}f}" if n in paper else "" for n in names]
         lines.append([f"{quantity}: this run", *(figures[i] for figures in rows)])
