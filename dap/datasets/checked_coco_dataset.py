@@ -82,10 +82,15 @@ class CheckedCocoDataset(CocoDataset):
         data_list: list[dict[str, Any]] = super().load_data_list()
         if not self.test_mode and not any(image["instances"] for image in data_list):
             raise no_box_to_train_on(self.ann_file, len(data_list), self._left_out.message())
-        objects = [each for image in data_list for each in image["instances"]]
-        as_rle = any(isinstance(o.get("mask"), dict) and not o["ignore_flag"] for o in objects)
-        check_mask_loading(self.ann_file, self.pipeline, all("mask" in o for o in objects), as_rle)
+        self._check_masks(data_list)
         return data_list
+
+    def _check_masks(self, data_list: list[dict[str, Any]]) -> None:
+        if any(getattr(step, "with_mask", False) for step in self.pipeline.transforms):
+            objects = [each for image in data_list for each in image["instances"]]
+            as_rle = any(isinstance(o.get("mask"), dict) and not o["ignore_flag"] for o in objects)
+            all_have = all("mask" in each for each in objects)
+            check_mask_loading(self.ann_file, self.pipeline, all_have, as_rle)
 
     def filter_data(self) -> list[dict[str, Any]]:
         """Leave out images as ``CocoDataset`` does, and say how many and why."""
