@@ -1,4 +1,4 @@
-"""Small trials that the doctor runs, each in a process of its own.
+"""Checks that the doctor runs, each in its own process.
 
 A broken extension may end the process that tries it, so none is tried in the doctor's. A trial
 prints its results as JSON, or ends with an exception; the file is run by its path and imports
@@ -14,7 +14,7 @@ import sys
 
 
 def ops(device: str) -> list[dict[str, str]]:
-    """Run mmcv's NMS and RoIAlign, compare them with torchvision's, and say whose they are.
+    """Run mmcv's NMS and RoIAlign, compare them with torchvision's, and name their origin.
 
     Args:
         device: Where to run them, "cpu" or "cuda".
@@ -42,9 +42,9 @@ def ops(device: str) -> list[dict[str, str]]:
     whose = "torchvision's and torch's, by DAP" if file.endswith(".py") else "compiled with mmcv"
     kept, theirs = mmcv_ops.nms(boxes, scores, 0.5)[1], torchvision.ops.nms(boxes, scores, 0.5)
     if not torch.equal(kept, theirs) or difference(features) > 1e-3:
-        found = f"nms or roi_align differs from torchvision's (by {difference(features):.2g})"
+        fault = f"nms or roi_align differs from torchvision's (by {difference(features):.2g})"
         advice = f"{file} computes wrong values here: mmcv was compiled for another torch"
-        return [{"what": name, "found": found, "state": "FAIL", "advice": advice}]
+        return [{"what": name, "found": fault, "state": "FAIL", "advice": advice}]
     results = [{"what": name, "found": whose}]
     if device == "cpu" and difference(features.to(memory_format=torch.channels_last)) > 1e-3:
         advice = "keep detectors out of channels_last on a CPU: there mmcv's roi_align is wrong"

@@ -52,7 +52,7 @@ class Requirement:
         return _bound(self.install, "<")
 
     def problem(self, what: str) -> str:
-        """Put what is wrong with it and the cure into one sentence."""
+        """Format a fault and its cure as one sentence."""
         cure = self.cure or f"pip install '{self.install}'"
         return f"{what}: run `{cure}`"
 
@@ -106,11 +106,11 @@ def release(version: str) -> tuple[int, ...]:
 
 def findings() -> list[Finding]:
     """Look at every requirement, in the order of :data:`REQUIREMENTS`."""
-    found = {requirement.module: _find(requirement) for requirement in REQUIREMENTS}
+    by_module = {requirement.module: _find(requirement) for requirement in REQUIREMENTS}
     for look_closer in (_mmcv_for_mmdet, _operators_of_mmcv, _pkg_resources_for_mmengine):
-        finding = look_closer(found)
-        found[finding.requirement.module] = finding
-    return list(found.values())
+        finding = look_closer(by_module)
+        by_module[finding.requirement.module] = finding
+    return list(by_module.values())
 
 
 def check() -> None:
@@ -127,8 +127,8 @@ def check() -> None:
 
 
 def _bound(install: str, operator: str) -> str:
-    found = re.search(rf"{operator}([\d.]+)", install)
-    return found.group(1) if found else ""
+    match = re.search(rf"{operator}([\d.]+)", install)
+    return match.group(1) if match else ""
 
 
 def _find(requirement: Requirement) -> Finding:
@@ -144,9 +144,9 @@ def _find(requirement: Requirement) -> Finding:
     return Finding(requirement, version or "installed")
 
 
-def _mmcv_for_mmdet(found: dict[str, Finding]) -> Finding:
+def _mmcv_for_mmdet(by_module: dict[str, Finding]) -> Finding:
     """MMDetection 3.3 asserts mmcv < 2.2 while it is imported; its forks do not."""
-    mmcv, mmdet = found["mmcv"], found["mmdet"]
+    mmcv, mmdet = by_module["mmcv"], by_module["mmdet"]
     if mmcv.found != "missing" and mmcv.problem:
         old = mmcv.problem.rpartition(": run ")[0]
         return Finding(mmcv.requirement, mmcv.found, f"{old}: {_replace_mmcv()}")
@@ -160,9 +160,9 @@ def _replace_mmcv() -> str:
     return f"install DAP in a new environment, or run `{REPLACE_MMCV}`"
 
 
-def _operators_of_mmcv(found: dict[str, Finding]) -> Finding:
-    """The compiled operators, or DAP's own beside mmcv."""
-    mmcv, folder = found["mmcv"], _folder("mmcv")
+def _operators_of_mmcv(by_module: dict[str, Finding]) -> Finding:
+    """Check that mmcv has operators: compiled ones, or those that DAP installs."""
+    mmcv, folder = by_module["mmcv"], _folder("mmcv")
     if mmcv.problem or folder is None or PathFinder.find_spec("_ext", [str(folder)]):
         return mmcv
     what = (
@@ -173,9 +173,9 @@ def _operators_of_mmcv(found: dict[str, Finding]) -> Finding:
     return Finding(mmcv.requirement, f"{mmcv.found} without operators", f"{what}: {cure}")
 
 
-def _pkg_resources_for_mmengine(found: dict[str, Finding]) -> Finding:
+def _pkg_resources_for_mmengine(by_module: dict[str, Finding]) -> Finding:
     """MMEngine up to 0.10.7 finds ``_base_ = 'mmdet::…'`` by way of setuptools' pkg_resources."""
-    setuptools, mmengine = found["pkg_resources"], found["mmengine"]
+    setuptools, mmengine = by_module["pkg_resources"], by_module["mmengine"]
     if not setuptools.problem:
         return setuptools
     if release(mmengine.found) > (0, 10, 7):

@@ -1,4 +1,4 @@
-"""What lies in a checkpoint: which of its entries are the weights, under which names."""
+"""Find the weights in the content of a checkpoint, and their names."""
 
 import re
 from collections import OrderedDict
@@ -112,7 +112,7 @@ def _groups(content: object, path: tuple[str | int, ...] = ()) -> Iterator[_Grou
 
 
 def _entries(content: object) -> Iterator[tuple[str | int, object]]:
-    """Give what is nested in a mapping or a list, but for the state of the training."""
+    """Iterate over nested mappings and lists, without the state of the training."""
     entries: Iterable[tuple[object, object]] = ()
     if isinstance(content, list | tuple):
         entries = enumerate(content)
@@ -133,7 +133,7 @@ def _as_tensor(value: object) -> Tensor | None:
 
 
 def _nothing_found(content: object, checkpoint: str) -> str:
-    """Say what a checkpoint without named tensors holds."""
+    """Describe a checkpoint without named tensors."""
     for path, tensors in _lists(content):
         names = "".join(f"[{key!r}]" for key in path)
         return (
@@ -226,7 +226,7 @@ def _all_begin_with(prefix: str, names: Collection[str]) -> bool:
 
 
 def _drop(weights: dict[str, Tensor], names: Iterable[str]) -> None:
-    """Take names out, if they are there."""
+    """Remove names that are present."""
     for name in names:
         weights.pop(name, None)
 

@@ -1,4 +1,4 @@
-"""What is in the way of reading a checkpoint file, in a sentence with the cure."""
+"""Explain why a checkpoint file cannot be read, in one sentence with the cure."""
 
 import pickle
 import pickletools
@@ -17,7 +17,7 @@ _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 
 
 def obstacle(path: Path, start: bytes) -> str:
-    """Say what keeps a file from being a checkpoint of torch, as far as it can be told unread.
+    """Say why a file is no checkpoint of torch, as far as its first bytes show.
 
     Args:
         path: The file.
@@ -63,7 +63,7 @@ def _names_in_zip(path: Path) -> list[str] | None:
 
 
 def _kind_by_start(start: bytes) -> str:
-    """Say in words what a file is from its first bytes."""
+    """Name the kind of a file by its first bytes."""
     kinds = {
         b"": "an empty file",
         b"\xff\xd8\xff": "a JPEG image",

@@ -1,4 +1,4 @@
-"""Checkpoint files: read any of them safely, or say in a sentence what is in the way."""
+"""Read checkpoint files of any kind with torch's safe loader."""
 
 import argparse
 import json
@@ -89,7 +89,7 @@ def _safe_loader() -> Iterator[None]:
 
 
 def _read_url(url: str) -> Any:
-    """Read what MMEngine knows to fetch."""
+    """Read a checkpoint from an address that MMEngine can fetch."""
     try:
         with _safe_loader():
             return CheckpointLoader.load_checkpoint(url, map_location="cpu")
@@ -127,7 +127,7 @@ def _read_file(path: Path) -> Any:
 
 
 def _about_folder(path: Path) -> str:
-    """Say that a checkpoint is a file, and which there are."""
+    """Error for a folder in place of a file; it names the checkpoints in the folder."""
     if (path / ".metadata").exists():
         return (
             f"{path} is a folder of torch.distributed.checkpoint, expected a file. Convert it: "
@@ -141,7 +141,7 @@ def _about_folder(path: Path) -> str:
 
 
 def _read_parts(index: Path) -> dict[str, Any]:
-    """Read a checkpoint that lies in several files, as the index beside them says."""
+    """Read a checkpoint that is split into several files, by its index."""
     try:
         files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         paths = [index.parent / file for file in sorted(set(files.values()))]
@@ -168,7 +168,7 @@ def _read_parts(index: Path) -> dict[str, Any]:
 
 
 def _read_whole(path: Path) -> Any:
-    """Read one file by what it is, whatever its name."""
+    """Read one file by its content, whatever its name."""
     with path.open("rb") as file:
         start = file.read(512)
     # The length of the header as eight bytes, then the header as JSON.

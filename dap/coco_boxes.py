@@ -43,7 +43,7 @@ def why_left_out(
 
 
 def looks_swapped(boxes: Iterable[Sequence[float]], size_wh: tuple[int, int]) -> bool:
-    """Say whether boxes fit an image of the height and width of this one exchanged, and not it.
+    """Whether boxes fit an image only with its width and height exchanged.
 
     So it is where a photograph is turned by EXIF: it was annotated upright, its size was read
     without the turn.
@@ -98,7 +98,7 @@ class LeftOutBoxes:
             self.swapped.append(f"{image['file_name']} ({size_wh[0]} x {size_wh[1]})")
 
     def message(self) -> str:
-        """Say what is left out, or nothing if nothing is."""
+        """Describe what is left out; ``''`` if nothing is."""
         parts = [
             f"{count} {reason}, such as {self.examples[reason]}"
             for reason, count in self.counts.items()
@@ -116,7 +116,7 @@ class LeftOutBoxes:
         return text.strip()
 
     def report(self) -> None:
-        """Warn of what is left out."""
+        """Log a warning about what is left out."""
         if text := self.message():
             print_log(f"{self.path}: {text}", "current", logging.WARNING)
 

@@ -46,7 +46,7 @@ class CocoFile:
 def read_coco_file(
     path: str | os.PathLike[str], lists: Sequence[str] = LISTS, log: bool = True
 ) -> CocoFile:
-    """Read a COCO file, check it, and mend what can only mean one thing.
+    """Read and check a COCO file; repair entries whose meaning is unambiguous.
 
     Mended are a byte-order mark; ids of two types (``1``, ``1.0`` and ``"1"`` are the same one);
     ids of annotations that are absent or stand there twice, to which nothing refers: all are
@@ -187,11 +187,11 @@ class _Checks:
             self._check_box(number, item)
             for flag in ("iscrowd", "ignore"):
                 self._check_flag(number, item, flag)
-            own = canonical_id(item.get("id"))
-            if own is None or own in seen:
+            annotation_id = canonical_id(item.get("id"))
+            if annotation_id is None or annotation_id in seen:
                 self._mend(_ANNOTATION_IDS, _entry("annotation", number, item))
             else:
-                seen.add(own)
+                seen.add(annotation_id)
         if len(seen) < len(items):
             for number, item in enumerate(items, 1):
                 item["id"] = number
@@ -229,8 +229,8 @@ class _Checks:
         items: list[Any],
     ) -> None:
         value = item.get(key)
-        own = known.get(canonical_id(value))
-        if own is None:
+        declared = known.get(canonical_id(value))
+        if declared is None:
             ids = (canonical_id(i.get(key)) for i in items if isinstance(i, dict))
             count = sum(1 for i in ids if i not in known)
             self._refuse(
@@ -241,9 +241,9 @@ class _Checks:
                 f"the id of one of {len(known)} entries of {kind}; add it, or remove these "
                 "annotations",
             )
-        if type(own) is not type(value) or own != value:
-            item[key] = own
-            self._mend(f"{key} of another type than the id", f"{value!r} for {own!r}")
+        if type(declared) is not type(value) or declared != value:
+            item[key] = declared
+            self._mend(f"{key} of another type than the id", f"{value!r} for {declared!r}")
 
     def _check_box(self, number: int, item: dict[str, Any]) -> None:
         box = item.get("bbox")

@@ -1,7 +1,7 @@
-"""What of an installation works, and what to do about what does not.
+"""Check an installation: what is installed, what fails, and how to fix it.
 
-Needs none of the packages it looks at: ``tools/doctor.py`` gets here where ``import dap`` is
-refused.
+Imports none of the packages that it checks: ``tools/doctor.py`` uses it where ``import dap``
+fails.
 """
 
 import json
@@ -85,11 +85,11 @@ def _python() -> Result:
 
 
 def _system() -> Result:
-    found = platform.system()
-    if found in SYSTEMS:
-        return Result("system", found)
+    system = platform.system()
+    if system in SYSTEMS:
+        return Result("system", system)
     advice = "DAP runs on Linux and macOS; on Windows use WSL 2"
-    return Result("system", found, "Linux, macOS", FAIL, advice)
+    return Result("system", system, "Linux, macOS", FAIL, advice)
 
 
 def _package(finding: Finding) -> Result:

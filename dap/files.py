@@ -92,7 +92,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
 
 
 def read_names(path: str | os.PathLike[str]) -> list[str]:
-    """Read names, one a line; empty lines are left out.
+    """Read names, one per line; empty lines are left out.
 
     Raises:
         ValueError: If there is none, or one stands there twice.
@@ -101,21 +101,21 @@ def read_names(path: str | os.PathLike[str]) -> list[str]:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if not names or twice:
         found = f"found {twice[0]!r} twice" if twice else "found none"
-        raise ValueError(f"{path}: expected different names, one a line, {found}")
+        raise ValueError(f"{path}: expected different names, one per line, {found}")
     return names
 
 
 def left_out_line(
     left_out: Sequence[dict[str, str]], shown: int = 10, what: str = "files left out"
 ) -> str:
-    """Say how many files were left out, or what else was; name the first of them."""
+    """Sentence on how many files or other items were left out; it names the first."""
     named = "".join(f"\n  {item['file']}: {item['reason']}" for item in left_out[:shown])
     more = f"\n  and {len(left_out) - shown} more" if len(left_out) > shown else ""
     return f"{len(left_out)} {what}, all of them named in the file's info:{named}{more}"
 
 
 def output_file(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a file to write, before the work; no folder may be there."""
+    """Check the path of an output file before the work; it must not be a folder."""
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder; expected the name of a file to write")
     return Path(path)
@@ -162,7 +162,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _partial_of(path: Path) -> Iterator[Path]:
-    """The name of a file while it is written; what is left of it is removed."""
+    """Temporary name of a file while it is written; leftovers are removed."""
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     with _clear_error(path, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def _partial_of(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _clear_error(path: Path, own: Path) -> Iterator[None]:
-    """Say of an error in writing ``own``, or in making that folder, what it is of."""
+    """Name the file or folder in an error raised while writing ``own``."""
     try:
         yield
     except OSError as error:
@@ -222,7 +222,7 @@ def _fsync(descriptor: int, not_supported: frozenset[int]) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what killed processes have left of files that they were writing."""
+    """Remove partial files of killed processes."""
     for path in folder.glob(f".*{PARTIAL}"):
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The size of an image as it is loaded, without decoding it."""
+"""Read the size of an image without decoding it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of files below a folder, and what such a list leaves out and why."""
+"""List the files below a folder, and report what is left out and why."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import logging
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, TextIO
@@ -54,9 +55,7 @@ def _lock(file: TextIO, path: Path) -> bool:
             "its end, or give another folder"
         ) from error
     except OSError as error:
-        if not has_no_locks(error):
-            raise
-        warn_of_no_lock(path.parent, error)
+        _warn_if_no_locks(path.parent, error)
         return False
     return True
 
@@ -69,18 +68,31 @@ def _has_name(file: IO[Any], path: Path) -> bool:
         return False
 
 
-def has_no_locks(error: OSError) -> bool:
-    """Whether an error in locking a file says that its file system has no locks."""
-    return error.errno in _NO_LOCKS
-
-
-def warn_of_no_lock(folder: Path, error: OSError) -> None:
-    """Warn that nothing keeps two processes from writing a folder at the same time.
+def wait_for_lock(file: IO[Any], folder: Path, when_held: Callable[[], object]) -> None:
+    """Lock an open file; child processes that inherit it hold the lock too.
 
     Args:
-        folder: The folder.
-        error: The answer of its file system to a lock.
+        file: The file. The lock ends when the last process closes it.
+        folder: Where it is. A warning names it if its file system has no locks; the file is not
+            locked then.
+        when_held: Called if another process holds the lock, before waiting for it.
+
+    Raises:
+        OSError: If the file cannot be locked.
     """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        when_held()
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        _warn_if_no_locks(folder, error)
+
+
+def _warn_if_no_locks(folder: Path, error: OSError) -> None:
+    """Warn if an error in locking says that the file system has no locks; else raise it again."""
+    if error.errno not in _NO_LOCKS:
+        raise error
     print_log(
         f"{folder}: its file system has no locks ({error.strerror}). Two runs on it would not "
         "notice each other, and would spoil each other's files: start one at a time",

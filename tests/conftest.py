@@ -1,9 +1,11 @@
-"""Threads, no network, and no state of MMEngine that outlives a test."""
+"""Threads, no network, no state of MMEngine that outlives a test, and programs in this process."""
 
 import logging
 import os
+import runpy
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,32 @@ def fresh_mmengine() -> Iterator[None]:
     _forget()  # imports of test files make some, too
     yield
     _forget()
+
+
+@pytest.fixture
+def run_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program of ``tools/`` in this process, which has its imports; what a shell would get.
+
+    A process of its own imports torch and mmdet anew, which takes seconds.
+    """
+
+    def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(__file__).parents[1] / "tools" / f"{name}.py"), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        capsys.readouterr()
+        code: object = 0
+        try:
+            runpy.run_path(command[0], run_name="__main__")
+        except SystemExit as end:
+            code = end.code or 0
+        printed = capsys.readouterr()
+        if isinstance(code, int):
+            return subprocess.CompletedProcess(command, code, printed.out, printed.err)
+        return subprocess.CompletedProcess(command, 1, printed.out, f"{printed.err}{code}\n")
+
+    return run
 
 
 def _forget() -> None:

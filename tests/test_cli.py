@@ -68,14 +68,11 @@ def test_exit_status_is_the_programs(tools, capsys, text, status):
     assert ("error: no such file" in printed.err) == (status == 1)
 
 
-def test_argument_errors_name_the_verb():
-    done = subprocess.run(
-        [sys.executable, "-m", "dap_cli", "compare"], cwd=ROOT, capture_output=True, text=True
-    )
-
-    assert done.returncode == 2
-    assert "usage: dap compare " in done.stderr
-    assert "next" not in done.stdout
+def test_argument_errors_name_the_verb(capsys):
+    assert dap_cli.main(["compare"]) == 2
+    printed = capsys.readouterr()
+    assert "usage: dap compare " in printed.err
+    assert "next" not in printed.out
 
 
 def test_next_steps(tmp_path, monkeypatch):

@@ -13,8 +13,9 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import get_installed_path
 
 from dap.experiments import EXPERIMENTS, ConfigTree
-from dap.experiments.config_tree import leaves, work_dir_paths
-from dap.experiments.paper import CLASSIFIERS
+from dap.experiments.config_tree import work_dir_paths
+from dap.experiments.paper_runs import CLASSIFIERS
+from dap.visualization.config_difference import leaves
 
 ROOT = Path(__file__).resolve().parents[1]
 TREE = ConfigTree()
@@ -136,9 +137,10 @@ def test_schedule(name):
     expected = (0.01, 2000) if name in PRETRAIN else (1 / 3, few)
     assert warm_up == ([] if "pseudo12" in name else [expected])
     resize = [
-        value
+        size
         for key, value in leaves(config.train_dataloader.dataset)
         if re.search(r"\.scales?\b", key)
+        for size in (value if isinstance(value, list) else [value])
     ]
     assert resize
     assert all(found in ([scale] if isinstance(scale, tuple) else scale) for found in resize)

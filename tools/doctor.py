@@ -1,4 +1,4 @@
-"""Say what of this installation works, and what to do about what does not.
+"""Check this installation: what is installed, what fails, and how to fix it.
 
 Exits with 0 if all that DAP needs works; no GPU and no mim are noted, but they are no failure.
 """

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--split", help="name of a list in ImageSets/Main, such as trainval")
     parser.add_argument("--out", required=True, help="COCO file to write")
     parser.add_argument(
-        "--classes", help="the detector's classes in its order, one a line; default: VOC's twenty"
+        "--classes", help="the detector's classes in its order, one per line; default: VOC's twenty"
     )
     args = parser.parse_args()
     try:

@@ -27,10 +27,10 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="COCO file to write")
     parser.add_argument(
         "--classes",
-        help="category names in order, one a line, or those of a COCO file (.json); default: all",
+        help="category names in order, one per line, or those of a COCO file (.json); default: all",
     )
     parser.add_argument(
-        "--list", help="XML files without .xml, one a line; a whole number after it is not read"
+        "--list", help="XML files without .xml, one per line; a whole number after it is not read"
     )
     parser.add_argument(
         "--one-based", action="store_true", help="corners are Pascal VOC's: pixels from 1, inside"

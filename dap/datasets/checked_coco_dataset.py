@@ -176,9 +176,9 @@ def check_categories(
     Raises:
         ValueError: If names or their order differ, or two have the same name.
     """
-    listed, there = set(classes), set(names)
+    listed, present = set(classes), set(names)
     unknown = [name for name in names if name not in listed]
-    absent = [name for name in classes if name not in there]
+    absent = [name for name in classes if name not in present]
     in_file = [name for name in names if name in listed]
     if absent or (unknown and not allow_unused):
         raise ValueError(

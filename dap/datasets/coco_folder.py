@@ -1,4 +1,4 @@
-"""COCO files, alone or in the folders that annotation tools export."""
+"""Read single COCO files and the folders that annotation tools export."""
 
 from __future__ import annotations
 

@@ -143,11 +143,12 @@ def coco_content(
     Args:
         classes: Names of the categories.
         images: File name, and height and width in pixels, of each image.
-        objects: Of each image: ``label`` (from 0), ``bbox`` (x, y, width, height in pixels), and
-            what else an annotation has.
+        objects: Of each image: ``name`` of the category, ``bbox`` (x, y, width, height in pixels),
+            and what else an annotation has.
     """
+    ids = {name: number for number, name in enumerate(classes, 1)}
     content: dict[str, Any] = {
-        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
         "images": [],
         "annotations": [],
     }
@@ -156,12 +157,13 @@ def coco_content(
             {"id": number, "file_name": name, "width": width, "height": height}
         )
         for item in items:
-            rest = {key: value for key, value in item.items() if key != "label"}
+            rest = {key: value for key, value in item.items() if key != "name"}
             content["annotations"].append(
                 {
                     "id": len(content["annotations"]) + 1,
                     "image_id": number,
-                    "category_id": item["label"] + 1,
+                    "category_id": ids[item["name"]],
+                    "bbox": item["bbox"],
                     "area": item["bbox"][2] * item["bbox"][3],
                     "iscrowd": 0,
                     **rest,

@@ -50,7 +50,7 @@ def make_few_shot_subsets(
 
         out/
         ├── voc0712_5shot_seed0/
-        │   ├── VOC2007.txt      ids, one a line, for mmdet's VOCDataset
+        │   ├── VOC2007.txt      ids, one per line, for mmdet's VOCDataset
         │   ├── VOC2012.txt
         │   ├── annotations.json the same for CocoDataset; images are VOC2007/JPEGImages/…
         │   └── record.json      what was drawn, and how many images and boxes of each class
@@ -166,7 +166,7 @@ def _count(
     drawn: Mapping[str, Sequence[str]],
     k: int,
 ) -> dict[str, Any]:
-    """Say what a draw was made from, and count its images and boxes."""
+    """Describe the source of a draw, and count its images and boxes."""
     names = {image for images in drawn.values() for image in images}
     subset = [source.boxes[image] for image in names]
     return {
@@ -198,7 +198,7 @@ def _write_draw(
     drawn: Mapping[str, Sequence[str]],
     record: Mapping[str, Any],
 ) -> None:
-    """Write the files of a draw that are not there, the record last."""
+    """Write the missing files of a draw, the record last."""
     _warn_of_shortage(folder, record)
     files = _files(source, drawn)
     for name, text in files.items():

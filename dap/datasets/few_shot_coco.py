@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,13 +12,14 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from dap.coco_boxes import left_out_boxes, why_left_out
+from dap.coco_boxes import left_out_boxes
 from dap.coco_file import read_coco_file
 from dap.datasets.detection_data import TRAIN, read_detection_data
 from dap.datasets.few_shot_source import (
     DetectionSource,
     check_usable,
     find_excluded,
+    usable_boxes,
 )
 
 
@@ -82,16 +82,8 @@ def _source(
     sha256: str,
     exclude: Sequence[str | os.PathLike[str]],
 ) -> DetectionSource:
-    images = {str(image["id"]): image for image in content["images"]}
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    boxes = {key: Counter[str]() for key in images}
-    for item in content["annotations"]:
-        key = str(item["image_id"])
-        size_wh = images[key]["width"], images[key]["height"]
-        left_out = why_left_out(item["bbox"], item["area"], size_wh, item.get("ignore"))
-        if left_out is None and not item["iscrowd"]:
-            boxes[key][names[item["category_id"]]] += 1
-    files = {key: image["file_name"] for key, image in images.items()}
+    files = {str(image["id"]): image["file_name"] for image in content["images"]}
+    boxes = zip(files, usable_boxes(content), strict=True)
     unwanted = find_excluded(files, exclude)
     return check_usable(
         DetectionSource(
@@ -99,8 +91,8 @@ def _source(
             paths=(path,),
             split=None,
             sha256=sha256,
-            classes=tuple(names.values()),
-            boxes={key: counts for key, counts in boxes.items() if key not in unwanted},
+            classes=tuple(category["name"] for category in content["categories"]),
+            boxes={key: counts for key, counts in boxes if key not in unwanted},
             excluded={"in_test_list": 0, "in_exclude_files": len(unwanted)},
             files=partial(_subset, content),
         )

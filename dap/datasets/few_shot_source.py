@@ -5,13 +5,15 @@ from __future__ import annotations
 import codecs
 import logging
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from mmengine.logging import print_log
 
+from dap.coco_boxes import why_left_out
 from dap.coco_file import parse_coco
 from dap.files import IMAGE_SUFFIXES, read_bytes, split_lines
 
@@ -54,12 +56,30 @@ def check_usable(source: DetectionSource) -> DetectionSource:
     return source
 
 
+def usable_boxes(content: Mapping[str, Any]) -> list[Counter[str]]:
+    """Count the usable boxes of each class in each image of a checked COCO file.
+
+    Returns:
+        Class → number of boxes, of each image in the order of the file.
+    """
+    images = {image["id"]: image for image in content["images"]}
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    counts = {number: Counter[str]() for number in images}
+    for item in content["annotations"]:
+        image = images[item["image_id"]]
+        size_wh = image["width"], image["height"]
+        left_out = why_left_out(item["bbox"], item["area"], size_wh, item.get("ignore"))
+        if left_out is None and not item["iscrowd"]:
+            counts[item["image_id"]][names[item["category_id"]]] += 1
+    return list(counts.values())
+
+
 def find_excluded(paths: Mapping[str, str], exclude: Sequence[str | os.PathLike[str]]) -> set[str]:
     """Find the images that files name.
 
     Args:
         paths: Image → path of its file.
-        exclude: Text files of ids, file names or paths, one a line, or COCO files.
+        exclude: Text files of ids, file names or paths, one per line, or COCO files.
     """
     unwanted: set[str] = set()
     for file in exclude:
@@ -68,11 +88,11 @@ def find_excluded(paths: Mapping[str, str], exclude: Sequence[str | os.PathLike[
             names = _coco_file_names(content, file)
         else:
             names = split_lines(content, file)
-        found = images_named(paths, names)
-        if not found:
+        matches = images_named(paths, names)
+        if not matches:
             such = f", such as {names[0]}," if names else ""
             warn(f"{file}: none of the {len(names)} images that it names{such} is in the set")
-        unwanted |= found
+        unwanted |= matches
     return unwanted
 
 
@@ -102,12 +122,12 @@ def images_named(paths: Mapping[str, str], names: Iterable[str]) -> set[str]:
     by_stem = defaultdict(list)
     for image, path in paths.items():
         by_stem[_parts(path)[0]].append((image, _parts(path)))
-    found = {name for name in names if name in paths}
+    matches = {name for name in names if name in paths}
     for parts in map(_parts, names):
-        for image, own in by_stem.get(parts[0], ()):
-            if all(a == b for a, b in zip(parts, own, strict=False)):
-                found.add(image)
-    return found
+        for image, path_parts in by_stem.get(parts[0], ()):
+            if all(a == b for a, b in zip(parts, path_parts, strict=False)):
+                matches.add(image)
+    return matches
 
 
 def _parts(name: str) -> tuple[str, ...]:

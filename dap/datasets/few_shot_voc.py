@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import Any, NamedTuple
 from mmdet.datasets import VOCDataset
 from mmengine.logging import print_log
 
-from dap.coco_boxes import LeftOutBoxes, why_left_out
+from dap.coco_boxes import LeftOutBoxes
+from dap.datasets.detection_data import coco_content
 from dap.datasets.few_shot_source import (
     DetectionSource,
     check_usable,
     find_excluded,
+    usable_boxes,
     warn,
 )
 from dap.datasets.voc_files import ImageFinder, alike_names, parse_voc, split_file
@@ -78,18 +79,25 @@ def read_voc(
             digest.update(hashlib.sha256(content).digest())
             xml = root / "Annotations" / f"{image}.xml"
             images[f"{name}/{image}"] = _parse(content, xml, f"{name}/JPEGImages/{files[image]}")
-    _report(images, split, [os.fspath(folder) for folder in folders])
+    paths = [os.fspath(folder) for folder in folders]
+    names = {item["name"] for image in images.values() for item in image.objects}
+    classes = VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
+    left_out_boxes = LeftOutBoxes(f"{', '.join(paths)}, {split}")
+    for item in images.values():  # one by one, so that the boxes of each are numbered from 1
+        single = _content(classes, [item])
+        left_out_boxes.add_image(single["images"][0], single["annotations"])
+    left_out_boxes.report()
+    _warn_of_alike_names(names, paths)
     unwanted = find_excluded({key: image.path for key, image in images.items()}, exclude)
-    found = {label for image in images.values() for label, *_ in image.objects}
-    classes = VOC_CLASSES if found <= set(VOC_CLASSES) else tuple(sorted(found))
+    boxes = zip(images, usable_boxes(_content(classes, images.values())), strict=True)
     return check_usable(
         DetectionSource(
             name=_default_name(list(roots)),
-            paths=tuple(os.fspath(folder) for folder in folders),
+            paths=tuple(paths),
             split=split,
             sha256=digest.hexdigest(),
             classes=classes,
-            boxes={name: _count(image) for name, image in images.items() if name not in unwanted},
+            boxes={key: counts for key, counts in boxes if key not in unwanted},
             excluded={"in_test_list": tests, "in_exclude_files": len(unwanted)},
             files=partial(_subset, images, tuple(roots), classes),
         )
@@ -97,12 +105,17 @@ def read_voc(
 
 
 class _Image(NamedTuple):
-    """Path of the image, its size in pixels, and class, (x, y, w, h), difficult of each object."""
+    """An image and its objects: ``name``, ``bbox`` and ``iscrowd``, see :func:`coco_content`."""
 
     path: str
-    width: int
-    height: int
-    objects: list[tuple[str, tuple[int, int, int, int], bool]]
+    size_hw: tuple[int, int]
+    objects: list[dict[str, Any]]
+
+
+def _content(classes: Sequence[str], images: Collection[_Image]) -> dict[str, Any]:
+    """Images as COCO has them."""
+    sizes = [(image.path, image.size_hw) for image in images]
+    return coco_content(classes, sizes, [image.objects for image in images])
 
 
 def _ids(root: Path, split: str, update: Callable[[bytes], object]) -> tuple[list[str], int]:
@@ -133,7 +146,7 @@ def _read_xml(root: Path, image: str, split: str) -> bytes:
 
 
 def _parse(content: bytes, xml: Path, image: str) -> _Image:
-    """Read boxes as mmdet's ``XMLDataset`` does."""
+    """Read boxes as mmdet's ``XMLDataset`` does, which cuts off decimals."""
     try:
         width, height, objects = parse_voc(content)
     except ValueError as error:
@@ -141,15 +154,11 @@ def _parse(content: bytes, xml: Path, image: str) -> _Image:
             f"{xml} is no annotation in VOC layout: {error}. Repair the file or remove its line "
             "from the list"
         ) from error
-    boxes = []
-    for name, corners, difficult in objects:
-        x1, y1, x2, y2 = map(int, corners)
-        boxes.append((name, (x1 - 1, y1 - 1, x2 - x1, y2 - y1), difficult))
-    return _Image(image, width, height, boxes)
+    return _Image(image, (height, width), [item.as_coco(whole=True) for item in objects])
 
 
 def _image_files(root: Path, stems: Sequence[str]) -> dict[str, str]:
-    """Find the image file of each stem; one that is not there is taken to be a .jpg."""
+    """Find the image file of each stem; a missing one is assumed to be a .jpg."""
     folder = root / "JPEGImages"
     if not folder.is_dir():
         print_log(f"{folder} is not there: the images are taken to be .jpg files", "current")
@@ -165,30 +174,10 @@ def _image_files(root: Path, stems: Sequence[str]) -> dict[str, str]:
     return {stem: f"{stem}.jpg" if stem in absent else find(stem) for stem in stems}
 
 
-def _count(image: _Image) -> Counter[str]:
-    """Count the usable boxes of each class."""
-    return Counter(
-        name
-        for name, box, difficult in image.objects
-        if not difficult and why_left_out(box, box[2] * box[3], (image.width, image.height)) is None
-    )
-
-
-def _report(images: Mapping[str, _Image], split: str, folders: Sequence[str]) -> None:
-    """Name the files of boxes that are not trained on, and classes that look like another."""
-    boxes = LeftOutBoxes(f"{', '.join(folders)}, {split}")
-    for image in images.values():
-        size = {"file_name": image.path, "width": image.width, "height": image.height}
-        items = [
-            {"id": number, "bbox": list(box), "area": box[2] * box[3]}
-            for number, (_, box, _) in enumerate(image.objects, 1)
-        ]
-        boxes.add_image(size, items)
-    boxes.report()
-    occurring = {label for image in images.values() for label, *_ in image.objects}
-    for names in alike_names(occurring, VOC_CLASSES if occurring - set(VOC_CLASSES) else ()):
+def _warn_of_alike_names(names: set[str], folders: Sequence[str]) -> None:
+    for alike in alike_names(names, VOC_CLASSES if names - set(VOC_CLASSES) else ()):
         warn(
-            f"{', '.join(folders)}: the classes {names} differ in upper and lower case alone, and "
+            f"{', '.join(folders)}: the classes {alike} differ in upper and lower case alone, and "
             "are taken for different ones. Give them one spelling if they are the same"
         )
 
@@ -208,28 +197,11 @@ def _subset(
 ) -> dict[str, str]:
     """Write lists and a COCO file of the images drawn."""
     lists: dict[str, list[str]] = {folder: [] for folder in folders}
-    categories = {name: number for number, name in enumerate(classes, 1)}
-    content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
-    for number, key in enumerate(sorted(drawn), 1):
+    for key in sorted(drawn):
         folder, _, stem = key.partition("/")
         lists[folder].append(stem + "\n")
-        path, width, height, objects = images[key]
-        content["images"].append(
-            {"id": number, "file_name": path, "width": width, "height": height}
-        )
-        for name, box, difficult in objects:
-            content["annotations"].append(
-                {
-                    "id": len(content["annotations"]) + 1,
-                    "image_id": number,
-                    "category_id": categories[name],
-                    "bbox": list(box),
-                    "area": box[2] * box[3],
-                    "iscrowd": int(difficult),
-                }
-            )
-    categories_json = [{"id": number, "name": name} for name, number in categories.items()]
-    others = [images[key].path for key in sorted(drawn) if not images[key].path.endswith(".jpg")]
+    chosen = [images[key] for key in sorted(drawn)]
+    others = [image.path for image in chosen if not image.path.endswith(".jpg")]
     if others:
         warn(
             f"{len(others)} of {len(drawn)} images are no .jpg, such as {others[0]}: mmdet's "
@@ -237,7 +209,4 @@ def _subset(
             "annotations.json and dap.CheckedCocoDataset"
         )
     files = {f"{folder}.txt": "".join(lines) for folder, lines in lists.items()}
-    return {
-        **files,
-        "annotations.json": json.dumps({"categories": categories_json} | content) + "\n",
-    }
+    return {**files, "annotations.json": json.dumps(_content(classes, chosen)) + "\n"}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from dap.files import IMAGE_SUFFIXES
@@ -32,6 +32,16 @@ class VocObject(NamedTuple):
     name: str
     corners: tuple[float, float, float, float]
     ignored: bool
+
+    def as_coco(self, whole: bool = False) -> dict[str, Any]:
+        """``name``, ``bbox`` as mmdet's ``VOCDataset`` has it, and ``iscrowd`` if it is ignored.
+
+        Args:
+            whole: Whether to cut off the decimals of the corners, as ``VOCDataset`` does.
+        """
+        x1, y1, x2, y2 = map(int, self.corners) if whole else self.corners
+        bbox = [x1 - 1, y1 - 1, x2 - x1, y2 - y1]
+        return {"name": self.name, "bbox": bbox, "iscrowd": int(self.ignored)}
 
 
 class VocAnnotation(NamedTuple):
@@ -94,7 +104,7 @@ def _decoded(content: bytes, encoding: str) -> ElementTree.Element:
 
 
 def _undeclared(content: bytes, declared: object) -> str:
-    """Say so where a file is neither UTF-8 nor declares what it is."""
+    """Hint for a file that is not UTF-8 and declares no encoding."""
     if declared is not None or content.startswith(_BYTE_ORDER_MARKS):
         return ""
     try:
@@ -222,7 +232,7 @@ class ImageFinder:
 
 
 def alike_names(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
-    """Find class names that differ from another, or a known one, in upper and lower case alone.
+    """Find class names that differ from another, or from a known one, only in case.
 
     Args:
         names: Those that occur.

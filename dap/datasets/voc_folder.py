@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from dap.files import IMAGE_SUFFIXES, read_bytes, read_lines
 
@@ -13,7 +12,6 @@ from .detection_data import TEST, TRAIN, VAL, DetectionSplit, coco_content, spli
 from .voc_files import VocAnnotation, parse_voc
 
 _IMAGE_FOLDERS = ("JPEGImages", "images", "img", ".")
-Item = dict[str, Any]
 
 
 def read_voc_folder(root: Path) -> dict[str, DetectionSplit]:
@@ -38,9 +36,8 @@ def read_voc_folder(root: Path) -> dict[str, DetectionSplit]:
             "trainval.txt, a folder train, or XML files alone"
         )
     read = {name: [(xml, _parse(xml)) for xml in xmls] for name, xmls in files.items()}
-    found = {o.name for items in read.values() for _, image in items for o in image.objects}
-    labels = {name: number for number, name in enumerate(sorted(found))}
-    return {name: _split(root, items, labels) for name, items in read.items()}
+    names = {o.name for items in read.values() for _, image in items for o in image.objects}
+    return {name: _split(root, items, sorted(names)) for name, items in read.items()}
 
 
 def _splits(root: Path) -> dict[str, list[Path]]:
@@ -62,14 +59,14 @@ def _splits(root: Path) -> dict[str, list[Path]]:
 
 
 def _lists(folder: Path) -> dict[str, Path]:
-    there = {path.stem: path for path in sorted(folder.glob("*.txt"))}
-    if ("trainval" in there and "train" not in there) or {"trainval", "test"} <= there.keys():
+    lists = {path.stem: path for path in sorted(folder.glob("*.txt"))}
+    if ("trainval" in lists and "train" not in lists) or {"trainval", "test"} <= lists.keys():
         named = {TRAIN: "trainval", VAL: "test"}
     else:
         named = {TRAIN: "train", VAL: "val", TEST: "test"}
-        if "train" not in there and len(there) == 1:
-            named = {TRAIN: next(iter(there))}
-    return {name: there[stem] for name, stem in named.items() if stem in there}
+        if "train" not in lists and len(lists) == 1:
+            named = {TRAIN: next(iter(lists))}
+    return {name: lists[stem] for name, stem in named.items() if stem in lists}
 
 
 def _parse(xml: Path) -> VocAnnotation:
@@ -82,7 +79,7 @@ def _parse(xml: Path) -> VocAnnotation:
 
 
 def _split(
-    root: Path, items: Sequence[tuple[Path, VocAnnotation]], labels: dict[str, int]
+    root: Path, items: Sequence[tuple[Path, VocAnnotation]], classes: Sequence[str]
 ) -> DetectionSplit:
     images, objects, left_out = [], [], []
     for xml, annotation in items:
@@ -92,24 +89,18 @@ def _split(
             left_out.append({"kind": "images missing", "file": str(xml), "reason": reason})
             continue
         images.append((os.path.relpath(image, root), (annotation.height, annotation.width)))
-        objects.append([_object(item, labels) for item in annotation.objects])
+        objects.append([item.as_coco() for item in annotation.objects])
     if not images:
         raise ValueError(
             f"{root}: none of {len(items)} XML files has an image; expected images in "
             "JPEGImages or images, or beside the XML files, of the same names"
         )
-    content = coco_content(tuple(labels), images, objects)
+    content = coco_content(classes, images, objects)
     return DetectionSplit(str(root), str(root), content, left_out=left_out)
 
 
-def _object(item: Any, labels: dict[str, int]) -> Item:
-    x1, y1, x2, y2 = item.corners
-    bbox = [x1 - 1, y1 - 1, x2 - x1, y2 - y1]
-    return {"label": labels[item.name], "bbox": bbox, "iscrowd": int(item.ignored)}
-
-
 def _image(root: Path, xml: Path) -> Path | None:
-    """Find the image of an XML file, by the file's own name."""
+    """Find the image of an XML file by the name of the file."""
     places = [xml.parent]
     if (annotations := root / "Annotations").is_dir():
         inside = xml.parent.relative_to(annotations)

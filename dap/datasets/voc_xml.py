@@ -1,4 +1,4 @@
-"""Trees of VOC-style XML files, such as ILSVRC DET's, as one COCO file."""
+"""Convert trees of VOC-style XML files, such as those of ILSVRC DET, to one COCO file."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def convert_xml_tree(
 
 
 def _fault(bbox: Sequence[float], record: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with an xywh box of an image, if it is dropped."""
+    """Reason why an xywh box of an image is dropped; None if it is kept."""
     if min(bbox[2:]) <= 0:
         return _NO_AREA
     reason = why_left_out(bbox, 1, (record["width"], record["height"]))
@@ -136,7 +136,7 @@ def _fault(bbox: Sequence[float], record: Mapping[str, Any]) -> str | None:
 
 
 def read_classes(path: str | os.PathLike[str]) -> list[str]:
-    """Read category names in order: one a line, or those of a COCO file (``.json``).
+    """Read category names in order: one per line, or those of a COCO file (``.json``).
 
     Raises:
         ValueError: If a list has none, or one twice, or a ``.json`` is no COCO file.

@@ -174,7 +174,7 @@ def _labels_without_image(layout: _Layout) -> list[dict[str, str]]:
 
 
 def label_file(image: Path) -> Path:
-    """Where the labels of an image are: in ``labels`` in place of ``images``, or beside it."""
+    """Label file of an image: below ``labels`` in place of ``images``, or beside the image."""
     parts = list(image.parts[:-1])
     if "images" in parts:
         last = len(parts) - 1 - parts[::-1].index("images")
@@ -224,5 +224,5 @@ def _object(place: str, line: str, size_hw: tuple[int, int], layout: _Layout) ->
     x1, y1, x2, y2 = (
         min(max(share, 0.0), 1.0) * (height if i % 2 else width) for i, share in enumerate(corners)
     )
-    item: Item = {"label": int(label), "bbox": [x1, y1, x2 - x1, y2 - y1]}
+    item: Item = {"name": layout.classes[int(label)], "bbox": [x1, y1, x2 - x1, y2 - y1]}
     return item | ({"segmentation": [outline]} if outline else {})

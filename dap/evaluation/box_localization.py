@@ -94,8 +94,8 @@ class BoxLocalization(BaseMetric):
         summary = quality.summary(worst=0)
         names = ("gt_known_localization", "corloc", "precision", "recall", "average_recall")
         figures = {name: summary[name] for name in names}
-        for size, own in summary["by_size"].items():
-            figures |= {f"{name}_{size}": own[name] for name in ("precision", "recall")}
+        for size, of_size in summary["by_size"].items():
+            figures |= {f"{name}_{size}": of_size[name] for name in ("precision", "recall")}
         metrics = {name: -1.0 if value is None else value for name, value in figures.items()}
         return metrics | {"images_without_truth": summary["images_without_truth"]}
 
@@ -108,9 +108,9 @@ def _truth_of(sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
         boxes, labels, ignored = rows[:, :4], rows[:, 4].astype(int), rows[:, 5].astype(bool)
     elif "bboxes" in sample.get("gt_instances", ()):
         parts = [sample["gt_instances"], sample.get("ignored_instances", {})]
-        found = [_arrays(part, "bboxes", "labels") for part in parts if "bboxes" in part]
-        boxes, labels = (np.concatenate(column) for column in zip(*found, strict=True))
-        ignored = np.arange(len(boxes)) >= len(found[0][0])
+        arrays = [_arrays(part, "bboxes", "labels") for part in parts if "bboxes" in part]
+        boxes, labels = (np.concatenate(column) for column in zip(*arrays, strict=True))
+        ignored = np.arange(len(boxes)) >= len(arrays[0][0])
         _check_frame(sample, boxes)
     else:
         raise ValueError(

@@ -17,7 +17,7 @@ NAMES = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 def coco_figures(
     annotations: str | os.PathLike[str], predictions: str | os.PathLike[str]
 ) -> dict[str, float]:
-    """Evaluate predictions as COCO does, all classes, at most 100 boxes an image.
+    """Evaluate predictions as COCO does: all classes, at most 100 boxes per image.
 
     mmdet's ``CocoMetric`` computes the same and rounds to a tenth of a percent, which is as much
     as some gains in the paper's tables.

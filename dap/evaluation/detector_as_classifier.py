@@ -1,4 +1,4 @@
-"""How well a detector's boxes tell the class of an image (DAP, section 4.3)."""
+"""Accuracy of a detector that is used as a classifier (DAP, section 4.3)."""
 
 from __future__ import annotations
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from dap.pseudo_boxes.masks import segmentation
 from dap.pseudo_boxes.progress import Progress
 from dap.pseudo_boxes.store import PseudoBoxStore
 
-from .ground_truth import GroundTruth, match_categories, match_images
+from .ground_truth import GroundTruth
 from .localization import LocalizationQuality
 from .masks import MaskQuality, PixelAveragePrecision, union
+from .matching import MatchedImage, Matching, file_names
 from .max_box_accuracy import MaxBoxAccuracy
+from .name_matching import match_images
 
 T = TypeVar("T")
 Request = tuple[str, list[int]]
@@ -33,7 +34,7 @@ def evaluate_boxes(
 ) -> dict[str, Any]:
     """Evaluate the pseudo boxes of the images that have ground truth.
 
-    Images are matched by name, see :func:`~dap.evaluation.ground_truth.match_images`, categories
+    Images are matched by name, see :func:`~dap.evaluation.name_matching.match_images`, categories
     by theirs. Objects of categories that the store does not have are counted and, unless classes
     make no difference, left out. Images that Step 2 could not use have no boxes, so that their
     objects are missed; they have no maps.
@@ -67,7 +68,7 @@ def evaluate_boxes(
         ValueError: If no image or no category matches, no matched image has an object, or maps are
             asked for and the truth has no classes, or none can be computed.
     """
-    matching = _Matching(store, truth, class_agnostic)
+    matching = Matching(store, truth, class_agnostic)
     if score_maps is not None and truth.categories is None:
         raise ValueError(
             f"a ground truth from {truth.layout} has no classes, and a map is that of a class. "
@@ -75,7 +76,7 @@ def evaluate_boxes(
         )
     quality = LocalizationQuality(store.thresholds, matching.class_agnostic)
     mask_quality = MaskQuality(matching.class_agnostic)
-    with_maps = every_nth(len(matching.images), most_maps)
+    with_maps = set(evenly_spread(len(matching.images), most_maps))
     requests: dict[int, Request] = {}
     for place, image in enumerate(_shown(matching, len(matching.images), progress)):
         quality.add(
@@ -104,8 +105,8 @@ def evaluate_boxes(
     own_names = [{}] if matching.class_agnostic else names
     result = matching.report() | quality.summary(worst)
     result["per_class"] = _listed(result["per_class"], own_names)
-    for own in result["worst_classes"]:
-        own |= own_names[own["label"]]
+    for worst_class in result["worst_classes"]:
+        worst_class |= own_names[worst_class["label"]]
     if matching.has_masks:
         result["masks"] = mask_quality.summary()
     if score_maps is not None:
@@ -115,10 +116,15 @@ def evaluate_boxes(
     return result
 
 
-def every_nth(count: int, most: int | None) -> range:
-    """Numbers evenly below ``count``, ``most`` of them at most; all for None."""
-    step = 1 if most is None else max(1, -(-count // max(1, most)))
-    return range(0, count, step)
+def evenly_spread(length: int, most: int | None = None) -> list[int]:
+    """Choose indices of a sequence, each from the middle of one of as many equal parts.
+
+    Args:
+        length: Of the sequence.
+        most: How many at most; None for all.
+    """
+    count = length if most is None else min(length, most)
+    return [(2 * part + 1) * length // (2 * count) for part in range(count)]
 
 
 def truth_by_image(store: PseudoBoxStore, truth: GroundTruth) -> dict[int, np.ndarray]:
@@ -135,127 +141,18 @@ def truth_by_image(store: PseudoBoxStore, truth: GroundTruth) -> dict[int, np.nd
     Raises:
         ValueError: If no image matches.
     """
-    matched = match_images(_file_names(store), truth.names)
+    matched = match_images(file_names(store), truth.names)
     return {index: truth.objects_of(matched[index])[0] for index in sorted(matched)}
 
 
-class _Image(NamedTuple):
-    """An image of the store, by its index there, with its ground truth.
-
-    Its size is 0 if it could not be used.
-    """
-
-    number: int
-    file_name: str
-    size_hw: tuple[int, int]
-    boxes: np.ndarray
-    labels: np.ndarray
-    thresholds: np.ndarray
-    truth_boxes: np.ndarray
-    truth_labels: np.ndarray
-    truth_ignored: np.ndarray
-    masks: list[dict[str, Any]]
-    truth_masks: list[dict[str, Any]]
-
-    def counted(self) -> np.ndarray:
-        """Which true boxes are of a known class and count, shape (M,)."""
-        return ~self.truth_ignored & (self.truth_labels >= 0)
-
-    def counted_labels(self) -> list[int]:
-        """The classes of these boxes, ascending, each once."""
-        return np.unique(self.truth_labels[self.counted()]).tolist()
-
-
-class _Matching:
-    """The images that store and ground truth have in common, in the order of the store."""
-
-    def __init__(self, store: PseudoBoxStore, truth: GroundTruth, class_agnostic: bool) -> None:
-        self.store, self.truth = store, truth
-        self.class_agnostic = class_agnostic or truth.categories is None
-        self.images = match_images(_file_names(store), truth.names)
-        self.failed = 0
-        self.label_of = np.zeros(1, np.int64)
-        if truth.categories is not None:
-            self.label_of = match_categories(store.categories, truth.categories, class_agnostic)
-        self.has_masks = store.has_masks and truth.masks is not None
-
-    def __iter__(self) -> Iterator[_Image]:
-        self.failed = 0
-        for index in sorted(self.images):
-            image = self.image(index)
-            self.failed += not image.size_hw[0]
-            yield image
-
-    def image(self, index: int) -> _Image:
-        """One of the images, by its index in the store."""
-        shard, row = self.store.locate(index)
-        boxes, labels, thresholds = shard.boxes_of(row)
-        truth_boxes, categories, ignored = self.truth.objects_of(self.images[index])
-        truth_labels = self.label_of[categories]
-        known = (truth_labels >= 0) | self.class_agnostic
-        size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
-        masks = shard.masks_of(row) if self.has_masks else []
-        truth_masks = self.truth.masks_of(self.images[index])
-        if truth_masks and size_hw[0] and tuple(truth_masks[0]["size"]) != size_hw:
-            raise ValueError(
-                f"{shard.file_name(row)}: its true masks have {truth_masks[0]['size']} pixels (H, "
-                f"W), the image {list(size_hw)}: take ground truth of the same image files"
-            )
-        return _Image(
-            index,
-            shard.file_name(row),
-            size_hw,
-            boxes,
-            labels,
-            thresholds,
-            truth_boxes[known],
-            truth_labels[known],
-            ignored[known],
-            [segmentation(counts, size_hw) for counts in masks],
-            [mask for mask, kept in zip(truth_masks, known, strict=False) if kept],
-        )
-
-    def report(self) -> dict[str, Any]:
-        """What is compared, and what has no match on the other side."""
-        manifest, truth = self.store.manifest, self.truth
-        unknown = self.label_of < 0
-        return {
-            "store": {
-                "identity": manifest["identity"],
-                "rule": self.store.rule,
-                "thresholds": self.store.thresholds,
-                "nms_iou": manifest["settings"].get("nms_iou"),
-            },
-            "truth": {
-                "layout": truth.layout,
-                "images": len(truth.names),
-                "objects": len(truth.boxes),
-                "objects_without_area": truth.without_area,
-            },
-            "matched": {
-                "images": len(self.images),
-                "images_that_failed": self.failed,
-                "truth_images_not_in_store": len(truth.names) - len(self.images),
-                "store_images_not_in_truth": len(self.store) - len(self.images),
-                "categories_not_in_store": int(unknown.sum()),
-                "objects_of_categories_not_in_store": int(unknown[truth.labels].sum()),
-            },
-            "class_agnostic": self.class_agnostic,
-        }
-
-
-def _file_names(store: PseudoBoxStore) -> Iterator[str]:
-    return (shard.file_name(row) for shard in store.shards for row in range(len(shard)))
-
-
 def _judge_maps(
-    matching: _Matching, score_maps: ScoreMaps, requests: dict[int, Request], progress: bool
+    matching: Matching, score_maps: ScoreMaps, requests: dict[int, Request], progress: bool
 ) -> dict[str, Any]:
     """Judge the maps of some images, by index in the store, one image after the other."""
     accuracy, pixels = MaxBoxAccuracy(), PixelAveragePrecision()
     failed: dict[str, str] = {}
-    found = _shown(score_maps(list(requests.values())), len(requests), progress)
-    for number, maps in zip(requests, found, strict=True):
+    all_maps = _shown(score_maps(list(requests.values())), len(requests), progress)
+    for number, maps in zip(requests, all_maps, strict=True):
         image = matching.image(number)
         if isinstance(maps, str):
             failed[image.file_name] = maps
@@ -275,7 +172,7 @@ def _judge_maps(
     return {**accuracy.summary(fixed), **px_ap, "failed": failed}
 
 
-def _add_maps(accuracy: MaxBoxAccuracy, maps: dict[int, np.ndarray], image: _Image) -> None:
+def _add_maps(accuracy: MaxBoxAccuracy, maps: dict[int, np.ndarray], image: MatchedImage) -> None:
     """Count the map of each class of an image, given the class."""
     counted = image.counted()
     for label in image.counted_labels():
@@ -286,7 +183,9 @@ def _add_maps(accuracy: MaxBoxAccuracy, maps: dict[int, np.ndarray], image: _Ima
         accuracy.add(score_map, boxes, label)
 
 
-def _add_pixels(pixels: PixelAveragePrecision, maps: dict[int, np.ndarray], image: _Image) -> None:
+def _add_pixels(
+    pixels: PixelAveragePrecision, maps: dict[int, np.ndarray], image: MatchedImage
+) -> None:
     """Count the pixels of the map of each class of an image."""
     counted = image.counted()
     for label in image.counted_labels():
@@ -299,7 +198,7 @@ def _add_pixels(pixels: PixelAveragePrecision, maps: dict[int, np.ndarray], imag
 
 
 def _shown(items: Iterable[T], count: int, progress: bool) -> Iterator[T]:
-    """The same items; with progress, if it is to be shown."""
+    """Pass items on, with a progress bar if asked for."""
     if not progress:
         yield from items
         return
@@ -315,4 +214,4 @@ def _names(category: dict[str, Any]) -> dict[str, Any]:
 
 
 def _listed(per_class: dict[int, Any], names: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"label": label, **names[label], **own} for label, own in per_class.items()]
+    return [{"label": label, **names[label], **figures} for label, figures in per_class.items()]

@@ -1,19 +1,21 @@
-"""How well boxes find the objects of images whose ground truth is known."""
+"""Quality of boxes against ground truth: localisation, precision and recall."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-LOCALIZATION_IOUS = (0.3, 0.5, 0.7)  # those of MaxBoxAccV2
-RECALL_IOUS = np.linspace(0.5, 0.95, 10).tolist()  # those of COCO's average recall
-SIZES = ("small", "medium", "large")
-_SIZE_LIMITS = (32.0**2, 96.0**2)  # square pixels
-_NONE, _ON_IGNORED = -1, -2
+from .localization_counts import (
+    LOCALIZATION_IOUS,
+    SIZES,
+    ClassCounts,
+    box_areas,
+    overlaps,
+)
+
+__all__ = ["LOCALIZATION_IOUS", "LocalizationQuality", "overlaps"]
 
 
 class LocalizationQuality:
@@ -61,7 +63,7 @@ class LocalizationQuality:
         self.thresholds = list(thresholds)
         self.class_agnostic = class_agnostic
         self.images = self.images_without_truth = self.ignored = 0
-        self._classes: dict[int, _Counts] = {}
+        self._classes: dict[int, ClassCounts] = {}
 
     def add(
         self,
@@ -100,7 +102,7 @@ class LocalizationQuality:
         boxes, truth = _checked("boxes", boxes), _checked("truth_boxes", truth_boxes)
         ignored = np.zeros(len(truth), bool) if truth_ignored is None else truth_ignored
         taus = np.full(len(boxes), -1) if thresholds is None else np.asarray(thresholds)
-        areas = _areas(boxes)
+        areas = box_areas(boxes)
         ranks = areas if scores is None else np.asarray(scores)
         for name, values, expected in (
             ("labels", labels, len(boxes)),
@@ -116,7 +118,7 @@ class LocalizationQuality:
             raise ValueError(
                 f"overlap: expected shape {(len(boxes), len(truth))}, found {overlap.shape}"
             )
-        if not _areas(truth).all():
+        if not box_areas(truth).all():
             raise ValueError("truth_boxes: found one without area. Leave it out")
         if not len(truth):
             self.images_without_truth += 1
@@ -130,7 +132,7 @@ class LocalizationQuality:
         order = np.argsort(-ranks, kind="stable")
         for label in {*labels.tolist(), *truth_labels.tolist()}:
             own, of_class = order[labels[order] == label], truth_labels == label
-            counts = self._classes.setdefault(label, _Counts(len(self.thresholds)))
+            counts = self._classes.setdefault(label, ClassCounts(len(self.thresholds)))
             own_overlap = overlap[own][:, of_class]
             counts.add(
                 boxes[own], taus[own], truth[of_class], ignored[of_class], own_overlap, index
@@ -160,14 +162,16 @@ class LocalizationQuality:
             - ``worst_classes``: of each ``label``, ``corloc``, ``missed_images`` (numbers of the
               images where the one box is wrong or absent) and ``found_images``.
         """
-        total = _Counts(len(self.thresholds))
+        total = ClassCounts(len(self.thresholds))
         for counts in self._classes.values():
             total.merge(counts)
-        per_class = {label: self._figures(own) for label, own in sorted(self._classes.items())}
+        per_class = {
+            label: self._figures(counts) for label, counts in sorted(self._classes.items())
+        }
         overall = self._figures(total)
         overall["gt_known_localization"] = overall.pop("corloc")
         for name in ("corloc", "average_recall"):
-            known = [own[name] for own in per_class.values() if own[name] is not None]
+            known = [figures[name] for figures in per_class.values() if figures[name] is not None]
             overall[name] = float(np.mean(known)) if known else None
         return {
             "images": self.images,
@@ -179,7 +183,7 @@ class LocalizationQuality:
             "worst_classes": self._worst(per_class, worst),
         }
 
-    def _figures(self, counts: _Counts) -> dict[str, Any]:
+    def _figures(self, counts: ClassCounts) -> dict[str, Any]:
         """The figures of one class, or of all together."""
         return {
             "cases": counts.cases,
@@ -209,23 +213,23 @@ class LocalizationQuality:
 
     def _best_threshold(self, per_threshold: dict[str, Any]) -> dict[str, Any]:
         """The largest shares over the run's thresholds, where there are any."""
-        if not (self.thresholds and any(own.cases for own in self._classes.values())):
+        if not (self.thresholds and any(counts.cases for counts in self._classes.values())):
             return {}
 
         def best(kind: str, iou: str) -> dict[str, float]:
-            shares = [own[kind][iou] for own in per_threshold.values()]
+            shares = [figures[kind][iou] for figures in per_threshold.values()]
             first = int(np.argmax(shares))
             return {"accuracy": shares[first], "threshold": self.thresholds[first]}
 
         by_iou = {str(iou): best("any_box", str(iou)) for iou in LOCALIZATION_IOUS}
         return {
             "largest_box": best("largest_box", "0.5"),
-            "any_box": float(np.mean([own["accuracy"] for own in by_iou.values()])),
+            "any_box": float(np.mean([row["accuracy"] for row in by_iou.values()])),
             "any_box_by_iou": by_iou,
         }
 
     def _worst(self, per_class: dict[int, dict[str, Any]], worst: int) -> list[dict[str, Any]]:
-        known = [label for label, own in per_class.items() if own["cases"]]
+        known = [label for label, figures in per_class.items() if figures["cases"]]
         known.sort(key=lambda label: (per_class[label]["corloc"], per_class[label]["recall"]))
         return [
             {
@@ -236,119 +240,6 @@ class LocalizationQuality:
             }
             for label in known[:worst]
         ]
-
-
-def overlaps(
-    boxes: np.ndarray, truth_boxes: np.ndarray, crowd: np.ndarray | None = None
-) -> np.ndarray:
-    """IoU of each box with each of the ground truth; COCO's own.
-
-    Args:
-        boxes: xyxy, half-open, shape (N, 4).
-        truth_boxes: Likewise, shape (M, 4).
-        crowd: Whose overlap is the share of the box that lies within, bool, shape (M,).
-
-    Returns:
-        In [0, 1], 0 for a box without area, float64, shape (N, M).
-    """
-    if not (len(boxes) and len(truth_boxes)):
-        return np.zeros((len(boxes), len(truth_boxes)))
-    sides = [np.array(own, np.float64) for own in (boxes, truth_boxes)]
-    for own in sides:
-        own[:, 2:] -= own[:, :2]
-    crowd = np.zeros(len(truth_boxes)) if crowd is None else crowd
-    return np.nan_to_num(coco_mask.iou(*sides, crowd.astype(np.uint8)))
-
-
-def match(overlap: Sequence[Sequence[float]], ignored: Sequence[bool], iou: float) -> list[int]:
-    """Match boxes to objects one to one, greedily, as COCO does.
-
-    Args:
-        overlap: Of each box, the best first, with each object, shape (N, M).
-        ignored: Which objects are to be ignored, M long. They may be matched to several boxes, and
-            only where no other object is left.
-        iou: The least overlap of a match.
-
-    Returns:
-        Of each box the index of its object, -1 if it has none, -2 if it lies on an ignored one.
-    """
-    free = [not skipped for skipped in ignored]
-    matched = []
-    for row in overlap:
-        choice, best = _NONE, iou
-        for index, value in enumerate(row):
-            if free[index] and value >= best:
-                choice, best = index, value
-        if choice != _NONE:
-            free[choice] = False
-        elif any(skipped and v >= iou for skipped, v in zip(ignored, row, strict=True)):
-            choice = _ON_IGNORED
-        matched.append(choice)
-    return matched
-
-
-@dataclass
-class _Counts:
-    """Running counts of a class; arrays by size (3), IoU of recall (10), τ and IoU (T, 3)."""
-
-    taus: int
-    found_images: list[int] = field(default_factory=list)
-    missed_images: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.objects, self.found, self.boxes, self.right = np.zeros((4, len(SIZES)), np.int64)
-        self.recalled = np.zeros(len(RECALL_IOUS), np.int64)
-        self.largest, self.any = np.zeros((2, self.taus, len(LOCALIZATION_IOUS)), np.int64)
-
-    @property
-    def cases(self) -> int:
-        """Images with an object that counts."""
-        return len(self.found_images) + len(self.missed_images)
-
-    def merge(self, other: _Counts) -> None:
-        """Add the counts of another class."""
-        self.found_images += other.found_images
-        self.missed_images += other.missed_images
-        for name in ("objects", "found", "boxes", "right", "recalled", "largest", "any"):
-            own = getattr(self, name)
-            own += getattr(other, name)
-
-    def add(
-        self,
-        boxes: np.ndarray,
-        taus: np.ndarray,
-        truth: np.ndarray,
-        ignored: np.ndarray,
-        overlap: np.ndarray,
-        image: int,
-    ) -> None:
-        """Count the boxes, the best first, and the objects of this class in an image."""
-        self._count_matches(boxes, truth, overlap, ignored)
-        if ignored.all():
-            return
-        best = overlap[:, ~ignored].max(axis=1)
-        right = len(best) > 0 and best[0] >= 0.5
-        (self.found_images if right else self.missed_images).append(image)
-        areas = _areas(boxes)
-        for i in range(self.taus):
-            own = np.flatnonzero(taus == i)
-            if len(own):
-                largest = best[own[areas[own].argmax()]]
-                self.largest[i] += largest >= np.array(LOCALIZATION_IOUS)
-                self.any[i] += best[own].max() >= np.array(LOCALIZATION_IOUS)
-
-    def _count_matches(
-        self, boxes: np.ndarray, truth: np.ndarray, overlap: np.ndarray, ignored: np.ndarray
-    ) -> None:
-        rows, skipped = overlap.tolist(), ignored.tolist()
-        matched = np.array(match(rows, skipped, 0.5), int)
-        sizes, truth_sizes = _sizes(boxes), _sizes(truth)
-        self.boxes += _per_size(sizes[matched != _ON_IGNORED])
-        self.right += _per_size(sizes[matched >= 0])
-        self.objects += _per_size(truth_sizes[~ignored])
-        self.found += _per_size(truth_sizes[matched[matched >= 0]])
-        for i, iou in enumerate(RECALL_IOUS):
-            self.recalled[i] += sum(index >= 0 for index in match(rows, skipped, iou))
 
 
 def _checked(name: str, boxes: np.ndarray) -> np.ndarray:
@@ -362,19 +253,6 @@ def _checked(name: str, boxes: np.ndarray) -> np.ndarray:
             "are corners (x1, y1, x2, y2), not x, y, width, height"
         )
     return boxes
-
-
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-
-
-def _sizes(boxes: np.ndarray) -> np.ndarray:
-    """Index in :data:`SIZES` of each box."""
-    return np.searchsorted(_SIZE_LIMITS, _areas(boxes), side="right")
-
-
-def _per_size(sizes: np.ndarray) -> np.ndarray:
-    return np.bincount(sizes, minlength=len(SIZES))
 
 
 def _share(part: float, whole: float) -> float | None:

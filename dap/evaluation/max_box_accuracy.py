@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .localization import LOCALIZATION_IOUS, overlaps
+from .localization_counts import LOCALIZATION_IOUS, overlaps
 
 SIDE = 224  # pixels: the maps and boxes of the published figures
 TOP = 255  # the largest value of a map
@@ -30,9 +30,9 @@ class MaxBoxAccuracy:
     2. It is cut at a threshold t: what is above ``int(255 * t)`` is foreground.
     3. Each contour of the foreground has a box: the outlines of its components (8 neighbours), and
        of their holes too.
-    4. A box is right from an IoU with any ground truth box on. Both are taken with their last
-       pixel, their width being x2 - x1 + 1; so are they in the published code, whose boxes of
-       contours end one pixel behind the contour unless the map ends there.
+    4. A box is correct if its IoU with any ground-truth box reaches the threshold. The width of
+       both is x2 - x1 + 1, as in the published code, whose boxes of contours end one pixel behind
+       the contour unless the map ends there.
 
     **MaxBoxAcc** is the share of maps for which the box of the contour with the largest area is
     right at IoU .5, for the t of 0, .001, …, .999 at which that share is largest. **MaxBoxAccV2**
@@ -173,7 +173,7 @@ def score_map_in_unit_range(score_map: np.ndarray, side: int | None = SIDE) -> n
 
 
 def contour_boxes(image: np.ndarray, level: int) -> tuple[np.ndarray, int]:
-    """Box the contours of what is above a level.
+    """Boxes around the contours of the pixels above a level.
 
     Args:
         image: uint8, shape (H, W).
@@ -222,9 +222,9 @@ def _by_iou(values: Sequence[float]) -> dict[str, float]:
 
 
 def _at_level(accuracy: np.ndarray, level: int) -> dict[str, Any]:
-    own = accuracy[:, level].tolist()
+    shares = accuracy[:, level].tolist()
     return {
-        "max_contour": own[0],
-        "all_contours": float(np.mean(own[1:])),
-        "all_contours_by_iou": _by_iou(own[1:]),
+        "max_contour": shares[0],
+        "all_contours": float(np.mean(shares[1:])),
+        "all_contours_by_iou": _by_iou(shares[1:]),
     }

@@ -40,10 +40,10 @@ def quality_table(result: Mapping[str, Any]) -> str:
     if not result["class_agnostic"]:
         lines.append("")
         lines += [
-            f"{'worst classes' if not i else '':<16}{_percent(own['corloc'])}  "
-            f"{' '.join(dict.fromkeys((own['name'], own.get('readable_name', own['name']))))}: "
-            f"{len(own['missed_images'])} images missed, {len(own['found_images'])} found"
-            for i, own in enumerate(result["worst_classes"])
+            f"{'worst classes' if not i else '':<16}{_percent(worst['corloc'])}  "
+            f"{' '.join(dict.fromkeys((worst['name'], worst.get('readable_name', '')))).strip()}: "
+            f"{len(worst['missed_images'])} images missed, {len(worst['found_images'])} found"
+            for i, worst in enumerate(result["worst_classes"])
         ]
     return "\n".join(lines)
 
@@ -75,9 +75,11 @@ def _table_of_figures(result: Mapping[str, Any]) -> list[str]:
 
 def _table_of_sizes(by_size: dict[str, Any]) -> list[str]:
     lines = ["", f"{'size':<8}{'objects':>10}{'recall':>8}{'boxes':>10}{'precision':>11}"]
-    for name, own in by_size.items():
-        recall, precision = _percent(own["recall"]), _percent(own["precision"])
-        lines.append(f"{name:<8}{own['objects']:>10}{recall:>8}{own['boxes']:>10}{precision:>11}")
+    for name, figures in by_size.items():
+        recall, precision = _percent(figures["recall"]), _percent(figures["precision"])
+        lines.append(
+            f"{name:<8}{figures['objects']:>10}{recall:>8}{figures['boxes']:>10}{precision:>11}"
+        )
     return lines
 
 
@@ -88,14 +90,14 @@ def _table_of_thresholds(result: Mapping[str, Any]) -> list[str]:
     lines = ["", f"{'threshold':<13}{'largest box .3 .5 .7':<24}{'any box .3 .5 .7':<24}"]
     at_fixed = result.get("score_maps", {}).get("at_fixed_thresholds", {})
     lines[-1] += "map's largest .5, all .3 .5 .7" if at_fixed else ""
-    for tau, own in result["per_threshold"].items():
-        cells = [map(_percent, own[kind].values()) for kind in ("largest_box", "any_box")]
+    for tau, figures in result["per_threshold"].items():
+        cells = [map(_percent, figures[kind].values()) for kind in ("largest_box", "any_box")]
         line = f"{_name(float(tau), result):<13}" + "".join(
             f"{' '.join(cell):<24}" for cell in cells
         )
         if tau in at_fixed:
-            own = at_fixed[tau]
-            values = [own["max_contour"], *own["all_contours_by_iou"].values()]
+            figures = at_fixed[tau]
+            values = [figures["max_contour"], *figures["all_contours_by_iou"].values()]
             line += " ".join(map(_percent, values))
         lines.append(line)
     return lines

@@ -28,7 +28,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure of the paper and where the same figure of one's own comes from.
+    """A figure of the paper, and the run that gives the figure to compare it with.
 
     Attributes:
         column: Its column.

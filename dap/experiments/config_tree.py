@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+
+from dap.visualization.config_difference import leaves
 
 READ_BY_TRAINING = ("model", "train_dataloader", "load_from")
 
@@ -76,41 +78,29 @@ def work_dir_paths(config: Config) -> dict[str, str]:
     Returns:
         Key, as ``--cfg-options`` takes it → path: annotations and checkpoints that are no URL.
     """
-    found = {}
+    paths = {}
     for part in READ_BY_TRAINING:
         for key, value in leaves(config.get(part), part):
             name = key.rsplit(".", 1)[-1]
             if isinstance(value, str) and name in ("ann_file", "checkpoint", "load_from"):
-                found[key] = value
-    return {key: path for key, path in found.items() if path and not re.match(r"\w+://", path)}
-
-
-def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Iterate over the values of nested dicts and lists, with keys like ``'a.0.b'``."""
-    if isinstance(value, Mapping) and value:
-        for name, child in value.items():
-            yield from leaves(child, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list) and value:
-        for i, child in enumerate(value):
-            yield from leaves(child, f"{key}.{i}" if key else str(i))
-    else:
-        yield key, value
+                paths[key] = value
+    return {key: path for key, path in paths.items() if path and not re.match(r"\w+://", path)}
 
 
 def _named_configs(root: Path) -> dict[str, tuple[Path, Path]]:
-    found: dict[str, tuple[Path, Path]] = {}
+    by_name: dict[str, tuple[Path, Path]] = {}
     for path in sorted(path.relative_to(root) for path in root.rglob("*.py")):
         if "_base_" in path.parts:
             continue
-        if path.stem in found:
+        if path.stem in by_name:
             raise ValueError(
-                f"{root / path} and {root / found[path.stem][1]} have the same name; runs are told "
-                "apart by the names of their configs. Rename one"
+                f"{root / path} and {root / by_name[path.stem][1]} have the same name; runs are "
+                "told apart by the names of their configs. Rename one"
             )
-        found[path.stem] = (root, path)
-    if not found:
+        by_name[path.stem] = (root, path)
+    if not by_name:
         raise ValueError(f"{root} holds no config; expected *.py in it or below")
-    return found
+    return by_name
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What the paper's configs cost in GPU hours: its own figures, and estimates where it has none."""
+"""GPU hours of the paper's configs: reported ones, and estimates for the others."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ R101 = 1.5  # times the cost of ResNet-50, roughly
 
 
 def gpu_hours(job: Job) -> Cost:
-    """GPU hours of a job: those of the paper's config of the same name, however one's own differs.
+    """GPU hours of a job: those of the paper's config of the same name, even if yours differs.
 
     Only the length of k-shot fine-tunings, which ``--iterations`` changes, is read from the job.
     Tests and files are free.

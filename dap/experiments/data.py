@@ -121,8 +121,8 @@ def unlabelled(path: str, dataset: Mapping[str, Any]) -> Preparation:
 
 def data_files(config: Config, loaders: Iterable[str]) -> tuple[str, ...]:
     """Annotation files and folders of images that the data sets of some loaders read."""
-    found = [path for loader in loaders for path in _data_files(config.get(loader) or {})]
-    return tuple(dict.fromkeys(found))
+    paths = [path for loader in loaders for path in _data_files(config.get(loader) or {})]
+    return tuple(dict.fromkeys(paths))
 
 
 def _data_files(value: Any) -> Iterable[str]:

@@ -129,8 +129,8 @@ def _processes(start: Path) -> int | None:
     if not log.exists():
         return None
     with open(log, "rb") as file:
-        found = _PROCESSES.search(file.read(_HEAD).decode("utf-8", "replace"))
-    return int(found[1]) if found else None
+        match = _PROCESSES.search(file.read(_HEAD).decode("utf-8", "replace"))
+    return int(match[1]) if match else None
 
 
 def _total_batch(config: Mapping[str, Any], processes: int | None) -> Any:

@@ -1,4 +1,4 @@
-"""Commands, what shows that they are finished, and in which order they can run."""
+"""Jobs: commands, the files that show that they are finished, and their order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .config_tree import tools_folder
 
 @dataclass(frozen=True)
 class Job:
-    """A command and what shows that it is finished.
+    """A command and the files that show that it is finished.
 
     Attributes:
         name: Folder below the work directory, or file.
@@ -52,10 +52,10 @@ class Job:
 
 
 class Jobs(dict[str, Job]):
-    """Jobs by name, each behind those whose files it reads."""
+    """Jobs by name, each after those whose files it reads."""
 
     def put(self, name: str, kind: str, command: Iterable[str], makes: str, **more: Any) -> str:
-        """Add a job unless it is there; return what it makes.
+        """Add a job unless one of its name exists; return what it makes.
 
         Args:
             name: See :class:`Job`, as all others.

@@ -17,7 +17,7 @@ class Launcher:
     """How commands are started.
 
     Attributes:
-        gpus: Processes in all, one a GPU.
+        gpus: Processes in all, one per GPU.
         kind: ``'pytorch'`` (torchrun on this machine) or ``'slurm'``.
         partition: Of Slurm.
         gpus_per_node: Of Slurm.

@@ -17,7 +17,7 @@ from .config_tree import ConfigTree, work_dir_paths
 from .data import below_root, data_files, full_path, of_seed, preparation, unlabelled
 from .jobs import Jobs, tool_command
 from .launcher import Launcher
-from .paper import CLASSIFIERS, PREDICTIONS, PRETRAININGS, SELECTIONS
+from .paper_runs import CLASSIFIERS, PREDICTIONS, PRETRAININGS, SELECTIONS
 from .schedule import (
     added_options,
     amp_options,

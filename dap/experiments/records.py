@@ -1,4 +1,4 @@
-"""What a result was made from: the digests of its inputs, in a file beside it.
+"""Records of results: the digests of the inputs, in a file beside each result.
 
 ``<result>.inputs.json``, or ``inputs.json`` in a folder whose results have names of their own::
 
@@ -37,7 +37,7 @@ def result_folder(job: Job) -> Path:
 
 
 def begin_record(job: Job) -> None:
-    """Write the digests of what a job reads, before it starts."""
+    """Write the digests of a job's inputs before it starts."""
     content = {
         "job": job.name,
         "root": work_root(result_folder(job), job.name),
@@ -47,7 +47,7 @@ def begin_record(job: Job) -> None:
 
 
 def end_record(job: Job, result: str | None) -> None:
-    """Add the result to the record that was begun; there is none where the job began by hand."""
+    """Add the result to the record; a job started by hand has no record."""
     content = _read(_record_path(job))
     if content is None or result is None:
         return
@@ -85,7 +85,7 @@ def recorded_inputs(job: Job, result: str | None) -> dict[str, str | None] | Non
 
 
 def is_open(job: Job) -> bool:
-    """Tell whether a job was begun and did not end: a result that is there is an older one."""
+    """Whether a job was started and has not ended, so that an existing result is older."""
     content = _read(_record_path(job))
     return content is not None and "result" not in content
 

@@ -1,4 +1,4 @@
-"""Run what fills a table of the paper, leave out what is finished, and write the table."""
+"""Run the jobs of a table of the paper, skip finished ones, and write the table."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def run_one(
     only: Sequence[str] = (),
     seeds: Sequence[int] = (),
 ) -> None:
-    """Run a single job of what :func:`reproduce` runs, unless it is finished.
+    """Run one of the jobs of :func:`reproduce`, unless it is finished.
 
     Args:
         experiment: See there, as all others.

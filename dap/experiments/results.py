@@ -1,4 +1,4 @@
-"""One's own figures beside the paper's."""
+"""Tables of your figures beside the paper's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table(
     seeds: Sequence[int | None],
     problems: Mapping[str, str] | None = None,
 ) -> str:
-    """Write rows as Markdown, the paper's figure and one's own in neighbouring columns.
+    """Write rows as Markdown, the paper's figure and yours in neighbouring columns.
 
     Args:
         rows: Of one experiment.
@@ -48,8 +48,8 @@ def table(
     lines = [markdown_line(["", *head]), markdown_line(["---"] * (len(head) + 1))]
     by_name = {row.name: row for row in rows}
     for row in rows:
-        own = [figures(cell, plan, seeds, problems) for cell in row.cells]
-        body = zip(row.cells, own, strict=True)
+        row_figures = [figures(cell, plan, seeds, problems) for cell in row.cells]
+        body = zip(row.cells, row_figures, strict=True)
         lines.append(
             markdown_line([row.name, *(text for pair in body for text in _written(*pair))])
         )
@@ -77,8 +77,8 @@ def find_problems(rows: Sequence[Row], plan: Plan, seeds: Iterable[int | None]) 
         for row in rows for cell in row.cells if cell.metric for seed in seeds
     )  # fmt: skip
     by_folder = {str(result_folder(job)): job for job in plan.jobs.values() if job.kind in SHOWN}
-    said = {folder: _problem(by_folder[folder], plan.jobs, known) for folder in folders}
-    return {folder: problem for folder, problem in said.items() if problem}
+    problems = {folder: _problem(by_folder[folder], plan.jobs, known) for folder in folders}
+    return {folder: problem for folder, problem in problems.items() if problem}
 
 
 def _problem(job: Job, jobs: Mapping[str, Job], known: dict[str, str]) -> str:
@@ -91,8 +91,8 @@ def _problem(job: Job, jobs: Mapping[str, Job], known: dict[str, str]) -> str:
     """
     if job.name not in known:
         makers = {other.makes: other for other in jobs.values()}
-        said = (_problem(makers[path], jobs, known) for path in job.reads)
-        known[job.name] = next(filter(None, said), "") or _own_problem(job)
+        problems = (_problem(makers[path], jobs, known) for path in job.reads)
+        known[job.name] = next(filter(None, problems), "") or _own_problem(job)
     return known[job.name]
 
 
@@ -112,7 +112,7 @@ def _own_problem(job: Job) -> str:
 def figures(
     cell: Cell, plan: Plan, seeds: Iterable[int | None], problems: Mapping[str, str]
 ) -> list[float]:
-    """Read one's own figures of a cell, one a seed; those that are not there are left out.
+    """Read your figures of a cell, one per seed; missing ones are left out.
 
     Args:
         cell: Of a table.
@@ -124,8 +124,8 @@ def figures(
         AP and accuracy in percent; sizes of boxes in pixels. One alone where seeds change nothing.
     """
     folders = dict.fromkeys(plan.result(cell.run, seed) for seed in seeds)
-    found = (_figure(Path(folder), cell, plan) for folder in folders if folder not in problems)
-    return [figure for figure in found if figure is not None]
+    read = (_figure(Path(folder), cell, plan) for folder in folders if folder not in problems)
+    return [figure for figure in read if figure is not None]
 
 
 def _figure(folder: Path, cell: Cell, plan: Plan) -> float | None:
@@ -163,10 +163,10 @@ def _coco_figure(folder: Path, annotations: str, metric: str) -> float | None:
     return 100 * float(content[metric])
 
 
-def _written(cell: Cell, own: Sequence[float]) -> tuple[str, str]:
+def _written(cell: Cell, values: Sequence[float]) -> tuple[str, str]:
     paper = "" if cell.paper is None else f"{cell.paper:.{cell.decimals}f}"
     paper += f" {NOTE_MARK}" if cell.note else ""
-    return paper, mean_and_deviation(own, cell.decimals)
+    return paper, mean_and_deviation(values, cell.decimals)
 
 
 def _gains(
@@ -180,6 +180,10 @@ def _gains(
         known = cell.paper is not None and other.paper is not None
         mark = f" {NOTE_MARK}" if known and (cell.note or other.note) else ""
         yield f"{cell.paper - other.paper:+.2f}{mark}" if known else ""  # type: ignore[operator]
-        own, others = (figures(c, plan, seeds, problems) for c in (cell, other))
-        gain = statistics.fmean(own) - statistics.fmean(others) if own and others else None
+        row_figures, others = (figures(c, plan, seeds, problems) for c in (cell, other))
+        gain = (
+            statistics.fmean(row_figures) - statistics.fmean(others)
+            if row_figures and others
+            else None
+        )
         yield "" if gain is None else f"{gain:+.2f}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import subprocess
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from dap.locks import has_no_locks, warn_of_no_lock
+from dap.locks import wait_for_lock
 
 from .jobs import Job
 from .records import begin_record, end_record
@@ -40,21 +39,21 @@ def run_job(
         ValueError: If a result of other settings is there.
         RuntimeError: If the command fails, or ends without its result.
     """
-    with _alone(Path(root) / ".locks" / job.name.replace("/", "_")) as lock:
+    with _exclusive_lock(Path(root) / ".locks" / job.name.replace("/", "_")) as lock:
         if is_finished(job):
             print(finished_line(job), flush=True)
             return
-        goes_on = is_begun(job)
-        if not goes_on:
+        resumes = is_begun(job)
+        if not resumes:
             begin_record(job)
-        command = job.resumed if goes_on else job.command
+        command = job.resumed if resumes else job.command
         print(shlex.join(command), flush=True)
-        own = [sys.executable if part == "python" else part for part in command]
+        program = [sys.executable if part == "python" else part for part in command]
         variables = {**os.environ, "PYTHON": sys.executable, **(environment or {})}
         with _opened(log) as output:
-            # The lock is the command's too: killed alone, we leave it to a command that goes on.
+            # The child inherits the lock, so the lock lasts if only this process dies.
             code = subprocess.run(
-                own, env=variables, stdout=output, stderr=output, pass_fds=[lock.fileno()]
+                program, env=variables, stdout=output, stderr=output, pass_fds=[lock.fileno()]
             ).returncode
         if code:
             where = "above" if log is None else f"in {log.absolute()}"
@@ -168,20 +167,13 @@ def _opened(log: Path | None) -> Iterator[IO[str] | None]:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[IO[str]]:
-    """Wait until no other process has this file locked; the lock ends with those that hold it.
+def _exclusive_lock(lock: Path) -> Iterator[IO[str]]:
+    """Wait for the lock on a file; it ends with the last process that holds the file open.
 
     Where the file system has no locks, a warning says so, and nothing is locked.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"# {lock.name}: waiting for another process that runs it", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if not has_no_locks(error):
-                raise
-            warn_of_no_lock(lock.parent, error)
+        waiting = f"# {lock.name}: waiting for another process that runs it"
+        wait_for_lock(file, lock.parent, lambda: print(waiting, flush=True))
         yield file

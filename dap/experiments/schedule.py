@@ -1,4 +1,4 @@
-"""Options of trainings: batches and lengths on any number of GPUs, precision, one's own."""
+"""Options of trainings: batches and lengths for any number of GPUs, precision, user options."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def batch_options(config: Config, gpus: int, batch_per_gpu: int | None) -> dict[
         share = min(batch_per_gpu or sys.maxsize, config.train_dataloader.batch_size)
         return {"total_batch": share * gpus, "train_dataloader.batch_size": share}
     most = batch_per_gpu or MAX_BATCH_PER_GPU.get(config.model.type, 32)
-    own = min(most, max(1, base // gpus))
-    options: dict[str, Any] = {"total_batch": own * gpus}
-    if own != config.train_dataloader.batch_size:
-        options["train_dataloader.batch_size"] = own
-    if own * gpus != base:
+    per_gpu = min(most, max(1, base // gpus))
+    options: dict[str, Any] = {"total_batch": per_gpu * gpus}
+    if per_gpu != config.train_dataloader.batch_size:
+        options["train_dataloader.batch_size"] = per_gpu
+    if per_gpu * gpus != base:
         if not config.auto_scale_lr.get("enable", False):
             options["auto_scale_lr.enable"] = True
-        options |= length_options(config, base / (own * gpus), warm_up=True)
+        options |= length_options(config, base / (per_gpu * gpus), warm_up=True)
     return options
 
 

@@ -1,4 +1,4 @@
-"""Whether a job is finished: whether its result is there, of these settings and of these inputs.
+"""Decide whether a job is finished: its result exists, with these settings and these inputs.
 
 Settings are compared with the config that MMEngine or Step 2 left beside the result, inputs by
 their digests in the record that ``tools/reproduce.py`` leaves (see :mod:`.records`). Of a result
@@ -61,7 +61,7 @@ def is_finished(job: Job) -> bool:
 
 
 def is_begun(job: Job) -> bool:
-    """Tell whether there is an unfinished training to go on with."""
+    """Whether there is an unfinished training to resume."""
     return job.kind == "train" and (Path(job.makes).parent / "last_checkpoint").exists()
 
 
@@ -81,7 +81,7 @@ def finished_line(job: Job) -> str:
 
 
 def missing_inputs(jobs: list[Job]) -> list[str]:
-    """Files that jobs read, that are not there and that no job makes.
+    """Files that jobs read, that do not exist, and that no job makes.
 
     What an annotation file that is there was made from is not needed.
     """
@@ -93,23 +93,23 @@ def missing_inputs(jobs: list[Job]) -> list[str]:
 def differences(
     expected: Mapping[str, Any], found: Mapping[str, Any], parts: Sequence[str] = TRAINING
 ) -> list[str]:
-    """What differs between two configs in what decides the result.
+    """Differences between two configs that change the result.
 
     A total batch that a training by hand does not say is unknown, and unknown is not equal.
 
     Returns:
         ``'key: found there, expected now'``, sorted.
     """
-    now, there = (deciding_values(config, parts) for config in (expected, found))
+    now, then = (deciding_values(config, parts) for config in (expected, found))
     if parts == TEST:  # of given weights: where they began does not matter
-        now, there = ({k: v[k] for k in v if not is_initialisation(k)} for v in (now, there))
+        now, then = ({k: v[k] for k in v if not is_initialisation(k)} for v in (now, then))
     if "total_batch" in now:
-        there.setdefault("total_batch", UNKNOWN)
+        then.setdefault("total_batch", UNKNOWN)
     if found.get("resume"):  # mmdet empties load_from then
         now.pop("load_from", None)
-        there.pop("load_from", None)
+        then.pop("load_from", None)
     return [
-        f"{d.key}: {d.reference!r} there, {d.other!r} now" for d in value_differences(there, now)
+        f"{d.key}: {d.reference!r} there, {d.other!r} now" for d in value_differences(then, now)
     ]
 
 
@@ -136,7 +136,7 @@ def test_problem(job: Job, made: str) -> str:
 
 
 def _config_of_test(job: Job, made: str) -> dict[str, Any]:
-    """What a test was run with; empty if no config is there."""
+    """The config of a test; empty if there is none."""
     assert job.config is not None
     folder = result_folder(job)
     config = test_config(Path(made), folder, Path(str(job.config.filename)).name)
@@ -225,10 +225,10 @@ def _is_same_boxes(job: Job, folder: Path) -> bool:
     manifest = read_manifest(folder) or {}
     if "shards" not in manifest or not (folder / SUMMARY).exists():
         return False
-    found, expected = manifest["settings"], job.settings.as_json()
-    if found != expected:
+    stored, expected = manifest["settings"], job.settings.as_json()
+    if stored != expected:
         raise ValueError(
-            f"{folder} holds boxes of other settings: {found} there, {expected} now. "
+            f"{folder} holds boxes of other settings: {stored} there, {expected} now. "
             "Move it away, or name another --work-dir"
         )
     for source in (Path(path).parent for path in job.inputs if _is_source(job, path)):

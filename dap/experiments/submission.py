@@ -115,7 +115,7 @@ def sbatch_command(
 
 
 def _queued_jobs() -> dict[str, str]:
-    """Names of one's own jobs that wait or run → their IDs."""
+    """Names of the user's jobs in the queue → their IDs."""
     if shutil.which("sbatch") is None:
         raise ValueError(
             "--submit: there is no sbatch on this machine; expected Slurm's commands. --dry-run "

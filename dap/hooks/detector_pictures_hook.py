@@ -1,4 +1,4 @@
-"""A few training images, again and again, while a detector trains."""
+"""Draw a few training images repeatedly while a detector trains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmcv.transforms import LoadImageFromFile, RandomChoiceResize, RandomResize, Resize
+from mmcv.transforms import LoadImageFromFile
 from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
@@ -26,6 +26,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from dap.evaluation.evaluate import evenly_spread
 from dap.pseudo_boxes.classifier import evaluating
 from dap.pseudo_boxes.image_files import read_image
 from dap.registry import HOOKS
@@ -33,14 +34,15 @@ from dap.registry import HOOKS
 
 @HOOKS.register_module()
 class DetectorPicturesHook(Hook):
-    """Show training images: left their boxes in the data set, right those that are detected now.
+    """Draw training images: left their boxes in the data set, right those that are detected now.
 
     In a config: ``default_hooks = dict(pictures=dict(type='dap.DetectorPicturesHook'))``. The same
     few images, spread evenly over the training set, are shown before the first iteration, every
     ``interval`` iterations and after the last one, not augmented and in their own size. They go
     to all backends of the visualizer, as ``train_img_<index in the data set>``: TensorBoard,
-    ``vis_data/vis_image/`` of the local one. The main process draws alone, and training goes on as
-    without the hook, to the last bit. An image that cannot be read is left out with a warning.
+    ``vis_data/vis_image/`` of the local one. Only the main process draws. Training gives the same
+    weights as without the hook, to the last bit. No training stops for want of a picture: an image
+    that cannot be read, or a runner that has nothing to draw with, gives a warning.
 
     Args:
         num_images: How many images to show; 0 for none.
@@ -48,7 +50,7 @@ class DetectorPicturesHook(Hook):
         score_thr: Detections with a lower score are not shown.
         pipeline: How to prepare an image for the detector. Defaults to the pipeline of
             ``test_dataloader`` or ``val_dataloader``, and if the config has neither, to resizing to
-            the largest scale of the training pipeline.
+            1333 x 800.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -73,30 +75,25 @@ class DetectorPicturesHook(Hook):
         self.num_images, self.interval, self.score_thr = num_images, interval, score_thr
         self.pipeline = pipeline
         self._indices: list[int] = []
-        self._shown_at = -1
+        self._last_step = -1
 
     def before_train(self, runner: Runner) -> None:
-        """Choose the images and show them.
-
-        Raises:
-            ValueError: If visualizer, data set, pipeline or model are of no use for this.
-        """
+        """Choose the images and draw them."""
         if not self.num_images:
             return
         dataset = runner.train_dataloader.dataset
-        _check_visualizer(runner.visualizer)
-        _check_dataset(dataset)
-        _check_model(runner.model)
-        self._loader, self._prepare = _test_transforms(
-            self.pipeline or _test_pipeline(runner.cfg) or _plain_pipeline(dataset)
-        )
+        first, *rest = self.pipeline or _test_pipeline(runner.cfg)
+        self._loader, self._prepare = TRANSFORMS.build(first), Compose(rest)
+        if reason := _why_not(runner, self._loader):
+            runner.logger.warning(f"no pictures of training images: {reason}")
+            return
         self._indices = evenly_spread(len(dataset), self.num_images)
         paths = (f"{_name(i)} = {dataset.get_data_info(i)['img_path']}" for i in self._indices)
         runner.logger.info(
             f"pictures every {self.interval} iterations, left the boxes of the data set, right the "
             f"detector's: {', '.join(paths)}"
         )
-        self._show(runner, runner.iter)
+        self._draw(runner, runner.iter)
 
     def after_train_iter(
         self,
@@ -105,17 +102,17 @@ class DetectorPicturesHook(Hook):
         data_batch: DATA_BATCH = None,
         outputs: dict | None = None,
     ) -> None:
-        """Show the images every ``interval`` iterations."""
+        """Draw the images every ``interval`` iterations."""
         if self.every_n_train_iters(runner, self.interval):
-            self._show(runner, runner.iter + 1)
+            self._draw(runner, runner.iter + 1)
 
     def after_train(self, runner: Runner) -> None:
-        """Show them as the trained detector sees them, if that has not been done."""
-        if self._shown_at != runner.iter:
-            self._show(runner, runner.iter)
+        """Draw them once more with the trained detector."""
+        if self._last_step != runner.iter:
+            self._draw(runner, runner.iter)
 
-    def _show(self, runner: Runner, step: int) -> None:
-        self._shown_at = step
+    def _draw(self, runner: Runner, step: int) -> None:
+        self._last_step = step
         if not self._indices or not is_main_process():
             return
         dataset = runner.train_dataloader.dataset
@@ -155,12 +152,6 @@ class DetectorPicturesHook(Hook):
         return model.test_step({key: [value] for key, value in packed.items()})[0]
 
 
-def evenly_spread(length: int, count: int) -> list[int]:
-    """Choose indices from the middle of as many equal parts of a sequence."""
-    count = min(length, count)
-    return [(2 * part + 1) * length // (2 * count) for part in range(count)]
-
-
 def _name(index: int) -> str:
     return f"train_img_{index}"
 
@@ -178,60 +169,16 @@ def _boxes(info: dict[str, Any]) -> InstanceData:
     )
 
 
-def _test_pipeline(config: Config) -> list[dict[str, Any]] | None:
+def _test_pipeline(config: Config) -> list[dict[str, Any]]:
     """The pipeline of the config's test or validation set."""
     for name in ("test_dataloader", "val_dataloader"):
         if config.get(name):
             return get_test_pipeline_cfg(Config({"test_dataloader": config[name]}))
-    return None
-
-
-def _plain_pipeline(dataset: Any) -> list[Any]:
-    """Resize to the largest scale that is trained on: its detections are the best."""
-    transforms = list(_transforms(dataset))
-    loaders = [one for one in transforms if isinstance(one, LoadImageFromFile)]
-    scales = [scale for one in transforms for scale in _scales(one)]
-    largest = {"scale": tuple(max(scales, key=sorted))} if scales else {"scale_factor": 1.0}
     return [
-        loaders[0] if loaders else {"type": "mmdet.LoadImageFromFile"},
-        {"type": "mmdet.Resize", "keep_ratio": True, **largest},
+        {"type": "LoadImageFromFile"},
+        {"type": "mmdet.Resize", "scale": (1333, 800), "keep_ratio": True},
         {"type": "mmdet.PackDetInputs"},
     ]
-
-
-def _transforms(holder: Any) -> Iterator[Any]:
-    """All that a data set, a pipeline or a transform holds, those that they wrap included."""
-    if isinstance(holder, list | tuple):
-        for one in holder:
-            yield from _transforms(one)
-        return
-    yield holder
-    for name in ("pipeline", "transforms", "dataset", "datasets"):
-        yield from _transforms(getattr(holder, name, ()))
-
-
-def _scales(transform: Any) -> list[Sequence[int]]:
-    """The sizes that a transform resizes to, longer and shorter side in any order."""
-    if isinstance(transform, RandomChoiceResize):
-        found = transform.scales
-    elif isinstance(transform, Resize | RandomResize):
-        found = transform.scale
-    else:
-        return []
-    several = isinstance(found, list) and isinstance(found[0], list | tuple)
-    return [one for one in (found if several else [found]) if isinstance(one, list | tuple)]
-
-
-def _test_transforms(pipeline: Sequence[Any]) -> tuple[LoadImageFromFile, Compose]:
-    """Build what opens an image, and what comes after."""
-    first, *rest = pipeline
-    loader = TRANSFORMS.build(first) if isinstance(first, dict) else first
-    if not isinstance(loader, LoadImageFromFile):
-        raise ValueError(
-            f"DetectorPicturesHook: the pipeline begins with {type(loader).__name__}; expected "
-            "LoadImageFromFile. Give another one as the hook's argument pipeline"
-        )
-    return loader, Compose(rest)
 
 
 @contextmanager
@@ -257,40 +204,27 @@ def _classes_of(dataset: Any, visualizer: Visualizer) -> Iterator[None]:
         visualizer.dataset_meta = before
 
 
-def _check_visualizer(visualizer: Visualizer) -> None:
+def _why_not(runner: Runner, loader: Any) -> str:
+    """Reason why a runner cannot draw its training images, with the cure; '' if it can."""
+    visualizer, dataset = runner.visualizer, runner.train_dataloader.dataset
     if type(visualizer).add_datasample is Visualizer.add_datasample:
-        raise ValueError(
-            f"DetectorPicturesHook: visualizer {type(visualizer).__name__} draws no boxes; "
-            "expected mmdet's: visualizer=dict(type='DetLocalVisualizer', vis_backends=[…])"
+        return (
+            f"visualizer {type(visualizer).__name__} draws no boxes; take mmdet's: "
+            "visualizer=dict(type='DetLocalVisualizer', vis_backends=[…])"
         )
-
-
-def _check_dataset(dataset: Any) -> None:
-    name = type(dataset).__name__
-    if not hasattr(dataset, "get_data_info") or not hasattr(dataset, "metainfo"):
-        raise ValueError(
-            f"DetectorPicturesHook: training set {name} hides what it holds; expected "
-            "get_data_info and metainfo, as the data sets of mmdet and the wrappers of MMEngine "
-            "have them. Wrap it in one of those, or set num_images=0"
+    if not isinstance(loader, LoadImageFromFile):
+        return f"the pipeline begins with {type(loader).__name__}; begin it with LoadImageFromFile"
+    # ConcatDataset has a list of metainfo where its data sets differ in it.
+    known = hasattr(dataset, "get_data_info") and isinstance(dataset.metainfo, dict)
+    if not known or len(dataset) == 0 or "img_path" not in dataset.get_data_info(0):
+        return (
+            f"training set {type(dataset).__name__} has no get_data_info with image files "
+            "(img_path), or holds data sets of different metainfo (see ConcatDataset's ignore_keys)"
         )
-    if not isinstance(dataset.metainfo, dict):
-        raise ValueError(
-            f"DetectorPicturesHook: training set {name} holds data sets of different metainfo; "
-            "expected the same classes in all. Let ConcatDataset ignore what may differ "
-            "(ignore_keys=[…]), or set num_images=0"
-        )
-    if len(dataset) == 0 or "img_path" not in dataset.get_data_info(0):
-        raise ValueError(
-            f"DetectorPicturesHook: training set {name} has no image files (img_path) to show. "
-            "Set num_images=0"
-        )
-
-
-def _check_model(model: nn.Module) -> None:
-    """Refuse a model of which one process has but a part: alone, it would wait for ever."""
+    model = runner.model
     whole = not is_model_wrapper(model) or isinstance(model, DataParallel | DistributedDataParallel)
     if not whole or any(is_model_wrapper(part) for part in _unwrapped(model).modules()):
-        raise ValueError(
-            f"DetectorPicturesHook: {type(model).__name__} needs all processes to predict; "
-            "expected MMDistributedDataParallel, or no wrapper. Set num_images=0"
+        return (  # one process has but a part of it, and would wait for the others for ever
+            f"{type(model).__name__} needs all processes to predict; take MMDistributedDataParallel"
         )
+    return ""

@@ -78,7 +78,7 @@ class PseudoBoxHook(Hook):
         self.execution = Execution(num_workers, keep_going=keep_going, coco=coco)
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse now what would fail after days of training.
+        """Check before the training what would fail after it.
 
         Raises:
             ValueError: If a training that starts anew would meet another run's boxes, or no maps
@@ -119,7 +119,7 @@ class PseudoBoxHook(Hook):
         method = self.settings.get("map_method", settings_from_config(runner.cfg).map_method)
         count = CamClassifier(model, method).num_classes
         with all_ranks() as ranks:  # one process lists the images
-            ranks.first(lambda: _check_categories(runner, count))
+            ranks.on_first_rank(lambda: _check_categories(runner, count))
 
     def _generate(self, runner: Runner) -> None:
         model = _trained_model(runner)

@@ -1,4 +1,4 @@
-"""One line on what another batch size than the recipe's changes."""
+"""Log how a total batch other than the recipe's changes the training."""
 
 from __future__ import annotations
 

@@ -46,7 +46,9 @@ def early_verdict(
     share = chosen[ranks.rank :: ranks.size]
     computed = list(zip(share, pipeline.records([share]), strict=True))
     records = dict(sorted(chain.from_iterable(ranks.gather(computed)), key=lambda item: item[0]))
-    ranks.first(lambda: _judge(writer, [record for _, record in records.values()], execution))
+    ranks.on_first_rank(
+        lambda: _judge(writer, [record for _, record in records.values()], execution)
+    )
     return records if pipeline.one_by_one else {}
 
 

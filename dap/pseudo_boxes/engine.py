@@ -21,7 +21,7 @@ from .images import Entry, LabelledImages
 from .pipeline import Pipeline, Record
 from .progress import Progress
 from .ranks import Ranks, all_ranks
-from .run import describe_process, describe_run
+from .run_description import describe_process, describe_run
 from .settings import Execution, PseudoBoxSettings
 from .shared_images import shared_images
 from .store_run import Done, StoreRun, locked_by_first
@@ -29,18 +29,18 @@ from .writing import StoreWriter
 
 
 class Watcher(Protocol):
-    """Is shown the images of a run while it goes on."""
+    """Gets each image of a run when its boxes are computed."""
 
-    def start(self, images: int, there: int, loader: LoadImageFromFile) -> None:
+    def start(self, images: int, already_done: int, loader: LoadImageFromFile) -> None:
         """Called once before the first image.
 
         Args:
-            images: Number of images that this process will do.
-            there: Number of images that all processes had done before.
+            images: Number of images that this process will compute.
+            already_done: Number of images finished by earlier runs, in all processes.
             loader: How images are opened and decoded.
         """
 
-    def look(self, entry: Entry, record: Record, classifier: CamClassifier) -> None:
+    def image_done(self, entry: Entry, record: Record, classifier: CamClassifier) -> None:
         """Called for each image that is done.
 
         Args:
@@ -86,7 +86,7 @@ def generate_pseudo_boxes(
         settings: Views, thresholds, NMS and rule. Defaults to :class:`PseudoBoxSettings`'.
         checkpoint: Where the weights came from, for the record.
         execution: How to carry it out.
-        watcher: Is shown the images of the first process as they are done.
+        watcher: Gets each image of the first process when it is done.
 
     Returns:
         The content of ``summary.json``.
@@ -133,14 +133,14 @@ class _Run:
             self.images = LabelledImages(dataset)
             return describe_run(process, self.images, checkpoint, self.execution.shard_size)
 
-        self.described = self.ranks.first(described)
+        self.described = self.ranks.on_first_rank(described)
         self.ranks.require_same(process, "Give all of them the same command, files and versions")
         self.writer = StoreWriter(folder, self.described)
         self.store = StoreRun(self.ranks, self.writer, self.execution)
 
     def compute(self, dataset: Any, watcher: Watcher | None) -> None:
         """Compute and write what is missing; try again what failed for a while only."""
-        missing, failed = self.ranks.first(self.store.work)
+        missing, failed = self.ranks.on_first_rank(self.store.work)
         if not missing and not failed:
             return
         if self.ranks.rank == 0:
@@ -179,4 +179,4 @@ def _log_maps(classifier: CamClassifier, settings: PseudoBoxSettings) -> None:
 def _report_to(watcher: Watcher, run: _Run, pipeline: Pipeline, progress: Progress) -> Done:
     """Start the watcher; give the function to call for each image that is done."""
     watcher.start(progress.share, run.writer.count - progress.total, pipeline.images.loader)
-    return partial(watcher.look, classifier=run.classifier)
+    return partial(watcher.image_done, classifier=run.classifier)

@@ -1,4 +1,4 @@
-"""A backbone whose batch norms are folded into its convolutions: the same features, sooner."""
+"""Fold the batch norms of a backbone into its convolutions: the same features in less time."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _fold_verified(model: nn.Module, probe: Tensor) -> dict[str, str]:
         _remove(model, set(pairs))
         after = _tensors(model(probe))
     difference = max(map(_difference, before, after), default=0.0)
-    if not difference <= TOLERANCE:  # not a number neither
+    if not difference <= TOLERANCE:  # also false for NaN
         _warn(f"the features would differ by {difference:.2g} of the largest")
         return {}
     return folded
@@ -79,14 +79,15 @@ def _fold_verified(model: nn.Module, probe: Tensor) -> dict[str, str]:
 def _observed(model: nn.Module) -> Iterator[dict[Any, Any]]:
     """Watch a forward; fill the dictionary norm → convolution when it is over."""
     pairs: dict[Any, Any] = {}
-    made_by: dict[int, tuple[nn.Module, Tensor]] = {}  # with the tensor, so that its id stays its
-    read_by: dict[nn.Module, Tensor] = {}  # kept as well: a later output must not get its id
+    # Both keep their tensors, so that the id() of one is not reused.
+    made_by: dict[int, tuple[nn.Module, Tensor]] = {}
+    read_by: dict[nn.Module, Tensor] = {}
     calls: Counter[nn.Module] = Counter()
 
     def after(module: nn.Module, _: Any, output: Tensor) -> None:
         calls[module] += 1
         made_by[id(output)] = (module, output)
-        reads.count[id(output)] = 0  # what had this id before is gone
+        reads.count[id(output)] = 0  # counts of an earlier tensor with this id
 
     def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         calls[module] += 1
@@ -122,12 +123,12 @@ class _Reads(TorchDispatchMode):
 
 
 def _is_convolution(module: nn.Module) -> bool:
-    """Whether it convolves with a parameter of its own, that nothing computes on each call."""
+    """Whether a module convolves with a parameter, not with a weight computed on each call."""
     return isinstance(module, CONVOLUTIONS) and "weight" in module._parameters
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Whether it normalises with statistics it holds."""
+    """Whether a module normalises with running statistics."""
     return isinstance(module, _BatchNorm) and module.running_mean is not None
 
 
@@ -139,26 +140,26 @@ def _fold(convolution: Any, norm: Any) -> None:
 
 
 def _remove(model: nn.Module, norms: set[nn.Module]) -> None:
-    """Leave of each norm what it contains besides, in its order: nothing or an activation."""
+    """Replace each norm by its child modules, such as an activation, or by nothing."""
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if module in norms:
             model.set_submodule(name, nn.Sequential(*module.children()).eval())
 
 
 def _take_over(model: nn.Module, exact: nn.Module, folded: dict[str, str]) -> None:
-    """Give a model the folded weights of its float64 copy, in its own precision and place."""
+    """Copy the folded weights of the float64 copy into the model, in its dtype and device."""
     for name in folded.values():
-        own: Any = model.get_submodule(name)
-        new: Any = exact.get_submodule(name)
-        like = {"dtype": own.weight.dtype, "device": own.weight.device}
-        own.weight = nn.Parameter(new.weight.detach().to(**like), requires_grad=False)
-        own.bias = nn.Parameter(new.bias.detach().to(**like), requires_grad=False)
+        target: Any = model.get_submodule(name)
+        source: Any = exact.get_submodule(name)
+        like = {"dtype": target.weight.dtype, "device": target.weight.device}
+        target.weight = nn.Parameter(source.weight.detach().to(**like), requires_grad=False)
+        target.bias = nn.Parameter(source.bias.detach().to(**like), requires_grad=False)
     _remove(model, {model.get_submodule(name) for name in folded})
 
 
 def _tensors(features: Any) -> list[Tensor]:
-    found = features if isinstance(features, tuple | list) else [features]
-    return [tensor.clone() for tensor in found]
+    several = features if isinstance(features, tuple | list) else [features]
+    return [tensor.clone() for tensor in several]
 
 
 def _difference(before: Tensor, after: Tensor) -> float:

@@ -15,7 +15,7 @@ from dap.files import read_bytes, text_lines
 from dap.listing import FileListing
 
 CURE = (
-    "Name the folders of all classes of the classifier in label order, one a line, with "
+    "Name the folders of all classes of the classifier in label order, one per line, with "
     "--classes FILE"
 )
 _SPLIT = re.compile(
@@ -30,7 +30,7 @@ def composed(name: str) -> str:
 
 
 def read_folder_names(path: str | os.PathLike[str], folders: Collection[str] = ()) -> list[str]:
-    """Read the names of class folders in label order, one a line.
+    """Read the names of class folders in label order, one per line.
 
     If a line with blanks is the name of a folder, all lines are taken whole. Otherwise what
     follows the first word of a line is taken for a readable name and left out, so that ImageNet's

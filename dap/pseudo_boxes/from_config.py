@@ -54,7 +54,7 @@ def generate_from_config(
         checkpoint: Weights of the classifier: file or URL.
         out_dir: Folder to write.
         images: Folder with class folders that takes the place of the config's dataset.
-        classes_file: Names of the class folders in label order, one a line, for ``images``.
+        classes_file: Names of the class folders in label order, one per line, for ``images``.
         execution: How to carry it out.
         device: Where to compute. Defaults to CUDA if there is any, else the CPU.
         watcher: Is shown images as they are done.

@@ -82,11 +82,12 @@ def check_size(image: Tensor, size_hw: tuple[int, int]) -> None:
     Raises:
         ValueError: If it has another.
     """
-    found = (image.shape[1], image.shape[2])
-    if all(size_hw) and found != tuple(size_hw):
+    actual_hw = (image.shape[1], image.shape[2])
+    if all(size_hw) and actual_hw != tuple(size_hw):
         raise ValueError(
-            f"it has {found[1]} x {found[0]} pixels, the boxes are of an image of {size_hw[1]} x "
-            f"{size_hw[0]}. Give the folder of the images that the boxes were made of"
+            f"it has {actual_hw[1]} x {actual_hw[0]} pixels, the boxes are of an image of "
+            f"{size_hw[1]} x {size_hw[0]}. Give the folder of the images that the boxes were made "
+            "of"
         )
 
 
@@ -105,8 +106,8 @@ def _check_complete(data: bytes) -> None:
 def _jpeg_ends(data: bytes) -> bool:
     """Walk the segments of a JPEG file to its end marker; what follows that is not looked at."""
     at = 2
-    while found := JPEG_MARKER.search(data, at):
-        at = found.end()
+    while marker := JPEG_MARKER.search(data, at):
+        at = marker.end()
         if data[at - 1] == 0xD9:
             return True
         at += int.from_bytes(data[at : at + 2], "big")

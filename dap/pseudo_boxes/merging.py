@@ -1,4 +1,4 @@
-"""From the candidates of an image to its boxes: rounding, non-maximum suppression, statistics."""
+"""Turn candidates into boxes: rounding, non-maximum suppression, statistics."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ FLAT = "its map is constant"
 NOTHING_ABOVE = "no box at these thresholds"
 
 
-def rounded(found: Candidates) -> Candidates:
-    """Round candidates to what is written, before they are merged.
+def rounded(candidates: Candidates) -> Candidates:
+    """Round candidates to the precision of the files, before they are merged.
 
     What is made of the boxes in a file then equals what is made of those just found. A box that
     is left without width or height, a sliver at the edge of the image, is dropped.
     """
-    boxes = np.round(found.boxes, DECIMALS)
+    boxes = np.round(candidates.boxes, DECIMALS)
     extended = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    masks = found.masks
+    masks = candidates.masks
     if masks is not None:
         masks = [masks[i] for i in np.flatnonzero(extended).tolist()]
-    return Candidates(boxes[extended], found.thresholds[extended], masks)
+    return Candidates(boxes[extended], candidates.thresholds[extended], masks)
 
 
 def merged_boxes(
-    found: Iterable[tuple[int, Candidates]], settings: PseudoBoxSettings
+    by_label: Iterable[tuple[int, Candidates]], settings: PseudoBoxSettings
 ) -> dict[str, Any]:
     """Merge the candidates of one image, class by class.
 
     Args:
-        found: Per label, ascending, its rounded candidates; of two as large as each other the
+        by_label: Per label, ascending, its rounded candidates; of two as large as each other the
             first wins.
         settings: Thresholds, NMS and rule.
 
@@ -51,7 +51,7 @@ def merged_boxes(
     boxes: list[list[float]] = []
     masks: list[Any] = []
     statistics = [BoxStatistics() for _ in settings.thresholds]
-    for label, (candidates, indices, own_masks) in found:
+    for label, (candidates, indices, own_masks) in by_label:
         kept = _merged(candidates, settings)
         if own_masks is not None:
             masks += [own_masks[i] for i in kept]
@@ -60,9 +60,9 @@ def merged_boxes(
         units = np.rint(candidates * UNITS).astype(np.int64)
         sizes = units[:, 2:] - units[:, :2]
         for i, single in enumerate(statistics):
-            own = np.flatnonzero(indices == i)
-            kept = _merged(candidates[own], settings)
-            for width, height in sizes[own[kept]].tolist():
+            at_threshold = np.flatnonzero(indices == i)
+            kept = _merged(candidates[at_threshold], settings)
+            for width, height in sizes[at_threshold[kept]].tolist():
                 single.add((1, width, height))
     rows = [single.as_row() for single in statistics]
     return {"boxes": boxes, **({"masks": masks} if masks else {}), "per_threshold": rows}

@@ -16,7 +16,8 @@ from dap.cam import flips_by_side
 
 from .classifier import CamClassifier
 from .images import LabelledImages
-from .reading import end_with_parent, read_in_order
+from .reading import read_in_order
+from .reading_worker import end_with_parent
 from .records import Record, window_records
 from .settings import Execution, PseudoBoxSettings, default_workers
 from .window import BatchLimit, ImageMaps, WindowMaps, windows

@@ -1,4 +1,4 @@
-"""The processes of a run: what one does for all, and waiting for each other."""
+"""The processes of a run: what the first does for all, and how they wait for each other."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Ranks:
         if self.size > 1:
             self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
 
-    def first(self, function: Callable[[], T]) -> T:
+    def on_first_rank(self, function: Callable[[], T]) -> T:
         """Call a function in the first process; return its result, or raise its error, in all."""
         outcome: list[Any] = [None, None]
         if self.rank == 0:

@@ -1,4 +1,4 @@
-"""From one run without NMS to the runs of its thresholds and of any NMS, without a map."""
+"""Derive runs with other thresholds or another NMS from a run without NMS."""
 
 from __future__ import annotations
 
@@ -145,9 +145,9 @@ def _candidates(shard: Shard, chosen: Sequence[int]) -> dict[int, list[tuple[int
     boxes = exact(shard.bboxes[order])
     masks = [shard.mask(box) for box in order.tolist()] if shard.has_masks else None
     starts = np.flatnonzero(np.diff([rows, labels], prepend=-1).any(axis=0)).tolist()
-    found: dict[int, list[tuple[int, Candidates]]] = {}
+    by_row: dict[int, list[tuple[int, Candidates]]] = {}
     for start, end in pairwise([*starts, len(boxes)]):
         own_masks = None if masks is None else masks[start:end]
-        own = Candidates(boxes[start:end], taus[start:end], own_masks)
-        found.setdefault(int(rows[start]), []).append((int(labels[start]), own))
-    return found
+        candidates = Candidates(boxes[start:end], taus[start:end], own_masks)
+        by_row.setdefault(int(rows[start]), []).append((int(labels[start]), candidates))
+    return by_row

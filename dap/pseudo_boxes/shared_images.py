@@ -40,7 +40,7 @@ def shared_images(
     """
     path = folder / f".images{PARTIAL}"
     if ranks.size > 1:
-        ranks.first(lambda: images.list.save(path) if images else None)
+        ranks.on_first_rank(lambda: images.list.save(path) if images else None)
         if images is None:
             images = LabelledImages(dataset, ImageList.load(path))
     if images is None:
@@ -59,15 +59,15 @@ def _require_same_files(ranks: Ranks, images: LabelledImages) -> None:
     chosen = np.linspace(0, len(images) - 1, count).astype(int).tolist()
     paths = [images.entry(index).path for index in chosen]
     sizes = ranks.gather([_size_of(path) for path in paths]) if ranks.size > 1 else []
-    for rank, own in enumerate(sizes):
-        different = [i for i, (a, b) in enumerate(zip(sizes[0], own, strict=True)) if a != b]
+    for rank, of_rank in enumerate(sizes):
+        different = [i for i, (a, b) in enumerate(zip(sizes[0], of_rank, strict=True)) if a != b]
         if different:
             name = images.list.name(chosen[different[0]])
             raise ValueError(
                 f"the processes of this run see different images: {len(different)} of {count} that "
                 f"were compared differ between rank 0 and rank {rank}, such as {name} "
-                f"({_words(sizes[0][different[0]])} in rank 0, {_words(own[different[0]])} in rank "
-                f"{rank}). Give all processes the same files"
+                f"({_words(sizes[0][different[0]])} in rank 0, {_words(of_rank[different[0]])} in "
+                f"rank {rank}). Give all processes the same files"
             )
 
 

@@ -15,7 +15,7 @@ from .store import ShardFile, digests, shard_files
 
 
 class SoundShard(NamedTuple):
-    """A shard that is whole and of the run.
+    """A complete shard of the run.
 
     Attributes:
         path: The file.
@@ -41,7 +41,7 @@ class SoundShards(NamedTuple):
 
 
 def sound_shards(folder: Path, count: int, identity: str) -> SoundShards:
-    """Find the shards that are whole and of this run; what is not is removed and named.
+    """Find the complete shards of this run; others are removed and named.
 
     Args:
         folder: Folder of the store.

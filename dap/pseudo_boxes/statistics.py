@@ -117,7 +117,7 @@ class RunStatistics:
         self._add_single(other["per_threshold"])
 
     def summary(self) -> dict[str, Any]:
-        """What the summary says of the images and their boxes."""
+        """The part of the summary on images and boxes."""
         known = self.images and self.right is not None
         return {
             "images": self.images,
@@ -128,17 +128,19 @@ class RunStatistics:
             "per_threshold": None
             if self.single is None
             else {
-                str(tau): own.summary(self.images)
-                for tau, own in zip(self.thresholds, self.single, strict=True)
+                str(tau): statistics.summary(self.images)
+                for tau, statistics in zip(self.thresholds, self.single, strict=True)
             },
         }
 
     def _add_single(self, rows: Sequence[Sequence[int]] | None) -> None:
-        """Count the boxes of each threshold alone; None where they are not known."""
+        """Count the boxes of each single threshold; None if they are not known."""
         if rows is None and self.thresholds:
             self.single = None
-        for own, row in zip(self.single or (), rows or (), strict=bool(self.single and rows)):
-            own.add(row)
+        for statistics, row in zip(
+            self.single or (), rows or (), strict=bool(self.single and rows)
+        ):
+            statistics.add(row)
 
 
 def summary_line(summary: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What the processes of a run do to write a store: what is missing, then what failed."""
+"""Write a store in several processes: missing shards first, then failed images."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class StoreRun:
         early: Mapping[int, tuple[Any, Record]] | None = None,
         report: Callable[[Progress], Done] | None = None,
     ) -> None:
-        """Compute and write what :meth:`work` said; try again what failed for a while only.
+        """Compute and write the result of :meth:`work`; retry temporary failures.
 
         Args:
             source: Computes the images.
@@ -106,12 +106,14 @@ class StoreRun:
         self._compute_failed(source, failed)
         self.ranks.wait()
         # Disks that did not answer may do so now.
-        self._compute_failed(source, self.ranks.first(lambda: self._temporarily_failed(failed)))
+        self._compute_failed(
+            source, self.ranks.on_first_rank(lambda: self._temporarily_failed(failed))
+        )
         self.ranks.wait()
 
     def finish(self) -> dict[str, Any]:
-        """Complete the store, for all processes; write what is derived from it, in the first."""
-        summary, finished = self.ranks.first(self._concluded)
+        """Complete the store for all processes; the first writes the derived files."""
+        summary, finished = self.ranks.on_first_rank(self._concluded)
         print_log(f"{self.writer.folder}: {summary_line(summary)}", logger="current")
         if self.ranks.rank == 0:
             if not finished:
@@ -194,7 +196,7 @@ def locked_by_first(ranks: Ranks, folder: Path) -> Iterator[None]:
         OSError: If it cannot be written.
     """
     lock = locked(folder / ".lock")
-    ranks.first(lock.__enter__)
+    ranks.on_first_rank(lock.__enter__)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""One look at all boxes of a store: how many, how large, of which classes."""
+"""Counts, sizes and classes of all boxes of a store."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def survey_shards(shards: Iterable[Shard], classes: int) -> Survey:
     for shard in shards:
         images, boxes = _of_shard(shard, classes)
         parts.append(images)
-        for total, own in zip(totals, boxes, strict=True):
-            total += own
+        for total, of_shard in zip(totals, boxes, strict=True):
+            total += of_shard
     columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Survey(*columns, *totals)
 

@@ -1,4 +1,4 @@
-"""A few words on whether boxes look like those of a useful run."""
+"""Judge by statistics whether the boxes look like those of a useful run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOPELESS = 0.15  # of the way from chance to certainty; such a top-1 is that of 
 
 
 class Verdict(NamedTuple):
-    """What the numbers of a run say.
+    """Judgement of a run by its statistics.
 
     Attributes:
         text: One sentence of numbers.
@@ -76,7 +76,7 @@ def verdict_on_records(
 
 
 def verdict(seen: Survey, summary: Mapping[str, Any]) -> Verdict:
-    """Judge the boxes of a run by their numbers alone.
+    """Judge the boxes of a run by their statistics.
 
     Args:
         seen: The survey of its store.
@@ -84,8 +84,8 @@ def verdict(seen: Survey, summary: Mapping[str, Any]) -> Verdict:
     """
     top1 = summary["top1"]
     text = (
-        f"{_rate(summary)} boxes an image; a box covers more than {NEARLY_ALL:.0%} of the image in "
-        f"{seen.share_nearly_all:.1%} of the images, one less than {TINY:.0%} in "
+        f"{_rate(summary)} boxes per image; a box covers more than {NEARLY_ALL:.0%} of the image "
+        f"in {seen.share_nearly_all:.1%} of the images, one less than {TINY:.0%} in "
         f"{seen.share_tiny:.1%}; {seen.share_empty:.1%} have no box"
     )
     if top1 is not None:
@@ -137,8 +137,8 @@ def _warnings(seen: Survey, summary: Mapping[str, Any]) -> Iterator[str]:
     rate = summary["merged"]["boxes_per_image"] or 0
     if taus and rate > MANY_BOXES * taus:
         yield (
-            f"{rate} boxes an image at {taus} threshold(s), the paper has .8 a threshold: the maps "
-            "may be noise, or NMS is off"
+            f"{rate} boxes per image at {taus} threshold(s), the paper has .8 per threshold: the "
+            "maps may be noise, or NMS is off"
         )
 
 

@@ -33,7 +33,7 @@ _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
 
 
 class ImageMaps(NamedTuple):
-    """What the boxes of an image are computed from, on the CPU.
+    """Maps of an image on the CPU, from which its boxes are computed.
 
     Attributes:
         entry: Which image.
@@ -206,12 +206,12 @@ class WindowMaps:
         """Start the copy of all maps, and of the classes with the largest logits, to the CPU."""
         classifier = self._classifier
         logits = torch.zeros(len(self.samples), classifier.num_classes, device=classifier.device)
-        for batch, found in self._parts:
+        for batch, maps in self._parts:
             rows = torch.tensor(batch.images).to(classifier.device, non_blocking=True)
             flips = len(self._scales[batch.scale][1])
-            logits.index_add_(0, rows, classifier.logits(found.pooled, flips))
+            logits.index_add_(0, rows, classifier.logits(maps.pooled, flips))
         self._top = logits.argmax(dim=1)
-        flat = [found.maps.flatten() for _, found in self._parts]
+        flat = [maps.maps.flatten() for _, maps in self._parts]
         self._flat = torch.cat(flat) if flat else torch.zeros(0)
         self._event = None
         if classifier.device.type == "cuda":
@@ -252,7 +252,7 @@ class WindowMaps:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; libraries below torch say so in the text alone.
+    """Whether memory ran out; libraries below torch say so only in the message.
 
     So does the device where the memory is not torch's own, such as that of a kernel's code. Unlike
     other errors of the device, this one leaves it fit for use.

@@ -24,7 +24,7 @@ LOWEST_SCORE = 0.001  # of a detection that is looked at
 
 
 class Detections(NamedTuple):
-    """What a detector finds in an image.
+    """Detections of an image.
 
     Attributes:
         boxes: xyxy, half-open, in pixels of the original image, float64, shape (N, 4).
@@ -101,7 +101,7 @@ class BoxDetector:
         return [self._detections(sample.pred_instances) for sample in predicted]
 
     def _packed(self, image: Tensor) -> dict[str, Any]:
-        """An image behind the test pipeline."""
+        """An image after the test pipeline."""
         bgr = np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
         size_hw = bgr.shape[:2]
         loaded = {"img": bgr, "img_path": "", "img_id": 0, "instances": []}
@@ -181,14 +181,14 @@ def _labels_of(
             "detector was trained on, as MMEngine writes them. Give the checkpoint of the training"
         )
     labels = {category["name"]: label for label, category in enumerate(categories)}
-    found = np.array([labels.get(name, -1) for name in classes])
-    if (found < 0).all():
+    store_labels = np.array([labels.get(name, -1) for name in classes])
+    if (store_labels < 0).all():
         raise ValueError(
             f"{checkpoint}: none of its {len(classes)} classes ({classes[0]!r}, …) is one of the "
             f"{len(labels)} categories of the store ({categories[0]['name']!r}, …). Give a "
             "detector that was trained on boxes of these categories"
         )
-    return found
+    return store_labels
 
 
 def _weights_sha256(weights: dict[str, Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""Which boxes an image has after the second round: a detector's, and some of those it had."""
+"""Merge a detector's boxes with the earlier boxes of an image (second round)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from dap.evaluation.localization import overlaps
+from dap.evaluation.localization_counts import overlaps
 from dap.pseudo_boxes.merging import DECIMALS
 from dap.pseudo_boxes.shards import NO_THRESHOLD
 
@@ -42,7 +42,7 @@ def merged_rows(
     boxes: np.ndarray,
     labels: np.ndarray,
     thresholds: np.ndarray,
-    found: Detections,
+    detections: Detections,
     size_hw: tuple[int, int],
     rule: MergeRule,
 ) -> list[list[float]]:
@@ -52,7 +52,7 @@ def merged_rows(
         boxes: Of the store, xyxy, half-open, in pixels, shape (N, 4).
         labels: Their classes, which are those of the image, shape (N,).
         thresholds: Index of the threshold each was found at, shape (N,).
-        found: The detections; those of other classes are left out.
+        detections: The detections; those of other classes are left out.
         size_hw: Height and width of the image in pixels, which clip the detections.
         rule: How to merge.
 
@@ -61,20 +61,20 @@ def merged_rows(
         falling score, with 255 for the threshold, then what stays of the boxes in their order. A
         class without a detection of at least a pixel keeps its boxes as they are.
     """
-    clipped = _clipped(found.boxes, size_hw)
+    clipped = _clipped(detections.boxes, size_hw)
     extended = (clipped[:, 2:] - clipped[:, :2] >= 1).all(axis=1)
     rows: list[list[float]] = []
     for label in np.unique(labels).tolist():
-        chosen = np.flatnonzero(extended & (found.labels == label))
-        chosen = chosen[np.argsort(-found.scores[chosen], kind="stable")]
-        sure = found.scores[chosen] >= rule.min_score
+        chosen = np.flatnonzero(extended & (detections.labels == label))
+        chosen = chosen[np.argsort(-detections.scores[chosen], kind="stable")]
+        sure = detections.scores[chosen] >= rule.min_score
         sure[:1] = True
         detected = clipped[chosen[sure]]
         rows += [[*box, label, NO_THRESHOLD] for box in detected.tolist()]
-        own = np.flatnonzero(labels == label)
-        covered = overlaps(boxes[own], detected).max(axis=1, initial=0) > rule.max_overlap
-        own = own[~covered]
-        kept = zip(boxes[own].tolist(), thresholds[own].tolist(), strict=True)
+        of_class = np.flatnonzero(labels == label)
+        covered = overlaps(boxes[of_class], detected).max(axis=1, initial=0) > rule.max_overlap
+        of_class = of_class[~covered]
+        kept = zip(boxes[of_class].tolist(), thresholds[of_class].tolist(), strict=True)
         rows += [[*box, label, tau] for box, tau in kept]
     return rows
 

@@ -43,7 +43,7 @@ def choose_labels(
     if not 0 <= score <= 1:
         raise ValueError(f"score: expected a threshold in [0, 1], found {score}")
     sizes = {image["id"]: (image["width"], image["height"]) for image in images}
-    found: dict[Any, list[tuple[Mapping[str, Any], list[float]]]] = defaultdict(list)
+    per_image: dict[Any, list[tuple[Mapping[str, Any], list[float]]]] = defaultdict(list)
     for number, prediction in enumerate(predictions):
         _check_numbers(number, prediction)
         if prediction["image_id"] not in sizes:
@@ -53,10 +53,10 @@ def choose_labels(
             )
         box = _clipped(prediction["bbox"], *sizes[prediction["image_id"]])
         if min(box[2:]) >= 1:
-            found[prediction["image_id"]].append((prediction, box))
+            per_image[prediction["image_id"]].append((prediction, box))
     labels: list[dict[str, Any]] = []
     for image_id in sizes:
-        best = max((prediction["score"] for prediction, _ in found[image_id]), default=math.inf)
+        best = max((prediction["score"] for prediction, _ in per_image[image_id]), default=math.inf)
         labels += [
             {
                 "image_id": image_id,
@@ -66,15 +66,15 @@ def choose_labels(
                 "iscrowd": 0,
                 "score": prediction["score"],
             }
-            for prediction, box in found[image_id]
+            for prediction, box in per_image[image_id]
             if prediction["score"] >= min(score, best)
         ]
     sure = sum(label["score"] >= score for label in labels)
     counts = {
         "kept_by_score": sure,
         "kept_as_best": len(labels) - sure,
-        "dropped_below_one_pixel": len(predictions) - sum(map(len, found.values())),
-        "images_without_labels": sum(not found[image_id] for image_id in sizes),
+        "dropped_below_one_pixel": len(predictions) - sum(map(len, per_image.values())),
+        "images_without_labels": sum(not per_image[image_id] for image_id in sizes),
     }
     return [{"id": number, **label} for number, label in enumerate(labels, 1)], counts
 

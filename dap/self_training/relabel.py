@@ -103,7 +103,7 @@ def relabel_boxes(
         ranks.require_same(same, "Give all of them the same command, files and versions")
         run = StoreRun(ranks, StoreWriter(out, described), execution)
         with locked_by_first(ranks, out):
-            missing, failed = ranks.first(run.work)
+            missing, failed = ranks.on_first_rank(run.work)
             if missing or failed:
                 run.compute(_Relabelling(store, root, detector, rule, execution), missing, failed)
             return run.finish()
@@ -198,12 +198,12 @@ class _Relabelling:
             record: dict[str, Any] = {"id": int(shard.ids[row]), "file_name": shard.file_name(row)}
             size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
             readable = sample is not None and sample.image is not None
-            found = next(detected) if readable else None
-            if isinstance(found, Detections):
-                rows = merged_rows(*shard.boxes_of(row), found, size_hw, self.rule)
+            result = next(detected) if readable else None
+            if isinstance(result, Detections):
+                rows = merged_rows(*shard.boxes_of(row), result, size_hw, self.rule)
                 record |= {"height": size_hw[0], "width": size_hw[1], "boxes": rows}
             elif sample is not None:
-                record["reason"] = found or sample.error
+                record["reason"] = result or sample.error
             else:
                 record["reason"] = _reasons(shard)[row]
                 if size_hw[0]:
@@ -221,7 +221,7 @@ class _Relabelling:
         except (ArithmeticError, RuntimeError, ValueError) as error:
             if len(images) == 1:
                 return [f"{type(error).__name__}: {error}"]
-        return [found for image in images for found in self._detected([image])]
+        return [detections for image in images for detections in self._detected([image])]
 
 
 @lru_cache(maxsize=2)

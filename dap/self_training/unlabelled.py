@@ -1,4 +1,4 @@
-"""A COCO file of images alone: what a detector predicts on, and ground truth cannot slip into."""
+"""Write a COCO file of images without annotations, for predictions."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def differing_in_class_count(
 ) -> frozenset[str]:
     """Name the layers of a detector that weights for another class count do not fit.
 
-    A way out where no config can be had. All differences inside the modules that count classes
+    Fallback when no config is available. All differences inside the modules that count classes
     must come from one other count in the leading dimension; if any does not, none is named.
 
     Args:
@@ -122,12 +122,12 @@ def differing_in_class_count(
     return frozenset(explained) if common else frozenset()
 
 
-def _class_counts(found: Shape, wanted: Shape, count: int) -> set[int]:
+def _class_counts(actual: Shape, wanted: Shape, count: int) -> set[int]:
     """Other class counts that turn the shape of ``count`` classes, or one more, into the found."""
-    if found[1:] != wanted[1:] or not found or not wanted:
+    if actual[1:] != wanted[1:] or not actual or not wanted:
         return set()
     per_class = ((k, wanted[0] // k) for k in (count, count + 1) if wanted[0] % k == 0)
-    return {found[0] // n - (k - count) for k, n in per_class if found[0] % n == 0}
+    return {actual[0] // n - (k - count) for k, n in per_class if actual[0] % n == 0}
 
 
 @contextmanager

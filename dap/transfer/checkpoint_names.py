@@ -21,7 +21,7 @@ from dap.transfer.normalization import Normalization, normalization_of_config
 
 
 class CheckpointNames:
-    """What is known of the names in a checkpoint, before any of its weights is looked at.
+    """Properties of the names in a checkpoint, known before its weights are compared.
 
     Args:
         checkpoint: Where the weights come from, for errors and the log.

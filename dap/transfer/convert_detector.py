@@ -193,11 +193,11 @@ def _model(
 def _fit(weights: Mapping[str, Tensor], model: Mapping[str, Any], source: str) -> dict[str, Tensor]:
     """Compare the tensors with those of the detector that mmdet builds."""
     shapes = state_shapes(model, "mmdet")
-    found = {name: tuple(value.shape) for name, value in weights.items()}
+    actual = {name: tuple(value.shape) for name, value in weights.items()}
     faults = [
-        f"{name} is {found.get(name, 'absent')}, expected {shapes.get(name, 'none')}"
-        for name in [*shapes, *(name for name in found if name not in shapes)]
-        if found.get(name) != shapes.get(name)
+        f"{name} is {actual.get(name, 'absent')}, expected {shapes.get(name, 'none')}"
+        for name in [*shapes, *(name for name in actual if name not in shapes)]
+        if actual.get(name) != shapes.get(name)
     ]
     if faults:
         raise ValueError(

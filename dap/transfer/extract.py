@@ -1,4 +1,4 @@
-"""Publish a detector's weights without what belongs to its categories."""
+"""Write a detector's weights without the category-dependent ones."""
 
 import hashlib
 import io
@@ -129,7 +129,7 @@ def _notes(
     meta: Mapping[str, Any],
     config: ModelConfig | None,
 ) -> dict[str, Any]:
-    """Say what the file was written without, and how images were normalised, as plain values."""
+    """Notes for the file, as plain values: left-out layers and the normalisation of images."""
     notes: dict[str, Any] = {LEFT_OUT: sorted(left_out)}
     if unwanted or NOT_WANTED in meta:
         notes[NOT_WANTED] = sorted({*unwanted, *meta.get(NOT_WANTED, ())})

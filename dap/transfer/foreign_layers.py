@@ -57,14 +57,14 @@ def is_of_benchmark(weights: Mapping[str, Tensor], source: str) -> bool:
     Raises:
         ValueError: If they are neither's.
     """
-    found = [name for name in _PLAIN_NAMES if name in weights]
-    if len(found) != 1:
+    present = [name for name in _PLAIN_NAMES if name in weights]
+    if len(present) != 1:
         raise ValueError(
             f"{source} is no Faster R-CNN of torchvision or maskrcnn-benchmark: expected "
             f"{' or '.join(_PLAIN_NAMES)}, found {', '.join(list(weights)[:3])} … mmdet's own "
             "detectors need no conversion"
         )
-    return found[0] == _PLAIN_NAMES[1]
+    return present[0] == _PLAIN_NAMES[1]
 
 
 def rename(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Put weights into a detector, say what went where, and see that they stay there."""
+"""Load weights into a detector, report what was loaded, and keep it from being overwritten."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -88,8 +88,8 @@ def reinitialises_itself(detector: nn.Module) -> bool:
     Returns:
         Whether it does, or may do.
     """
-    own: Callable[..., Any] | None = getattr(type(detector), "init_weights", None)
-    return own is not BaseModule.init_weights or any(
+    init_weights: Callable[..., Any] | None = getattr(type(detector), "init_weights", None)
+    return init_weights is not BaseModule.init_weights or any(
         hasattr(child, "init_weights") and not getattr(child, "is_init", False)
         for child in detector.children()
     )

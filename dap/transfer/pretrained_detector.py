@@ -171,7 +171,7 @@ class PretrainedDetector:
         return lines
 
     def _log(self, report: TransferReport, warnings: Sequence[str]) -> None:
-        """Log the table, then by name what did not come from the checkpoint."""
+        """Log the table, then the names that did not come from the checkpoint."""
         lines = [
             f"PretrainedDetector: {report.checkpoint}",
             report.table(),
@@ -232,7 +232,7 @@ def _drop_pretrained(module: nn.Module) -> str:
     """Take ``Pretrained`` out of a module's ``init_cfg``, and name its checkpoints."""
     init_cfg = getattr(module, "init_cfg", None) or []
     init_cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg
-    own = [cfg for cfg in init_cfgs if cfg.get("type") in ("Pretrained", PretrainedInit)]
-    if own:
-        vars(module)["init_cfg"] = [cfg for cfg in init_cfgs if cfg not in own] or None
-    return ", ".join(str(cfg.get("checkpoint")) for cfg in own)
+    pretrained = [cfg for cfg in init_cfgs if cfg.get("type") in ("Pretrained", PretrainedInit)]
+    if pretrained:
+        vars(module)["init_cfg"] = [cfg for cfg in init_cfgs if cfg not in pretrained] or None
+    return ", ".join(str(cfg.get("checkpoint")) for cfg in pretrained)

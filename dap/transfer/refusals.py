@@ -1,4 +1,4 @@
-"""Checkpoints that do not fit a detector, each with what to do instead."""
+"""Errors for checkpoints that do not fit a detector, each with a cure."""
 
 from collections.abc import Iterable, Mapping
 

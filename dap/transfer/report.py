@@ -1,4 +1,4 @@
-"""What moved from a checkpoint into a detector, and what did not."""
+"""Report which weights were loaded into a detector, and which were not."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -36,12 +36,12 @@ class Selection(NamedTuple):
         return cls(None if parts is None else dotted_names(parts), dotted_names(exclude))
 
     def leaves_out(self, name: str) -> bool:
-        """Say whether a tensor stays behind, by its name in the detector's ``state_dict``."""
+        """Whether a tensor is left out, by its name in the detector's ``state_dict``."""
         chosen = self.parts is None or _is_inside(name, self.parts)
         return not chosen or _is_inside(name, self.exclude)
 
     def check(self, names: Iterable[str], parts: Iterable[str], owner: str) -> None:
-        """Refuse names that are not there, and a selection that leaves nothing.
+        """Check that the names exist and that the selection is not empty.
 
         Args:
             names: The tensors to choose from.

@@ -58,19 +58,21 @@ class BoxPictures:
         built = {**given, "vis_backends": backends, "save_dir": folder, "name": "pseudo_boxes"}
         return cls(VISUALIZERS.build(built), settings_from_config(config), count)
 
-    def start(self, images: int, there: int, loader: LoadImageFromFile) -> None:
+    def start(self, images: int, already_done: int, loader: LoadImageFromFile) -> None:
         """Spread the pictures over so many images, see :class:`dap.pseudo_boxes.engine.Watcher`."""
-        self.every, self.done, self.there = max(1, images // self.count), 0, there
-        self.loader = loader
+        self.every, self.loader = max(1, images // self.count), loader
+        self.done, self.already_done = 0, already_done
 
-    def look(self, entry: Entry, record: Mapping[str, Any], classifier: CamClassifier) -> None:
-        """Show an image if it is its turn; one that cannot be shown is warned of."""
+    def image_done(
+        self, entry: Entry, record: Mapping[str, Any], classifier: CamClassifier
+    ) -> None:
+        """Draw every n-th image; log a warning for one that cannot be drawn."""
         self.done += 1
         if (self.done - 1) % self.every or (self.done - 1) // self.every >= self.count:
             return
         try:
             picture = self._draw(entry, record, classifier)
-            self.visualizer.add_image("pseudo_boxes", picture, step=self.there + self.done)
+            self.visualizer.add_image("pseudo_boxes", picture, step=self.already_done + self.done)
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
             print_log(f"{entry.path} is not shown: {error}", "current", logging.WARNING)
 

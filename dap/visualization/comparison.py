@@ -38,7 +38,7 @@ def compare(
     best: str | None = None,
     at: Sequence[int] = (),
 ) -> str:
-    """Compare runs and write what came out.
+    """Compare runs and write the report, tables and pictures.
 
     ::
 
@@ -124,9 +124,9 @@ def _report(figures: Figures, at: Sequence[int]) -> str:
         ("Warnings", [f"- {warning}" for warning in find_warnings(figures)]),
         ("Runs", [_described(group) for group in figures.groups]),
         *(
-            (f"Config of {group.label} beside that of {twin.label}", _difference_table(found))
-            for group, twin, found in compared
-            if found
+            (f"Config of {group.label} beside that of {twin.label}", _difference_table(differences))
+            for group, twin, differences in compared
+            if differences
         ),
     ]
     return "\n\n".join(
@@ -138,8 +138,8 @@ def _report(figures: Figures, at: Sequence[int]) -> str:
 
 def _head_starts(figures: Figures, at: Sequence[int]) -> list[str]:
     column = main_column(figures.columns)
-    found = [(group, figures.twin(group)) for group in figures.groups]
-    pairs = [(group, twin) for group, twin in found if twin]
+    twins = [(group, figures.twin(group)) for group in figures.groups]
+    pairs = [(group, twin) for group, twin in twins if twin]
     known = sorted({i for pair in pairs for i in common_iterations(*pair, column)})
     missing = [iteration for iteration in at if iteration not in known]
     if missing:
@@ -160,12 +160,12 @@ def _described(group: Group) -> str:
     return f"- {group.label}: seed {seeds}; from {start}; {folders}"
 
 
-def _difference_table(found: Sequence[Difference]) -> list[str]:
+def _difference_table(differences: Sequence[Difference]) -> list[str]:
     lines = [["key", "reference", "here"], ["---"] * 3]
-    for difference in found[:SHOWN_DIFFERENCES]:
+    for difference in differences[:SHOWN_DIFFERENCES]:
         values = (shortened(difference.reference), shortened(difference.other))
         lines.append([f"`{difference.key}`", *(value.replace("|", r"\|") for value in values)])
-    more = len(found) - SHOWN_DIFFERENCES
+    more = len(differences) - SHOWN_DIFFERENCES
     rest = ["", f"and {more} more keys"] if more > 0 else []
     return [*map(markdown_line, lines), *rest]
 
@@ -189,8 +189,8 @@ def _draw_both(
     draw: Callable[..., Path], figures: Figures, curves: Curves, deviations: Curves, path: Path
 ) -> list[Path]:
     """Draw the metrics that have values as SVG and PNG; the PNG is returned."""
-    there = {key for points in curves.values() for point in points for key in point}
-    labels = [column.label for column in figures.columns if column.label in there]
+    known = {key for points in curves.values() for point in points for key in point}
+    labels = [column.label for column in figures.columns if column.label in known]
     if not labels:
         return []
     title = "mean ± standard deviation over seeds" if any(deviations.values()) else ""
@@ -207,10 +207,12 @@ def _k_shot_points(
     for group in figures.groups:
         if group.shots is None:
             continue
-        found = {column.label: figures.values(group, column) for column in figures.columns}
-        mean = {label: statistics.fmean(values) for label, values in found.items() if values}
+        by_metric = {column.label: figures.values(group, column) for column in figures.columns}
+        mean = {label: statistics.fmean(values) for label, values in by_metric.items() if values}
         spread = {
-            label: statistics.stdev(values) for label, values in found.items() if len(values) > 1
+            label: statistics.stdev(values)
+            for label, values in by_metric.items()
+            if len(values) > 1
         }
         points.setdefault(group.name, []).append({"shots": group.shots, **mean})
         spreads.setdefault(group.name, []).append(spread)

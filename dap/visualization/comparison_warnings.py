@@ -1,4 +1,4 @@
-"""What makes a comparison of runs less than one of initialisations."""
+"""Warnings about runs that differ in more than their initialisation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from .config_difference import Difference, differences, is_initialisation, shortened
 from .head_start import mean_curve
-from .runs import Group, Run
+from .runs import Group, LoggedRun
 from .tables import Figures
 
 ONE_RUN = (
@@ -19,7 +19,7 @@ NAMED = 6  # differences that a warning names
 
 
 def find_warnings(figures: Figures) -> list[str]:
-    """All that has to be said of a comparison, for people."""
+    """All warnings about a comparison, as sentences."""
     warnings = [
         f"{run.folder}: {note}" for g in figures.groups for run in g.runs for note in run.notes
     ]
@@ -29,8 +29,8 @@ def find_warnings(figures: Figures) -> list[str]:
     for group in figures.groups:
         warnings += _warnings_within(group)
         warnings += _warnings_of_curve(group)
-    for group, twin, found in config_differences(figures):
-        warnings += _warnings_of_pair(group, twin, found)
+    for group, twin, differing in config_differences(figures):
+        warnings += _warnings_of_pair(group, twin, differing)
     if len({group.name for group in figures.groups}) > 1:
         warnings += _without_twin(figures)
     return warnings
@@ -41,17 +41,17 @@ def config_differences(figures: Figures) -> list[tuple[Group, Group, list[Differ
 
     There are none where one has no config, which `find_warnings` says.
     """
-    found = []
+    compared = []
     for group in figures.groups:
         twin = figures.twin(group)
         if twin is not None:
             both = _differences(twin.values, group.values)
-            found.append((group, twin, [d for d in both if not is_initialisation(d.key)]))
-    return found
+            compared.append((group, twin, [d for d in both if not is_initialisation(d.key)]))
+    return compared
 
 
 def _warnings_within(group: Group) -> Iterator[str]:
-    """Of runs that are to differ in their seed alone."""
+    """Warnings about runs that should differ only in their seed."""
     without = [str(run.folder) for run in group.runs if run.config is None]
     if without:
         yield (
@@ -60,11 +60,11 @@ def _warnings_within(group: Group) -> Iterator[str]:
             "not known"
         )
     for run in group.runs:
-        found = _differences(group.values, run.values)
-        if found:
+        differing = _differences(group.values, run.values)
+        if differing:
             yield (
                 f"{group.label}: {run.folder} differs from the first run in more than its seed: "
-                f"{_named(found)}"
+                f"{_named(differing)}"
             )
         if unfinished := _unfinished(run):
             yield f"{group.label}: {run.folder} {unfinished}"
@@ -92,11 +92,13 @@ def _warnings_of_curve(group: Group) -> Iterator[str]:
         )
 
 
-def _warnings_of_pair(group: Group, twin: Group, found: list[Difference]) -> Iterator[str]:
+def _warnings_of_pair(group: Group, twin: Group, differing: list[Difference]) -> Iterator[str]:
     pair = f"{group.label} and {twin.label}"
-    if found:
-        yield f"{pair} differ in more than initialisation: {_named(found)}"
-    files = [d for d in found if d.key.startswith(("val_", "test_")) and d.key.endswith("ann_file")]
+    if differing:
+        yield f"{pair} differ in more than initialisation: {_named(differing)}"
+    files = [
+        d for d in differing if d.key.startswith(("val_", "test_")) and d.key.endswith("ann_file")
+    ]
     if files:
         yield f"{pair} are evaluated on different files, so their figures do not compare"
     lengths = [sorted({run.iterations for run in g.runs if run.iterations}) for g in (group, twin)]
@@ -108,10 +110,10 @@ def _warnings_of_pair(group: Group, twin: Group, found: list[Difference]) -> Ite
     sources = [{run.figures_of for run in g.runs} for g in (group, twin)]
     if sources[0] | sources[1] == {"validation", "test"}:
         yield f"{pair}: some figures are of validations, some of tests"
-    own, others = _seeds(group), _seeds(twin)
-    if own and others and own.keys() != others.keys():
+    seeds, others = _seeds(group), _seeds(twin)
+    if seeds and others and seeds.keys() != others.keys():
         yield (
-            f"{pair} have different seeds, {_joined(sorted(own))} and {_joined(sorted(others))}: "
+            f"{pair} have different seeds, {_joined(sorted(seeds))} and {_joined(sorted(others))}: "
             "runs of equal seeds compare best"
         )
 
@@ -123,7 +125,7 @@ def _without_twin(figures: Figures) -> Iterator[str]:
             yield f"{group.label}: there is no run of {figures.reference}{where} to compare it with"
 
 
-def _unfinished(run: Run) -> str:
+def _unfinished(run: LoggedRun) -> str:
     """Say that a run ended early; '' if it did not, or its config does not count iterations."""
     config: Mapping[str, Any] = run.config or {}
     last = (config.get("train_cfg") or {}).get("max_iters")
@@ -144,9 +146,9 @@ def _differences(
     return [] if first is None or second is None else differences(first, second)
 
 
-def _named(found: list[Difference]) -> str:
-    named = [f"{d.key} {shortened(d.reference)} → {shortened(d.other)}" for d in found[:NAMED]]
-    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+def _named(differing: list[Difference]) -> str:
+    named = [f"{d.key} {shortened(d.reference)} → {shortened(d.other)}" for d in differing[:NAMED]]
+    more = f"; and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
     return "; ".join(named) + more
 
 

@@ -1,10 +1,10 @@
-"""In what the configs of two runs differ, besides housekeeping."""
+"""Differences between the configs of two runs that can change their results."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,10 +83,14 @@ def deciding_values(
         if part == "custom_hooks":
             value = [hook for hook in value or () if _hook_type(hook) not in HARMLESS_HOOKS]
         if part == "data_preprocessor":
-            own = (config.get("model") or {}).get("data_preprocessor")
-            part, value = "model.data_preprocessor", own or value
-        _flatten(value, part, flat, not with_seeds)
-    return {key: value for key, value in flat.items() if not _is_free(key, with_seeds)}
+            of_model = (config.get("model") or {}).get("data_preprocessor")
+            part, value = "model.data_preprocessor", of_model or value
+        flat |= leaves(value, part)
+    return {
+        key: _plain(value, not with_seeds)
+        for key, value in flat.items()
+        if value not in (None, [], ()) and not _is_free(key, with_seeds)
+    }
 
 
 def differences(reference: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
@@ -120,11 +124,9 @@ def is_initialisation(key: str) -> bool:
 
 def initialisation(config: Mapping[str, Any]) -> list[str]:
     """The weights that a training starts from: ``['torchvision://resnet50']``."""
-    flat: dict[str, Any] = {}
-    for part in ("model", "load_from"):
-        _flatten(config.get(part), part, flat, without_seeds=False)
-    found = [str(value) for key, value in flat.items() if is_initialisation(key)]
-    return [value for value in found if re.search(r"[/:]|\.pth", value)]
+    values = (item for part in ("model", "load_from") for item in leaves(config.get(part), part))
+    sources = [str(value) for key, value in values if is_initialisation(key)]
+    return [source for source in sources if re.search(r"[/:]|\.pth", source)]
 
 
 def shots_of(config: Mapping[str, Any]) -> int | None:
@@ -147,24 +149,32 @@ def shortened(value: Any, most: int = 60) -> str:
 
 
 def _number_in_training_set(config: Mapping[str, Any], pattern: re.Pattern[str]) -> int | None:
-    flat: dict[str, Any] = {}
-    _flatten(config.get("train_dataloader"), "", flat, without_seeds=False)
-    for key, value in flat.items():
-        if key.endswith("ann_file") and (found := pattern.search(str(value))):
-            return int(found[1])
+    for key, value in leaves(config.get("train_dataloader")):
+        if key.endswith("ann_file") and (match := pattern.search(str(value))):
+            return int(match[1])
     return None
 
 
-def _flatten(value: Any, key: str, flat: dict[str, Any], without_seeds: bool = True) -> None:
-    """Add the values of nested dicts and lists that hold dicts, with keys like ``'a.0.b'``."""
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Iterate over the values of nested dicts and lists that hold dicts.
+
+    Args:
+        value: A config, or a part of it.
+        key: Where the part is in the config.
+
+    Yields:
+        Key, such as ``'a.0.b'``, and value. A list that holds no dict is a value.
+    """
+    children: Iterable[tuple[Any, Any]]
     if isinstance(value, Mapping):
-        for name, child in value.items():
-            _flatten(child, f"{key}.{name}", flat, without_seeds)
+        children = value.items()
     elif isinstance(value, list | tuple) and _holds_mappings(value):
-        for index, child in enumerate(value):
-            _flatten(child, f"{key}.{index}", flat, without_seeds)
-    elif value not in (None, [], ()):
-        flat[key] = _plain(value, without_seeds)
+        children = enumerate(value)
+    else:
+        yield key, value
+        return
+    for name, child in children:
+        yield from leaves(child, f"{key}.{name}" if key else str(name))
 
 
 def _holds_mappings(value: Any) -> bool:

@@ -25,7 +25,7 @@ NO_RESULTS = {"step", "epoch", "time", "data_time"}  # what a line of a validati
 
 @dataclass(frozen=True)
 class Log:
-    """What the logs of a run say.
+    """The content of a run's logs.
 
     Attributes:
         files: Those that were read, by time.
@@ -148,7 +148,7 @@ def draw_curves(
     title: str = "",
     deviations: Curves | None = None,
 ) -> Path:
-    """Plot learning curves, one panel a metric, as PNG or SVG by the file's ending.
+    """Plot learning curves, one panel per metric, as PNG or SVG by the file's ending.
 
     Args:
         curves: Name → points with their ``iteration`` and metrics; a point without a metric has
@@ -213,9 +213,9 @@ def _series(
     """x, y and deviations of one curve in one panel; no deviations where there are none."""
     points = curves[name]
     spreads = (deviations or {}).get(name) or [{}] * len(points)
-    there = [(p, s) for p, s in zip(points, spreads, strict=True) if metric in p]
-    spread = [s.get(metric, math.nan) for _, s in there] if name in (deviations or {}) else []
-    return [p[x] for p, _ in there], [p[metric] for p, _ in there], spread
+    measured = [(p, s) for p, s in zip(points, spreads, strict=True) if metric in p]
+    spread = [s.get(metric, math.nan) for _, s in measured] if name in (deviations or {}) else []
+    return [p[x] for p, _ in measured], [p[metric] for p, _ in measured], spread
 
 
 def _panels(metrics: Sequence[str], title: str) -> tuple[Figure, list[Axes]]:

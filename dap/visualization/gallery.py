@@ -85,7 +85,7 @@ def montage(tiles: Sequence[np.ndarray], columns: int = 8) -> np.ndarray:
     return np.vstack(rows)
 
 
-def headed(picture: np.ndarray, titles: Sequence[str]) -> np.ndarray:
+def with_titles(picture: np.ndarray, titles: Sequence[str]) -> np.ndarray:
     """Put a line of ASCII titles over the columns of a picture."""
     height, width = 24, picture.shape[1] // len(titles)
     strip = np.full((height, picture.shape[1], 3), 255, np.uint8)

@@ -33,8 +33,10 @@ def mean_curve(group: Group, columns: Sequence[Column]) -> MeanCurve:
     left_out = sorted(set().union(*runs) - common)
     means, deviations = [], []
     for iteration in sorted(common):
-        found = {column.label: [column.value(run[iteration]) for run in runs] for column in columns}
-        whole = {label: [v for v in values if v is not None] for label, values in found.items()}
+        by_metric = {
+            column.label: [column.value(run[iteration]) for run in runs] for column in columns
+        }
+        whole = {label: [v for v in values if v is not None] for label, values in by_metric.items()}
         whole = {label: values for label, values in whole.items() if len(values) == len(runs)}
         mean = {label: statistics.fmean(values) for label, values in whole.items()}
         means.append({"iteration": iteration, **mean})
@@ -46,7 +48,7 @@ def mean_curve(group: Group, columns: Sequence[Column]) -> MeanCurve:
 def describe_head_start(
     group: Group, twin: Group, column: Column, at: Sequence[int] = ()
 ) -> list[str]:
-    """Say what a group has over its twin at some iterations, and at the end.
+    """Describe the lead of a group over its twin at some iterations and at the end.
 
     Args:
         group: The one with the head start.
@@ -58,12 +60,12 @@ def describe_head_start(
     Returns:
         Sentences.
     """
-    own, other = (dict(_points(of, column)) for of in (group, twin))
+    curve, other = (dict(_points(of, column)) for of in (group, twin))
     common = common_iterations(group, twin, column)
     chosen = [iteration for iteration in at if iteration in common] if at else common[:-1][:1]
     sentences = []
     for iteration in chosen:
-        value, others = own[iteration], other[iteration]
+        value, others = curve[iteration], other[iteration]
         sentences.append(
             f"At iteration {iteration:,} {group.label} has {column.label} {value:.1f} against "
             f"{twin.label} {others:.1f}: {value - others:+.1f} ({_counted(group, twin)})."
@@ -71,7 +73,7 @@ def describe_head_start(
         if value > others and iteration < max(other):
             sentences.append(_reached(list(other.items()), value, iteration, twin))
     if chosen and common[-1] not in chosen:
-        gain = own[common[-1]] - other[common[-1]]
+        gain = curve[common[-1]] - other[common[-1]]
         sentences.append(f"At iteration {common[-1]:,}, the last of both: {gain:+.1f}.")
     return sentences
 
@@ -120,7 +122,7 @@ def _reached(points: list[tuple[int, float]], value: float, start: int, twin: Gr
 
 
 def _counted(group: Group, twin: Group) -> str:
-    own, other = len(group.runs), len(twin.runs)
-    if own != other:
-        return f"means of {own} and {other} runs"
-    return "one run each" if own == 1 else f"mean of {own} seeds"
+    count, other = len(group.runs), len(twin.runs)
+    if count != other:
+        return f"means of {count} and {other} runs"
+    return "one run each" if count == 1 else f"mean of {count} seeds"

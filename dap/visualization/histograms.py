@@ -1,4 +1,4 @@
-"""How large, how long and how many the boxes of a store are."""
+"""Histograms of the sizes, shapes and numbers of the boxes of a store."""
 
 from __future__ import annotations
 

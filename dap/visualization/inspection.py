@@ -1,4 +1,4 @@
-"""One page on the boxes of a run: to look at before a detector is trained on them."""
+"""Write a page on the boxes of a run, for a check before the training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dap.evaluation.evaluate import every_nth, truth_by_image
+from dap.evaluation.evaluate import evenly_spread, truth_by_image
 from dap.evaluation.ground_truth import GroundTruth
 from dap.files import whole_file, write_bytes
 from dap.pseudo_boxes.shards import NO_THRESHOLD
@@ -22,7 +22,7 @@ from dap.pseudo_boxes.stored_maps import StoredMaps
 from dap.pseudo_boxes.survey import Survey, survey
 from dap.pseudo_boxes.verdict import verdict
 
-from .gallery import UNKNOWN_BGR, colour_of, encoded, headed, montage, write_picture
+from .gallery import UNKNOWN_BGR, colour_of, encoded, montage, with_titles, write_picture
 from .histograms import draw_histograms
 from .page import Section, image_source, render_page
 from .quality import images_of_worst_classes, quality_section
@@ -129,7 +129,7 @@ def _facts(store: PseudoBoxStore, summary: Mapping[str, Any]) -> list[tuple[str,
     counts = {
         "images": summary["images"],
         "boxes": merged["boxes"],
-        "boxes an image": merged["boxes_per_image"],
+        "boxes per image": merged["boxes_per_image"],
         "mean width, px": merged["mean_width"],
         "mean height, px": merged["mean_height"],
         "images without a box": summary["images_without_boxes"],
@@ -158,7 +158,7 @@ def _tables(
     random: Sequence[StoredImage],
     find: FindCandidates | None,
 ) -> Section:
-    """Tables A1 and A2 with what they are of."""
+    """Tables A1 and A2 with their captions."""
     title = "The paper's tables for this run"
     a1 = "Thresholds (Table A1): all images", table_a1(summary)
     if find is None:
@@ -170,7 +170,9 @@ def _tables(
     which = "the {} images shown as random"
     if find is stored_candidates:  # which needs no map
         usable = np.flatnonzero(seen.usable)
-        random = [stored_image(store, int(usable[i])) for i in every_nth(len(usable), A2_IMAGES)]
+        random = [
+            stored_image(store, int(usable[i])) for i in evenly_spread(len(usable), A2_IMAGES)
+        ]
         which = "{} images, evenly over the run"
     rows, number = table_a2(random, find, store.settings())
     a2 = f"NMS (Table A2): {which.format(number)}", rows
@@ -227,8 +229,8 @@ def _panels(
     folder: Path,
 ) -> Iterator[dict[str, Any]]:
     """The same images under each threshold (Figure A1) and under each NMS (Figure A2)."""
-    found = {} if find is None else {image.index: find(image) for image in images}
-    shown = [image for image in images if found.get(image.index) is not None]
+    candidates = {} if find is None else {image.index: find(image) for image in images}
+    shown = [image for image in images if candidates.get(image.index) is not None]
     if not shown:
         return
     settings = store.settings()
@@ -244,9 +246,9 @@ def _panels(
         tiles = []
         for image in shown:
             for taus, nms_iou in columns.values():
-                boxes = boxes_under(found[image.index] or [], settings, taus, nms_iou)
+                boxes = boxes_under(candidates[image.index] or [], settings, taus, nms_iou)
                 tiles.append(pictures.tile(image, *boxes, side=PANEL_SIDE))
-        picture = headed(montage(tiles, len(columns)), list(columns))
+        picture = with_titles(montage(tiles, len(columns)), list(columns))
         write_picture(folder / f"{name}.png", picture)
         yield {"title": title, "src": image_source(encoded(picture), "jpeg")}
 

@@ -1,4 +1,4 @@
-"""What ground truth says of the boxes, as a section of the page on them."""
+"""Section of the inspection page on the quality of the boxes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def images_of_worst_classes(result: Mapping[str, Any]) -> list[int]:
     Args:
         result: What :func:`dap.evaluation.evaluate.evaluate_boxes` returns.
     """
-    return [index for own in result.get("worst_classes", ()) for index in _shown_images(own)]
+    return [index for worst in result.get("worst_classes", ()) for index in _shown_images(worst)]
 
 
 def quality_section(
@@ -35,13 +35,13 @@ def quality_section(
         out: PNG file of the pictures to write.
     """
     shown, tiles = [], []
-    for own in result.get("worst_classes", ()):
-        name = own.get("readable_name") or own.get("name", "all classes")
-        for index in _shown_images(own):
+    for worst in result.get("worst_classes", ()):
+        name = worst.get("readable_name") or worst.get("name", "all classes")
+        for index in _shown_images(worst):
             image = stored_image(pictures.store, index)
             tiles.append(pictures.tile(image))
-            what = "missed" if index in own["missed_images"] else "found"
-            caption = f"{name}, CorLoc {own['corloc']:.2f}: {what}, {image.file_name}"
+            what = "missed" if index in worst["missed_images"] else "found"
+            caption = f"{name}, CorLoc {worst['corloc']:.2f}: {what}, {image.file_name}"
             shown.append((caption, image_source(encoded(tiles[-1]), "jpeg")))
     if tiles and out is not None:
         write_picture(out, montage(tiles, columns=PER_CLASS))

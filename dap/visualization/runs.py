@@ -1,4 +1,4 @@
-"""Work directories of MMEngine as runs, and runs that differ in their seed alone as groups."""
+"""Read work directories of MMEngine as runs, and group runs that differ only in their seed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIG_ERRORS = (
 
 
 @dataclass(frozen=True)
-class Run:
+class LoggedRun:
     """A training, or a test, in a work directory.
 
     Attributes:
@@ -72,7 +72,7 @@ class Run:
 
 @dataclass
 class Group:
-    """Runs that are to differ in their seed alone.
+    """Runs that should differ only in their seed.
 
     Attributes:
         name: Of the initialisation; groups of other numbers of shots may share it.
@@ -82,7 +82,7 @@ class Group:
 
     name: str
     shots: int | None
-    runs: list[Run] = field(default_factory=list)
+    runs: list[LoggedRun] = field(default_factory=list)
 
     @property
     def label(self) -> str:
@@ -95,7 +95,7 @@ class Group:
         return next((run.values for run in self.runs if run.config is not None), None)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> LoggedRun:
     """Read a work directory.
 
     Raises:
@@ -134,11 +134,13 @@ def read_run(folder: Path) -> Run:
             "or val_cfg is None. Validate or test it, or leave it out"
         )
     config = _read_config(folder, logs or tests)
-    return Run(folder, validations, tested, log.iterations if log else 0, config, tuple(notes))
+    return LoggedRun(
+        folder, validations, tested, log.iterations if log else 0, config, tuple(notes)
+    )
 
 
 def group_runs(arguments: Sequence[str]) -> list[Group]:
-    """Read runs and put those together that differ in their seed alone.
+    """Read runs and group those that differ only in their seed.
 
     Args:
         arguments: Work directories, or ``NAME=DIR,DIR…`` for a group of one's own; patterns after
@@ -162,7 +164,7 @@ def group_runs(arguments: Sequence[str]) -> list[Group]:
     return list(groups.values())
 
 
-def _training_key(run: Run) -> str:
+def _training_key(run: LoggedRun) -> str:
     """The same for runs that differ in their seed alone; without a config, by their names."""
     values = run.values
     return _name(run.folder, 1) if values is None else same_training_key(values)
@@ -170,25 +172,25 @@ def _training_key(run: Run) -> str:
 
 def _folders(arguments: Sequence[str]) -> list[tuple[str, Path]]:
     """Name, or '', and folder of each run."""
-    found: list[tuple[str, Path]] = []
+    folders: list[tuple[str, Path]] = []
     for argument in arguments:
         name, sign, parts = argument.partition("=")
         if not sign or Path(argument).exists():
-            found.append(("", Path(argument)))
+            folders.append(("", Path(argument)))
             continue
         patterns = [part for part in parts.split(",") if part]
         if not name or not patterns:
             raise ValueError(f"{argument}: expected a work directory, or NAME=DIR,DIR…")
-        found += [(name, Path(p)) for part in patterns for p in sorted(glob.glob(part)) or [part]]
+        folders += [(name, Path(p)) for part in patterns for p in sorted(glob.glob(part)) or [part]]
     seen: dict[Path, Path] = {}
-    for _, folder in found:
+    for _, folder in folders:
         if folder.resolve() in seen:
             raise ValueError(
                 f"{folder} is given twice; a run counted twice would make the deviation too small. "
                 "Name it once"
             )
         seen[folder.resolve()] = folder
-    return found
+    return folders
 
 
 def _name(folder: Path, parts: int) -> str:
@@ -233,13 +235,13 @@ def _read_config(folder: Path, results: Sequence[Path]) -> Mapping[str, Any] | N
         *(path.with_name("config.py") for path in results if path.name == "scalars.json"),
         *(path.parent / "vis_data/config.py" for path in results if path.name != "scalars.json"),
     ]
-    found = [path for path in dumped if path.exists() and path.stat().st_size]
-    found = found or sorted(folder.glob("*.py"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    configs = [path for path in dumped if path.exists() and path.stat().st_size]
+    configs = configs or sorted(folder.glob("*.py"), key=lambda path: path.stat().st_mtime)
+    if not configs:
         return None
-    config = _parse(found[-1])
+    config = _parse(configs[-1])
     if config.get("resume"):  # which takes the place of load_from
-        config["load_from"] = _parse(found[0]).get("load_from")
+        config["load_from"] = _parse(configs[0]).get("load_from")
     return config or None
 
 

@@ -1,4 +1,4 @@
-"""Which images of a store to look at."""
+"""Choose the images of a store for the galleries."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ GREY = 180  # of the canvas in place of an image that cannot be read
 
 @dataclass(frozen=True, eq=False)
 class StoredImage:
-    """What a store holds of an image.
+    """The content of a store for one image.
 
     Attributes:
         index: Its place in the store.
@@ -121,12 +121,12 @@ class StorePictures:
         missing = {i.index: i for i in images if len(i.labels) and i.index not in self._maps}
         items = [(i.file_name, np.unique(i.labels).tolist()) for i in missing.values()]
         computed = self.maps.of_images(items, self.root)
-        for image, found in zip(missing.values(), computed, strict=True):
-            if found.error is not None:
-                self.unreadable[image.file_name] = found.error
+        for image, result in zip(missing.values(), computed, strict=True):
+            if result.error is not None:
+                self.unreadable[image.file_name] = result.error
             # An image of another size is refused, with the reason, when it is drawn.
-            usable = found.size_hw == image.size_hw
-            self._maps[image.index] = found.by_label if usable else {}
+            usable = result.size_hw == image.size_hw
+            self._maps[image.index] = result.by_label if usable else {}
 
     def merged(self, image: StoredImage, label: int) -> MergedCam | None:
         """The map of an image for one of its classes.

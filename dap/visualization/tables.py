@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 
-from .runs import Group, Run
+from .runs import Group, LoggedRun
 
 # The paper's columns (Tables 1 and 4) by mmdet's names.
 BOX_COLUMNS = {
@@ -78,9 +78,9 @@ class Figures:
     best: Column | None = None
 
     def values(self, group: Group, column: Column) -> list[float]:
-        """The figures of a group's runs; those that are not there are left out."""
-        found = (column.value(self._results(run)) for run in group.runs)
-        return [value for value in found if value is not None]
+        """The figures of a group's runs; missing ones are left out."""
+        values = (column.value(self._results(run)) for run in group.runs)
+        return [value for value in values if value is not None]
 
     def twin(self, group: Group) -> Group | None:
         """The group to compare with; None for the reference itself, or where there is none."""
@@ -96,17 +96,17 @@ class Figures:
     def gain(self, group: Group, column: Column) -> float | None:
         """Difference of the means of a group and its twin."""
         twin = self.twin(group)
-        own, others = self.values(group, column), self.values(twin, column) if twin else []
-        return statistics.fmean(own) - statistics.fmean(others) if own and others else None
+        values, others = self.values(group, column), self.values(twin, column) if twin else []
+        return statistics.fmean(values) - statistics.fmean(others) if values and others else None
 
-    def _results(self, run: Run) -> Mapping[str, float]:
+    def _results(self, run: LoggedRun) -> Mapping[str, float]:
         if not run.validations:
             return run.tested
         if self.best is None:
             return run.validations[-1]
         rated = [(self.best.value(row), row) for row in run.validations]
-        found = [(value, row) for value, row in rated if value is not None]
-        return max(found, key=lambda pair: pair[0])[1] if found else {}
+        known = [(value, row) for value, row in rated if value is not None]
+        return max(known, key=lambda pair: pair[0])[1] if known else {}
 
 
 def all_columns(groups: Sequence[Group]) -> list[Column]:

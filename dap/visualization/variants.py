@@ -32,7 +32,7 @@ FindCandidates = Callable[[StoredImage], Found | None]
 
 
 def candidate_finder(store: PseudoBoxStore, pictures: StorePictures) -> FindCandidates | None:
-    """How to get all boxes of an image before NMS: from the store, or from the maps.
+    """Choose how to get all boxes of an image before NMS: from the store, or from the maps.
 
     Returns:
         Gives label → candidates of an image, None if it cannot be read; or None where neither is
@@ -46,12 +46,12 @@ def candidate_finder(store: PseudoBoxStore, pictures: StorePictures) -> FindCand
 
 
 def boxes_under(
-    found: Found, settings: PseudoBoxSettings, taus: Iterable[int], nms_iou: float | None
+    by_label: Found, settings: PseudoBoxSettings, taus: Iterable[int], nms_iou: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The boxes that a run with some of the thresholds and another NMS would have.
 
     Args:
-        found: Candidates of an image, by label.
+        by_label: Candidates of an image, by label.
         settings: Those of the run.
         taus: Indices of the thresholds.
         nms_iou: IoU threshold of the merging NMS; None for no NMS.
@@ -60,11 +60,13 @@ def boxes_under(
         Boxes, xyxy, half-open, in pixels, shape (N, 4), and the index of their τ, shape (N,).
     """
     chosen = list(taus)
-    own = []
-    for label, candidates in found:
+    chosen_boxes = []
+    for label, candidates in by_label:
         kept = np.isin(candidates.thresholds, chosen)
-        own.append((label, Candidates(candidates.boxes[kept], candidates.thresholds[kept])))
-    rows = merged_boxes(own, replace(settings, nms_iou=nms_iou))["boxes"]
+        chosen_boxes.append(
+            (label, Candidates(candidates.boxes[kept], candidates.thresholds[kept]))
+        )
+    rows = merged_boxes(chosen_boxes, replace(settings, nms_iou=nms_iou))["boxes"]
     boxes = np.array(rows, np.float64).reshape(-1, 6)
     return boxes[:, :4], boxes[:, 5].astype(int)
 
@@ -80,41 +82,45 @@ def table_a1(summary: dict[str, Any]) -> list[list[str]]:
     rule = summary["settings"].get("rule")
     single = summary["per_threshold"] or {}
     names = [*single, "all"]
-    own = [_figures(row) for row in (*single.values(), summary["merged"])]
+    rows = [_figures(row) for row in (*single.values(), summary["merged"])]
     merged = summary["settings"].get("nms_iou", "unknown")
     title = f"all, NMS {'none' if merged is None else merged}"
     titles = [threshold_name(float(name), rule) for name in single]
     paper = {"all": PAPER_A1["all"]} if rule == "extent" else PAPER_A1
-    return _table([*titles, title], names, own, paper)
+    return _table([*titles, title], names, rows, paper)
 
 
 def table_a2(
     images: Sequence[StoredImage], find: FindCandidates, settings: PseudoBoxSettings
 ) -> tuple[list[list[str]], int]:
     """Rows of Table A2 over some images, and their number: those that can be read."""
-    found = [own for own in (find(image) for image in images) if own is not None]
+    by_image = [
+        candidates for candidates in (find(image) for image in images) if candidates is not None
+    ]
     everything = range(len(settings.thresholds))
     rows = []
     for nms_iou in NMS_IOUS:
-        boxes = [boxes_under(own, settings, everything, nms_iou)[0] for own in found]
+        boxes = [
+            boxes_under(candidates, settings, everything, nms_iou)[0] for candidates in by_image
+        ]
         statistics = BoxStatistics.of(np.concatenate([np.zeros((0, 4)), *boxes]))
-        rows.append(_figures(statistics.summary(len(found))))
+        rows.append(_figures(statistics.summary(len(by_image))))
     names = ["none" if iou is None else str(iou) for iou in NMS_IOUS]
-    return _table([f"NMS {name}" for name in names], names, rows, PAPER_A2), len(found)
+    return _table([f"NMS {name}" for name in names], names, rows, PAPER_A2), len(by_image)
 
 
 def _table(
     titles: Sequence[str],
     names: Sequence[str],
-    own: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[str]],
     paper: dict[str, tuple[float, float, float]],
 ) -> list[list[str]]:
     """Head, then three quantities, this run's row above the paper's."""
     lines = [["", *titles]]
-    for i, quantity in enumerate(("boxes an image", "mean width, px", "mean height, px")):
+    for i, quantity in enumerate(("boxes per image", "mean width, px", "mean height, px")):
         decimals = 3 if i == 0 else 1
         printed = [f"{paper[n][i]:.{decimals}f}" if n in paper else "" for n in names]
-        lines.append([f"{quantity}: this run", *(figures[i] for figures in own)])
+        lines.append([f"{quantity}: this run", *(figures[i] for figures in rows)])
         lines.append([f"{quantity}: paper, ImageNet, R-50", *printed])
     return lines
 
@@ -129,9 +135,9 @@ def _figures(row: dict[str, Any]) -> list[str]:
 def stored_candidates(image: StoredImage) -> Found:
     """All boxes of an image of a store without NMS."""
     return [
-        (int(label), Candidates(image.boxes[own], image.thresholds[own]))
+        (int(label), Candidates(image.boxes[of_label], image.thresholds[of_label]))
         for label in np.unique(image.labels)
-        for own in [image.labels == label]
+        for of_label in [image.labels == label]
     ]
 
 
@@ -139,14 +145,14 @@ def _map_candidates(
     image: StoredImage, pictures: StorePictures, settings: PseudoBoxSettings
 ) -> Found | None:
     """As :func:`dap.pseudo_boxes.window.image_record` finds them."""
-    found = []
+    by_label = []
     for label in np.unique(image.labels).tolist():
         cam = pictures.merged(image, label)
         if cam is None:
             return None
         grid = cam.cell_size, image.size_hw
-        own = cam.maps[0].cpu().numpy()
-        found.append(
-            (label, rounded(box_candidates(own, settings.thresholds, settings.rule, *grid)))
+        values = cam.maps[0].cpu().numpy()
+        by_label.append(
+            (label, rounded(box_candidates(values, settings.thresholds, settings.rule, *grid)))
         )
-    return found
+    return by_label

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from dap.files import write_bytes
-from dap.locks import has_no_locks, warn_of_no_lock
+from dap.locks import wait_for_lock
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
@@ -129,19 +128,15 @@ class Steps:
 
     def _locked_log(self, log: Path, record: Mapping[str, Any]) -> IO[str]:
         """Open and lock a log. Processes of an earlier call that still hold it are ended."""
-        stream = open(log, "a", encoding="utf-8")  # noqa: SIM115  (the command gets it)
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+
+        def end_earlier_call() -> None:
             print(f"    ending what an earlier call left running ({log.stem})", flush=True)
             if group := record.get("process_group"):  # alive: one of its processes has the lock
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(group, signal.SIGKILL)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        except OSError as error:
-            if not has_no_locks(error):
-                raise
-            warn_of_no_lock(log.parent, error)
+
+        stream = open(log, "a", encoding="utf-8")  # noqa: SIM115  (the command gets it)
+        wait_for_lock(stream, log.parent, end_earlier_call)
         return stream
 
     def _finish(self, step: Step, process: _Process, code: int) -> None:

@@ -28,9 +28,10 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 
 from dap import cam
-from dap.evaluation.ground_truth import match_categories, read_ground_truth
+from dap.evaluation.ground_truth import read_ground_truth
 from dap.evaluation.localization import LOCALIZATION_IOUS, LocalizationQuality, overlaps
 from dap.evaluation.max_box_accuracy import TOP, MaxBoxAccuracy
+from dap.evaluation.name_matching import match_categories
 from dap.files import whole_file
 from dap.pseudo_boxes.categories import coco_categories
 from dap.pseudo_boxes.classifier import CamClassifier, evaluating

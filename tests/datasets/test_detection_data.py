@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,6 @@ from dap.datasets.conversion import convert
 from dap.datasets.detection_data import read_detection_data
 from dap.datasets.few_shot import make_few_shot_subsets
 from dap.testing import make_coco, make_voc
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def names(split):
@@ -179,12 +175,10 @@ def test_few_shot_takes_one_source(tmp_path):
         make_few_shot_subsets(tmp_path, [1], coco="a.json", data="b")
 
 
-def test_conversion_of_a_split(tmp_path):
+def test_conversion_of_a_split(tmp_path, run_here):
     root = make_voc(tmp_path / "voc", {"train": 3, "val": 2})
-    command = [sys.executable, str(ROOT / "tools/convert_annotations.py"), str(root)]
 
-    done = subprocess.run([*command, str(tmp_path / "val.json"), "--split", "val"], text=True,
-                          capture_output=True)  # fmt: skip
+    done = run_here("convert_annotations", root, tmp_path / "val.json", "--split", "val")
 
     assert done.returncode == 0, done.stderr
     assert "2 images, 4 boxes; file names are relative to" in done.stdout + done.stderr

@@ -1,8 +1,6 @@
 """VOC files as the world writes them: one reader for few-shot draws, conversion and listing."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from dap.datasets.voc_files import ImageFinder, alike_names, parse_voc
 from dap.datasets.voc_xml import convert_xml_tree
 from dap.testing import make_voc
 
-ROOT = Path(__file__).resolve().parents[2]
 OK = (
     "<annotation><filename>a.jpg</filename><size><width>100</width><height>80</height></size>"
     "<object><name>cat</name><difficult>0</difficult><bndbox><xmin>11</xmin><ymin>12</ymin>"
@@ -160,11 +157,10 @@ def test_files_of_dropped_boxes_are_named(tmp_path, capsys):
     assert "such as annotation 1 of VOCx/JPEGImages/outside.jpg (100 x 80)" in shown
 
 
-def test_tool_names_files_of_dropped_boxes_and_similar_classes(tmp_path):
+def test_tool_names_files_of_dropped_boxes_and_similar_classes(tmp_path, run_here):
     root = write(tmp_path / "VOCx", {**WRONG, "large": changed(">cat<", ">Cat<")})
-    command = [sys.executable, str(ROOT / "tools/xml_to_coco.py"), "--one-based"]
-    command += [str(root / "Annotations"), str(root / "JPEGImages"), "--out", str(root / "v.json")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    folders = (root / "Annotations", root / "JPEGImages")
+    done = run_here("xml_to_coco", "--one-based", *folders, "--out", root / "v.json")
     assert done.returncode == 0, done.stderr
     assert "warning: 2 boxes dropped, all of them named in the file's info:" in done.stderr
     assert "turned.xml: <object> 'cat'" in done.stderr

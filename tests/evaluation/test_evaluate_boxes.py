@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from dap.evaluation.evaluate import evaluate_boxes, truth_by_image
+from dap.evaluation.evaluate import evaluate_boxes, evenly_spread, truth_by_image
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.evaluation.max_box_accuracy import MaxBoxAccuracy
 from dap.evaluation.quality_table import quality_table
@@ -263,6 +263,13 @@ class TestMaps:
         assert f"2 images have no map, such as {asked[0]}: OSError: gone" in quality_table(found)
         few = evaluate_boxes(store, read_ground_truth(truth), of_each(score_map), most_maps=2)
         assert few["score_maps"]["images"] <= 2
+
+
+def test_evenly_spread():
+    assert evenly_spread(1000, 4) == [125, 375, 625, 875]
+    assert evenly_spread(3) == evenly_spread(3, 3) == [0, 1, 2]
+    assert evenly_spread(2, 4) == [0, 1]
+    assert evenly_spread(7, 1) == [3]
 
 
 def test_no_object_of_the_store(store, tmp_path):

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from dap.evaluation.ground_truth import match_categories, match_images, read_ground_truth
+from dap.evaluation.ground_truth import read_ground_truth
+from dap.evaluation.name_matching import match_categories, match_images
 from dap.testing import write_voc_annotation
 
 

@@ -14,7 +14,8 @@ from mmengine.structures import InstanceData
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dap.evaluation.localization import RECALL_IOUS, LocalizationQuality, match, overlaps
+from dap.evaluation.localization import LocalizationQuality
+from dap.evaluation.localization_counts import RECALL_IOUS, match, overlaps
 from dap.testing import make_coco
 
 IMAGE = [0, 0, 100, 100]

@@ -3,9 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from zoo import zoo_run
@@ -15,7 +12,6 @@ from dap.pseudo_boxes.convert import coco_to_store, convert_annotations, store_t
 from dap.pseudo_boxes.writing import StoreWriter
 from dap.testing import make_class_folders
 
-ROOT = Path(__file__).resolve().parents[2]
 CATEGORIES = [{"id": 9, "name": "n9"}, {"id": 4, "name": "n4", "supercategory": "bird"}]
 
 
@@ -374,17 +370,13 @@ def test_kind_of_out(store, tmp_path):
         convert_annotations(tmp_path / "nowhere.json", tmp_path / "out")
 
 
-def test_tool(store, tmp_path):
-    def tool(*args):
-        command = [sys.executable, str(ROOT / "tools/convert_annotations.py"), *map(str, args)]
-        return subprocess.run(command, capture_output=True, text=True)
-
-    done = tool(store / "annotations.json", tmp_path / "2")
+def test_tool(store, tmp_path, run_here):
+    done = run_here("convert_annotations", store / "annotations.json", tmp_path / "2")
     assert done.returncode == 0, done.stderr
-    done = tool(tmp_path / "2" / "manifest.json", tmp_path / "2.json")
+    done = run_here("convert_annotations", tmp_path / "2" / "manifest.json", tmp_path / "2.json")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "2.json").read_bytes() == (store / "annotations.json").read_bytes()
-    done = tool(tmp_path / "2", tmp_path / "2")
+    done = run_here("convert_annotations", tmp_path / "2", tmp_path / "2")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ")
 

@@ -165,10 +165,10 @@ def test_run_without_a_coco_file_is_finished_and_can_have_one_later(root, tmp_pa
 
 
 def test_another_device_or_algorithm_is_another_run(root, tmp_path, monkeypatch):
-    from dap.pseudo_boxes import run
+    from dap.pseudo_boxes import run_description
 
     generate(root, tmp_path / "out")
-    monkeypatch.setattr(run, "ALGORITHM", run.ALGORITHM + 1)
+    monkeypatch.setattr(run_description, "ALGORITHM", run_description.ALGORITHM + 1)
     with pytest.raises(ValueError, match=r"another run.*computation\.algorithm: \d+ there"):
         generate(root, tmp_path / "out")
 
@@ -191,7 +191,7 @@ def test_groups_end_however_busy_their_threads_are(tmp_path):
     def run(rank):
         for count in range(150):
             with all_ranks() as ranks:
-                assert ranks.first(lambda count=count: count) == count
+                assert ranks.on_first_rank(lambda count=count: count) == count
                 assert ranks.gather(rank) == [0, 1]
                 ranks.wait()
         return "ended"

@@ -4,9 +4,6 @@ import faulthandler
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from dap.testing import make_class_folders
 
 COUNT = 27
 PARENT = os.getpid()
+FORK = multiprocessing.get_context("fork")
 
 
 class Misbehaving(LabelledImages):
@@ -240,29 +238,24 @@ def test_settings_of_the_workers(images):
     check(images, range(2), num_workers=1)
 
 
+def read_and_be_killed(root, pids):
+    """A main process that is killed while one of its two workers hangs."""
+    images = Misbehaving(CustomDataset(data_root=str(root)))
+    images.trouble = {12: hang}
+    samples = read_in_order(images, range(COUNT), 2)
+    next(samples)
+    pids.send([child.pid for child in multiprocessing.active_children()])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_workers_end_with_a_main_process_that_is_killed(root):
     """Also one that hangs."""
-    script = f"""
-        import multiprocessing, os, time
-        from mmpretrain.datasets import CustomDataset
-        from dap.pseudo_boxes.images import LabelledImages
-        from dap.pseudo_boxes.reading import read_in_order
-
-        class Hanging(LabelledImages):
-            def __getitem__(self, index):
-                if index == 12:
-                    time.sleep(1000)
-                return super().__getitem__(index)
-
-        samples = read_in_order(Hanging(CustomDataset(data_root={str(root)!r})), range(27), 2)
-        next(samples)
-        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-        os.kill(os.getpid(), 9)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300)
-    assert done.returncode == -signal.SIGKILL
-    pids = done.stdout.split()
+    receiver, sender = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=read_and_be_killed, args=(root, sender))
+    process.start()
+    pids = receiver.recv()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     assert len(pids) == 2
     deadline = time.monotonic() + 20
     while any(_runs(pid) for pid in pids):

@@ -1,6 +1,5 @@
 """Runs derived from one that kept every box, against runs that computed their maps."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -28,7 +27,6 @@ from dap.pseudo_boxes.shards import Shard, encode_shard
 from dap.pseudo_boxes.writing import StoreWriter
 from dap.testing import draw_image, make_class_folders, write_image
 
-TOOL = Path(__file__).parents[2] / "tools" / "select_boxes.py"
 TAUS = (0.2, 0.3, 0.4, 0.5)
 NMS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, None)
 
@@ -434,49 +432,29 @@ def test_store_that_is_no_run_of_step_2_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def start_tool(*arguments):
-    command = [sys.executable, "-W", "ignore", str(TOOL), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-@pytest.fixture
-def run_tool(monkeypatch):
-    """Call the tool in this process."""
-    spec = importlib.util.spec_from_file_location("select_boxes_tool", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments)])
-        tool.main()
-
-    return run
-
-
-def test_tool(generate, source, tmp_path):
+def test_tool(generate, source, tmp_path, run_here):
     options = ["--thresholds", ".4", "0.2", "--nms-iou", ".6"]
-    done = start_tool(source, "--out", tmp_path / "out", *options)
+    done = run_here("select_boxes", source, "--out", tmp_path / "out", *options)
     assert done.returncode == 0, done.stderr
     assert "10 images" in done.stdout + done.stderr
     assert contents(tmp_path / "out")[0] == contents(generate("direct", (0.4, 0.2), 0.6))[0]
 
 
-def test_tool_names_the_error(source):
-    done = start_tool(source, "--out", source)
+def test_tool_names_the_error(source, run_here):
+    done = run_here("select_boxes", source, "--out", source)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "is the source itself" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
-def test_nms_on_the_command_line(source, tmp_path, run_tool):
-    run_tool(source, "--out", tmp_path / "none", "--no-nms")
+def test_nms_on_the_command_line(source, tmp_path, run_here):
+    run_here("select_boxes", source, "--out", tmp_path / "none", "--no-nms")
     assert contents(tmp_path / "none")[0] == contents(source)[0]
-    run_tool(source, "--out", tmp_path / "default")
+    run_here("select_boxes", source, "--out", tmp_path / "default")
     settings = contents(tmp_path / "default")[1]["settings"]
     assert settings == {**contents(source)[1]["settings"], "nms_iou": 0.8}
-    with pytest.raises(SystemExit, match="2"):
-        run_tool(source, "--out", tmp_path / "both", "--no-nms", "--nms-iou", ".5")
+    both = ("--no-nms", "--nms-iou", ".5")
+    assert run_here("select_boxes", source, "--out", tmp_path / "both", *both).returncode == 2
     assert not (tmp_path / "both").exists()
 
 

@@ -93,7 +93,7 @@ def test_useful_run_is_not_warned_of(tmp_path):
     found = judged(tmp_path, USEFUL)
     assert found.warnings == []
     assert found.text == (
-        "3.20 boxes an image; a box covers more than 95% of the image in 0.0% of the images, one "
+        "3.20 boxes per image; a box covers more than 95% of the image in 0.0% of the images, one "
         "less than 1% in 0.0%; 0.0% have no box; the classifier's first guess is right on 80.0%"
     )
 
@@ -103,7 +103,7 @@ def test_useful_run_is_not_warned_of(tmp_path):
     (many([[0, 0, 100, 98]]), {}, "100.0% of the images have a box on more than 95% of them"),
     (many([[0, 0, 9, 9]]), {}, "100.0% of the images have a box on less than 1% of them"),
     (USEFUL + many([], 10), {}, "9.1% of the images have no box"),
-    (USEFUL, {"merged": {"boxes_per_image": 12.5}}, "12.5 boxes an image at 4 threshold"),
+    (USEFUL, {"merged": {"boxes_per_image": 12.5}}, "12.5 boxes per image at 4 threshold"),
 ])  # fmt: skip
 def test_numbers_unlike_any_useful_run_are_warned_of(tmp_path, records, changes, words):
     found = judged(tmp_path, records, **changes)
@@ -113,7 +113,7 @@ def test_numbers_unlike_any_useful_run_are_warned_of(tmp_path, records, changes,
 
 def test_run_without_any_usable_number(tmp_path):
     found = judged(tmp_path, many([], 3), top1=None, merged={"boxes_per_image": None})
-    assert found.text.startswith("no boxes an image")
+    assert found.text.startswith("no boxes per image")
     assert "right" not in found.text
 
 
@@ -122,4 +122,4 @@ def test_run_of_a_classifier_of_the_zoo(tmp_path):
     summary = zoo_run(root, tmp_path / "out")
     seen = survey(PseudoBoxStore(tmp_path / "out"))
     assert (seen.images, seen.boxes) == (9, summary["merged"]["boxes"])
-    assert verdict(seen, summary).text.startswith(f"{seen.boxes / 9:.2f} boxes an image")
+    assert verdict(seen, summary).text.startswith(f"{seen.boxes / 9:.2f} boxes per image")

@@ -1,9 +1,5 @@
 """Detectors of torchvision and maskrcnn-benchmark: equal outputs, and names of the release."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -14,7 +10,6 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from dap.transfer.convert_detector import convert_detector
 
-ROOT = Path(__file__).resolve().parents[2]
 SIZE_HW = (96, 160)
 
 
@@ -384,17 +379,16 @@ def test_other_anchors_are_refused(tmp_path):
         convert_detector(source, tmp_path / "out.pth", ratios=[1, 1, 1])
 
 
-def test_tool(tmp_path):
+def test_tool(tmp_path, run_here):
     """What it prints is what a config takes."""
     save(tmp_path / "a.pth", release())
-    command = [sys.executable, str(ROOT / "tools/convert_detector.py"), str(tmp_path / "a.pth")]
-    done = subprocess.run([*command, str(tmp_path / "b.pth")], capture_output=True, text=True)
+    done = run_here("convert_detector", tmp_path / "a.pth", tmp_path / "b.pth")
     assert done.returncode == 0, done.stderr
     first, *options = done.stdout.splitlines()
     assert first == f"{tmp_path / 'b.pth'}: Faster R-CNN of 6 classes. It goes with --cfg-options"
     assert "    model.data_preprocessor.mean=[102.9801,115.9465,122.7717]" in options
     assert "    model.backbone.style=caffe" in options
     (tmp_path / "a.pth").write_bytes(b"")
-    done = subprocess.run([*command, str(tmp_path / "c.pth")], capture_output=True, text=True)
+    done = run_here("convert_detector", tmp_path / "a.pth", tmp_path / "c.pth")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ")

@@ -186,16 +186,12 @@ def test_failed_write_leaves_nothing(tmp_path, checkpoint, monkeypatch):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def run(*args):
-    command = [sys.executable, "-W", "ignore", str(TOOL), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_command_line(tmp_path, checkpoint, weights):
     """Another process writes the same bytes as this one."""
     here = extract_detector(checkpoint, tmp_path / "here")
 
-    result = run(checkpoint, tmp_path / "there")
+    command = [sys.executable, "-W", "ignore", str(TOOL), str(checkpoint), str(tmp_path / "there")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert result.returncode == 0, result.stderr
     path = Path(result.stdout.splitlines()[-1])
@@ -204,8 +200,8 @@ def test_command_line(tmp_path, checkpoint, weights):
     assert path.read_bytes() == here.read_bytes()
 
 
-def test_command_line_says_what_is_wrong(tmp_path):
-    result = run(tmp_path / "no.pth", tmp_path / "out")
+def test_command_line_says_what_is_wrong(tmp_path, run_here):
+    result = run_here("extract_detector", tmp_path / "no.pth", tmp_path / "out")
 
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith(f"error: no checkpoint at {tmp_path}/no.pth")

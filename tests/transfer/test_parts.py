@@ -1,9 +1,5 @@
 """Parts of a detector that move, and parts that are left out on purpose."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors import safe_open
@@ -11,7 +7,6 @@ from tiny_detectors import build, mark, save_mmengine, tiny_model, with_init_cfg
 
 from dap.transfer import PretrainedDetector, extract_detector
 
-TOOL = Path(__file__).parents[2] / "tools/extract_detector.py"
 BOX_HEAD = "roi_head.bbox_head."
 TO_RPN = ("backbone", "neck", "rpn_head")
 
@@ -171,12 +166,11 @@ def test_extracting_an_unknown_part_lists_those_of_the_checkpoint(source, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_command_line_takes_parts_and_exclude(source, tmp_path):
+def test_command_line_takes_parts_and_exclude(source, tmp_path, run_here):
     path, _ = source
-    command = [sys.executable, "-W", "ignore", str(TOOL), str(path), str(tmp_path / "out")]
     options = ["--parts", *TO_RPN, "--exclude", "backbone.layer4", "rpn_head"]
 
-    result = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    result = run_here("extract_detector", path, tmp_path / "out", *options)
 
     assert result.returncode == 0, result.stderr
     written = torch.load(result.stdout.splitlines()[-1], weights_only=True)

@@ -4,9 +4,6 @@ import copy
 import csv
 import json
 import re
-import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,7 +13,7 @@ import tiny_runner
 from mmengine.config import Config
 
 from dap.experiments import ConfigTree
-from dap.visualization import compare
+from dap.visualization import compare, comparison
 from dap.visualization.config_difference import (
     differences,
     initialisation,
@@ -28,7 +25,6 @@ from dap.visualization.config_difference import (
 from dap.visualization.head_start import reaching
 from dap.visualization.runs import group_runs
 
-ROOT = Path(__file__).resolve().parents[2]
 TREE = ConfigTree()
 CLS = {
     "model": {
@@ -87,6 +83,20 @@ def write_config(path, config, seed=0):
     if seed is None:
         del whole["randomness"]
     path.write_text("".join(f"{key} = {value!r}\n" for key, value in whole.items()))
+
+
+@pytest.fixture(autouse=True)
+def no_drawing(request, monkeypatch):
+    """Drawing takes most of the time: empty files, but in tests that look at the pictures."""
+    if request.cls in (TestKShot, TestPictures):
+        return
+
+    def draw(curves, metrics, out, *_):
+        out.touch()
+        return out
+
+    monkeypatch.setattr(comparison, "draw_curves", draw)
+    monkeypatch.setattr(comparison, "draw_k_shot", draw)
 
 
 @pytest.fixture
@@ -710,13 +720,12 @@ def test_real_runs(tmp_path):
     assert [[row["iteration"] for row in run.validations] for run in group.runs] == [[2, 4]] * 2
 
 
-def test_tool(four, tmp_path, monkeypatch):
-    tool = str(ROOT / "tools/compare.py")
-    command = [sys.executable, tool, "--out", "here", *four]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+def test_tool(four, tmp_path, monkeypatch, run_here):
+    monkeypatch.chdir(tmp_path)
+    done = run_here("compare", "--out", "here", *four)
     assert done.returncode == 0, done.stderr
     assert "| dap | 2 | 52.00 ± 1.41 |" in done.stdout
     assert (tmp_path / "here/curves.svg").exists()
-    monkeypatch.setattr(sys, "argv", [tool, "nothing"])
-    with pytest.raises(SystemExit, match="error: nothing is no folder; expected the work dir"):
-        runpy.run_path(tool, run_name="__main__")
+    done = run_here("compare", "nothing")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: nothing is no folder; expected the work dir")

@@ -11,8 +11,8 @@ from dap.visualization.gallery import (
     colour_of,
     draw_tile,
     encoded,
-    headed,
     montage,
+    with_titles,
     write_picture,
 )
 
@@ -88,7 +88,7 @@ def test_montage_fills_the_last_row_with_white():
 
 
 def test_titles_stand_over_their_columns():
-    picture = headed(np.zeros((10, 200, 3), np.uint8), ["a", "b"])
+    picture = with_titles(np.zeros((10, 200, 3), np.uint8), ["a", "b"])
     strip = picture[:24]
     assert picture.shape == (34, 200, 3)
     assert (strip[:, :100] < 128).any()

@@ -102,8 +102,8 @@ def test_page_says_what_the_store_holds(photographs, tmp_path):
     single = summary["per_threshold"]
     boxes = [f"{single[str(tau)]['boxes_per_image']:.3f}" for tau in TAUS]
     boxes.append(f"{summary['merged']['boxes_per_image']:.3f}")
-    assert ["boxes an image: this run", *boxes] in page.rows
-    assert ["boxes an image: paper, ImageNet, R-50", "1.046", "1.161", "3.211"] in page.rows
+    assert ["boxes per image: this run", *boxes] in page.rows
+    assert ["boxes per image: paper, ImageNet, R-50", "1.046", "1.161", "3.211"] in page.rows
     assert facts["failed: ValueError: not an image that cv… can decode"] == "1"
     assert "red/broken <b>.jpg" in facts  # escaped in the page, as it is here
     classes = {row[1]: row[3:] for row in page.rows if len(row) == 5 and row[0].isdigit()}

@@ -30,7 +30,8 @@ from torch import Tensor
 from dap import cam
 from dap._malloc import tune_malloc
 from dap.cam.extents import components, enlarged
-from dap.evaluation.ground_truth import match_categories, read_ground_truth
+from dap.evaluation.ground_truth import read_ground_truth
+from dap.evaluation.name_matching import match_categories
 from dap.pseudo_boxes.categories import coco_categories
 from dap.pseudo_boxes.classifier import CamClassifier
 from dap.pseudo_boxes.from_config import build_class_folders, build_classifier, known_classes

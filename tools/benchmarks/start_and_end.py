@@ -55,7 +55,7 @@ class MadeUp:
 def writer_of(images: int, classes: int, folder: Path) -> Any:
     """List the images and describe the run, as the first process does."""
     from dap.pseudo_boxes.images import LabelledImages
-    from dap.pseudo_boxes.run import describe_run
+    from dap.pseudo_boxes.run_description import describe_run
     from dap.pseudo_boxes.writing import StoreWriter
 
     process = {

@@ -323,7 +323,7 @@ class Clock:
         """Start."""
         self.begin = time.perf_counter()
 
-    def look(self, *_: object) -> None:
+    def image_done(self, *_: object) -> None:
         """Take the time of an image."""
         self.times.append(time.perf_counter())
 

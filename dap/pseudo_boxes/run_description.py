@@ -1,4 +1,4 @@
-"""The identity of a run: what would have to be the same for the same boxes."""
+"""Identity of a run: everything that decides its boxes."""
 
 from __future__ import annotations
 
