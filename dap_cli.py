@@ -179,16 +179,16 @@ def work_dir(config: str, options: Sequence[str] = ()) -> str:
 
 
 def next_step(verb: str, arguments: Sequence[str]) -> str:
-    """The command that usually follows; empty if none does."""
+    """The command that usually follows, or two, a line each; empty if none does."""
     first = next((word for word in arguments if not word.startswith("-")), "")
     if verb == "boxes":
         out = _value(arguments, "--out")
         classifier = arguments[:2]  # CONFIG CHECKPOINT, unless options come first
         known = len(classifier) == 2 and not any(word.startswith("-") for word in classifier)
         maps = ["--maps", *classifier] if known else []
-        return shlex.join(["dap", "look", out, *maps]) if out else ""
+        return f"{shlex.join(['dap', 'look', out, *maps])}\nthen: {_configs_of(out)}" if out else ""
     if verb == "look":
-        return f"dap new-config DETECTOR {shlex.quote(first)} --finetune DATA"
+        return _configs_of(first)
     if verb == "doctor":
         return "dap boxes CONFIG CHECKPOINT --images FOLDER --out work_dirs/boxes"
     if verb == "pretrain":
@@ -196,6 +196,10 @@ def next_step(verb: str, arguments: Sequence[str]) -> str:
         pair = [Path(first).with_name(f"finetune_{name}_{kind}.py") for kind in ("cls", "dap")]
         return f"dap finetune {shlex.join(map(str, pair))}" if all(map(Path.is_file, pair)) else ""
     return ""
+
+
+def _configs_of(boxes: str) -> str:
+    return f"dap new-config DETECTOR {shlex.quote(boxes)} --finetune DATA"
 
 
 def _value(arguments: Sequence[str], option: str) -> str:

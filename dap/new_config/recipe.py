@@ -13,7 +13,7 @@ from dap.transfer.report import TransferReport
 from .backbone import backbone_of
 from .boxes import find_boxes
 from .code import config_text
-from .configs import Plan, Written, finetuning, pretraining, twin
+from .configs import Plan, Written, finetuning, pretraining, shared, twin
 from .model import check_detector, without_masks
 from .targets import Target, read_target
 from .transfers import build, will_transfer
@@ -94,9 +94,11 @@ def new_configs(
     folder = Path(out)
     store = find_boxes(os.fspath(boxes), _text(images), Path(work_dirs))
     iterations = iterations or max(_AT_LEAST, store.size // _BATCH)
+    sentence = f"{found.name} by iterations: what the pre-training and the fine-tunings share."
+    _write(folder / f"base_{name}.py", sentence, found.base_for(folder), shared(plan))
     pretrain = folder / f"pretrain_{name}.py"
     sentence = f"Step 3: {found.name} on the boxes of {boxes}."
-    _write(pretrain, sentence, found.base_for(folder), pretraining(plan, store, iterations))
+    _write(pretrain, sentence, f"./base_{name}.py", pretraining(plan, store, iterations))
     before = build(pretrain)
     notes = (f"the backbone starts from {own.origin}", *_mask_notes(plan))
     if finetune is None:
@@ -128,11 +130,10 @@ def _write_pair(
     """Write the fine-tuning from the classifier (CLS) and its twin from the detector (DAP)."""
     cls, dap = (folder / f"finetune_{plan.name}_{kind}.py" for kind in ("cls", "dap"))
     count = iterations or max(_AT_LEAST, 12 * target.size // _BATCH)
-    name, base = plan.detector.name, plan.detector.base_for(folder)
-    sentence = f"Step 4: {name} on {target.train.annotations}, from the classifier (CLS)."
-    _write(cls, sentence, base, finetuning(plan, target, count))
+    sentence = f"Step 4: {plan.detector.name} on {target.train.annotations}, from the classifier."
+    _write(cls, sentence, f"./base_{plan.name}.py", finetuning(plan, target, count))
     has_masks = target.has_masks and bool(without_masks(plan.detector.config.model))
-    sentence = "Step 4 from the pre-trained detector (DAP); all else is as in the CLS config."
+    sentence = "Step 4 from the pre-trained detector; all else is as in the other one."
     _write(dap, sentence, f"./{cls.name}", twin(plan, checkpoint, has_masks))
     return cls, dap
 
