@@ -13,6 +13,7 @@ import os
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,8 @@ _TRAINING = """usage: dap {verb} CONFIG {more}[--gpus N] [options of mmdet's tra
 
 Trains with MMDetection's own tools/train.py, N processes on N GPUs with --gpus. Its options include
 --resume, --amp, --work-dir DIR and --cfg-options KEY=VALUE …{end}"""
+# MMEngine 0.10 imports it in every process; nobody who trains can do anything about it.
+_NOISE = "pkg_resources is deprecated as an API"
 _PAIR = """
 Several configs are trained one after the other, and then compared (dap compare)."""
 
@@ -64,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         print(f"dap: no verb {verb!r}{hint} `dap --help` lists all", file=sys.stderr)
         return 2
+    warnings.filterwarnings("ignore", _NOISE)
     status = train(verb, rest) if not VERBS[verb][0] else run_tool(verb, rest)
     is_help = not {"-h", "--help"}.isdisjoint(rest)
     if status == 0 and not is_help and (step := next_step(verb, rest)):
@@ -128,7 +132,8 @@ def train(verb: str, arguments: Sequence[str]) -> int:
         return 2
     for config in configs:
         print(f"training {config}", flush=True)
-        environment = {**os.environ, "PYTHON": sys.executable}
+        others = filter(None, [os.environ.get("PYTHONWARNINGS"), f"ignore:{_NOISE}"])
+        environment = {**os.environ, "PYTHON": sys.executable, "PYTHONWARNINGS": ",".join(others)}
         status = subprocess.run(training_command(config, options, gpus), env=environment).returncode
         if status:
             return status

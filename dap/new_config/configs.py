@@ -140,7 +140,7 @@ def finetuning(plan: Plan, target: Target, iterations: int) -> Written:
     train = _coco(target.train) | ({"pipeline": Code("pipeline")} if steps else {})
     metric = {"metric": ["bbox", "segm"]} if keeps_masks else {}
     values: Values = {
-        "classes": target.classes if len(target.classes) <= _LISTED else (),
+        "metainfo": {"classes": target.classes if len(target.classes) <= _LISTED else ()},
         "num_classes": len(target.classes),
         "iterations": iterations,
         **_work_dir(plan, f"finetune_{plan.name}_cls"),
@@ -200,7 +200,7 @@ def _coco(files: CocoFiles) -> Values:
     return {
         "ann_file": files.annotations,
         "data_prefix": {"img": files.images},
-        "metainfo": {"classes": Code("classes")},
+        "metainfo": Code("metainfo"),
     }
 
 
@@ -234,9 +234,9 @@ def _custom_hooks(config: Config) -> tuple[list[Any], str]:
     types = [str(hook["type"]) for hook in config.get("custom_hooks") or []]
     kept = [number for number, kind in enumerate(types) if kind not in SWITCHES]
     own = [Code(f"_base_.custom_hooks[{number}]") for number in kept]
-    note = f"Of the recipe: {', '.join(types[number] for number in kept)}." if kept else ""
+    note = f"of the recipe {', '.join(types[number] for number in kept)}" if kept else ""
     if len(kept) < len(types):
-        note += f" Without {', '.join(kind for kind in types if kind in SWITCHES)}."
+        note += f" without {', '.join(kind for kind in types if kind in SWITCHES)}"
     return [*own, {"type": "NumClassCheckHook"}, {"type": "dap.TotalBatchHook"}], note.strip()
 
 

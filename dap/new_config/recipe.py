@@ -10,7 +10,7 @@ from typing import NamedTuple
 from dap.files import whole_file
 from dap.transfer.report import TransferReport
 
-from .backbone import backbone_of
+from .backbone import Backbone, backbone_of
 from .boxes import find_boxes
 from .code import config_text
 from .configs import Plan, Written, finetuning, pretraining, shared, twin
@@ -100,7 +100,7 @@ def new_configs(
     sentence = f"Step 3: {found.name} on the boxes of {boxes}."
     _write(pretrain, sentence, f"./base_{name}.py", pretraining(plan, store, iterations))
     before = build(pretrain)
-    notes = (f"the backbone starts from {own.origin}", *_mask_notes(plan))
+    notes = (_backbone_note(own), *_mask_notes(plan))
     if finetune is None:
         return Recipe(pretrain, (), None, notes)
     target = read_target(
@@ -142,6 +142,13 @@ def _write(path: Path, docstring: str, base: str, config: Written) -> None:
     """Write a config; one that is there with other content has been edited, and stays."""
     with whole_file(path, once=True) as file:
         file.write(config_text(docstring, base, config.values, config.notes))
+
+
+def _backbone_note(backbone: Backbone) -> str:
+    note = f"the backbone starts from {backbone.origin}"
+    if "://" not in backbone.origin:
+        return note
+    return f"{note}, which a training downloads; without network, name a file with --weights"
 
 
 def _mask_notes(plan: Plan) -> Sequence[str]:

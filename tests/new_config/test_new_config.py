@@ -372,7 +372,7 @@ def test_twins_differ_in_the_initialisation_alone(tmp_path, data, name):
     }
     assert dap.model.init_cfg.checkpoint == f"{pretrain.work_dir}/iter_{pretrain.iterations}.pth"
     assert pretrain.model.backbone.init_cfg == cls.model.backbone.init_cfg
-    assert cls.classes == ("cat", "dog")
+    assert cls.train_dataloader.dataset.metainfo.classes == ("cat", "dog")
     assert (pretrain.num_classes, cls.num_classes) == (3, 2)
     assert plain(cls.optim_wrapper) == plain(find_detector(name).config.optim_wrapper)
     assert pretrain.optim_wrapper == cls.optim_wrapper
