@@ -64,7 +64,7 @@ SCHEDULES = {
     r".*_coco-5shot-3x": (9000, [6000, 8000], 0.02, 16, COCO_SCALE),
 }
 NUM_CLASSES = {
-    r".*in1k-(boxes|val).*": 1000,
+    r".*in1k-(boxes|masks|val).*": 1000,
     r".*in14m-boxes": 21841,
     r".*in200-det$": 200,
     r".*voc.*": 20,

@@ -7,7 +7,8 @@
 
 STORE is the folder of a run; TRUTH is COCO json, a folder of VOC-style XML files, Kaggle's
 LOC_val_solution.csv or wsolevaluation's localization.txt, of the same images, which are matched by
-name. With --maps the maps of these images are computed again, for MaxBoxAcc and MaxBoxAccV2.
+name. With --maps the maps of these images are computed again, for MaxBoxAcc and MaxBoxAccV2 and,
+where each object has a mask in the COCO json, PxAP. Masks of a store are judged by such masks too.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def main() -> None:
             score_maps = maps.score_maps
         result = evaluate_boxes(
             store,
-            read_ground_truth(args.truth, args.one_based),
+            read_ground_truth(args.truth, args.one_based, store.has_masks or bool(args.maps)),
             score_maps,
             class_agnostic=args.class_agnostic,
             worst=args.worst,

@@ -54,6 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--classes", help="names of its class folders in label order, one a line")
     parser.add_argument("--rule", choices=RULES, help=RULE_HELP)
     parser.add_argument("--map-method", choices=METHODS, help="default: exact where there are any")
+    parser.add_argument("--masks", action="store_true", help="give each box its component's mask")
     parser.add_argument("--autocast", choices=tuple(AUTOCAST), help="half precision, on a GPU")
     defaults = Execution()
     for flag, kind, default, text in (
@@ -79,7 +80,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def merge_options(config: Config, options: dict[str, object], flags: dict[str, str | None]) -> None:
+def merge_options(config: Config, options: dict[str, object], flags: dict[str, object]) -> None:
     """Merge ``--cfg-options`` and flags; settings of Step 2 as :func:`with_changes` does it."""
     fields = dict(config.get("pseudo_boxes", {}))
     config.merge_from_dict(options)
@@ -96,7 +97,7 @@ def main() -> None:
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     try:
         config = classifier_config(args.config, args.checkpoint)
-        given = {name: getattr(args, name) for name in ("rule", "autocast", "map_method")}
+        given = {name: getattr(args, name) for name in ("rule", "autocast", "map_method", "masks")}
         merge_options(config, args.cfg_options, given)
         if args.launcher != "none":
             init_processes(args.launcher)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from .extents import extent_boxes
+from .masks import ComponentMask, level_set
 from .rules import Rule, checked_thresholds
 
 NMS_IOU = 0.8
@@ -25,10 +26,13 @@ class Candidates(NamedTuple):
     Attributes:
         boxes: xyxy, half-open, clipped, in pixels, float64, shape (N, 4).
         thresholds: Index into the thresholds each box comes from, shape (N,).
+        masks: Of each box the mask of its component, or what it is written as; None for boxes
+            alone.
     """
 
     boxes: np.ndarray
     thresholds: np.ndarray
+    masks: Sequence[Any] | None = None
 
 
 def boxes_from_cam(
@@ -82,7 +86,7 @@ def boxes_from_cam(
     Raises:
         ValueError: If the map is not 2-D, is empty or not finite, or a setting is out of range.
     """
-    boxes, _ = box_candidates(cam, thresholds, rule, cell_size, image_size_hw)
+    boxes = box_candidates(cam, thresholds, rule, cell_size, image_size_hw).boxes
     keep, areas = nms_larger_first(boxes, nms_iou, rule)
     return boxes[keep], areas
 
@@ -93,6 +97,7 @@ def box_candidates(
     rule: Rule = "paper",
     cell_size: float | tuple[float, float] = 1.0,
     image_size_hw: tuple[float, float] | None = None,
+    with_masks: bool = False,
 ) -> Candidates:
     """Find the boxes of one map at each threshold, before they are merged.
 
@@ -100,29 +105,45 @@ def box_candidates(
     thresholds; within one, components stand in scan order (``'paper'``), from the top down
     (``'extent'``), or by falling area of their slice, later ones in scan order first if equal
     (``'release'``).
+
+    ``with_masks`` adds the :class:`~dap.cam.masks.ComponentMask` that each box was made of, in
+    pixels: under ``'extent'`` what the enlarged map has above the threshold within the outline of
+    the component, its holes left out; under ``'paper'`` the component, enlarged by
+    :func:`~dap.cam.masks.level_set`; under ``'release'`` likewise all that is above τ inside the
+    component's bounding slice, which is what the release fits its box to.
     """
     cam, low, high = _checked_map(cam)
     taus = checked_thresholds(thresholds, rule)
     cell_y, cell_x = _pair(cell_size)
     height, width = _checked_size(image_size_hw, cam.shape[0] * cell_y, cam.shape[1] * cell_x)
     if _is_flat(low, high):
-        return Candidates(np.zeros((0, 4)), np.zeros(0, int))
+        return Candidates(np.zeros((0, 4)), np.zeros(0, int), [] if with_masks else None)
     limit_y, limit_x = height, width
+    size_cells = height / cell_y, width / cell_x
+    masks: list[ComponentMask] = []
     if rule == "extent":
-        size_cells = height / cell_y, width / cell_x
-        boxes, index = extent_boxes((cam - low) / (high - low), taus, size_cells)
-    elif rule == "paper":
-        profiles, index = _paper_profiles((cam - low) / (high - low), taus)
-        boxes = _moment_boxes(profiles)
+        found = extent_boxes((cam - low) / (high - low), taus, size_cells, with_masks)
+        boxes, index = found.boxes, found.index
+        masks = [ComponentMask(cells, (1 / found.factor,) * 2) for cells in found.masks]
     else:
-        profiles, index = _release_profiles(cam, taus)
-        limit_y, limit_x = height - 1, width - 1
+        if rule == "paper":
+            cam = (cam - low) / (high - low)
+            profiles, index, components = _paper_profiles(cam, taus)
+        else:
+            profiles, index, components = _release_profiles(cam, taus)
+            limit_y, limit_x = height - 1, width - 1
         boxes = _moment_boxes(profiles)
+        if with_masks:
+            pairs = zip(components, taus[index].tolist(), strict=True)
+            masks = [level_set(cam, own, tau, size_cells) for own, tau in pairs]
     boxes *= np.array([cell_x, cell_y, cell_x, cell_y])
     np.maximum(boxes, 0, out=boxes)
     np.minimum(boxes, np.array([limit_x, limit_y, limit_x, limit_y]), out=boxes)
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    return Candidates(boxes[inside], index[inside])
+    if not with_masks:
+        return Candidates(boxes[inside], index[inside])
+    kept = [masks[i].scaled(cell_y, cell_x) for i in np.flatnonzero(inside)]
+    return Candidates(boxes[inside], index[inside], kept)
 
 
 def is_constant(cam: np.ndarray) -> bool:
@@ -230,12 +251,15 @@ def _components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return labels.reshape(stack.shape)[:, :-1], stats[1:], index
 
 
-def _paper_profiles(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _paper_profiles(
+    cam: np.ndarray, taus: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, Iterator[np.ndarray]]:
     """Sum M over the columns and over the rows of each component that passes the area filter.
 
     Returns:
         Sums of the weights in each column and in each row, shape (K, 2, max(H, W)), zeros behind
-        the shorter side; and each component's threshold index, shape (K,).
+        the shorter side; each component's threshold index, shape (K,); and, when they are asked
+        for, its cells, bool, shape (H, W).
     """
     labels, stats, index = _components(cam, taus)
     cells = stats[:, cv2.CC_STAT_AREA]
@@ -254,10 +278,14 @@ def _paper_profiles(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.n
     weights = np.empty(bins.shape)
     weights[:] = cam
     profiles = np.bincount(bins.ravel(), weights.ravel(), (len(index) + 1) * 2 * length)
-    return profiles.reshape(-1, 2, length)[1:], index
+    numbers = np.flatnonzero(keep) + 1
+    own_cells = (labels[i] == number for i, number in zip(index, numbers, strict=True))
+    return profiles.reshape(-1, 2, length)[1:], index, own_cells
 
 
-def _release_profiles(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _release_profiles(
+    cam: np.ndarray, taus: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, Iterator[np.ndarray]]:
     """As :func:`_paper_profiles`, with the components and weights of the official release."""
     height, width = cam.shape
     labels, stats, index = _components(cam, taus)
@@ -272,7 +300,11 @@ def _release_profiles(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np
     profiles = np.zeros(inside.shape)
     profiles[:, 0, :width] = np.einsum("kyx,ky->kx", weights, inside[:, 1, :height])
     profiles[:, 1, :height] = np.einsum("kyx,kx->ky", weights, inside[:, 0, :width])
-    return profiles * inside, index
+    cells = (
+        (labels[i] > 0) & np.outer(rows[:height], columns[:width]).astype(bool)
+        for i, (columns, rows) in zip(index, inside, strict=True)
+    )
+    return profiles * inside, index, cells
 
 
 def _largest_slices(stats: np.ndarray, index: np.ndarray) -> np.ndarray:

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
 ENLARGED_SIDE = 128  # longest side of the grid that a map is enlarged to
 
 
+class Extents(NamedTuple):
+    """The components of an enlarged map that a rule keeps.
+
+    Attributes:
+        boxes: xyxy, half-open, in cells of the map, float64, shape (K, 4), in the order of the
+            thresholds and for each one from the top down.
+        index: The threshold of each, shape (K,).
+        masks: Of each its cells on the enlarged map, bool, shape (h, w); none if they were not
+            asked for.
+        factor: Cells of the enlarged map per cell of the map.
+    """
+
+    boxes: np.ndarray
+    index: np.ndarray
+    masks: list[np.ndarray]
+    factor: int
+
+
 def extent_boxes(
-    cam: np.ndarray, multiples: np.ndarray, size_cells: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
+    cam: np.ndarray,
+    multiples: np.ndarray,
+    size_cells: tuple[float, float],
+    with_masks: bool = False,
+) -> Extents:
     """Find the extents of the components above multiples of Otsu's threshold.
 
     The map is enlarged by a whole factor, bilinear between the centres of its cells, to at most
@@ -24,17 +47,27 @@ def extent_boxes(
         cam: Map in [0, 1], float64, shape (H, W).
         multiples: Positive multiples of Otsu's threshold, shape (T,).
         size_cells: Height and width of the image in cells of the map.
-
-    Returns:
-        Boxes, xyxy, half-open, in cells of the map, float64, shape (K, 4), in the order of the
-        multiples and for each one from the top down; and the index of their multiple, shape (K,).
+        with_masks: Whether to return the cells of the components: what is above the threshold
+            within their outline, holes left out.
     """
     large, factor = enlarged(cam, size_cells)
-    boxes, cells, index = components(large, multiples * otsu_threshold(large))
+    taus = multiples * otsu_threshold(large)
+    boxes, cells, index, outlines = _outlined(large, taus)
     largest = np.zeros(len(multiples))
     np.maximum.at(largest, index, cells)
     keep = 2 * cells >= largest[index]
-    return boxes[keep] / factor, index[keep]
+    masks: list[np.ndarray] = []
+    if with_masks:
+        masks = [_within(outlines[i], large, taus, index[i]) for i in np.flatnonzero(keep)]
+    return Extents(boxes[keep] / factor, index[keep], masks, factor)
+
+
+def _within(outline: np.ndarray, cam: np.ndarray, taus: np.ndarray, index: int) -> np.ndarray:
+    """Cells above a threshold on an outline in the stack of thresholded maps, and inside of it."""
+    filled = np.zeros(cam.shape, np.uint8)
+    first = (0, -int(index) * (len(cam) + 1))
+    cv2.drawContours(filled, [outline], -1, 1, cv2.FILLED, offset=first)
+    return (cam > np.float32(taus[index])) & filled.view(bool)
 
 
 def enlarged(cam: np.ndarray, size_cells: tuple[float, float]) -> tuple[np.ndarray, int]:
@@ -77,6 +110,13 @@ def components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarra
         down; the number of cells that each encloses, shape (K,); the index of its threshold,
         shape (K,).
     """
+    return _outlined(cam, taus)[:3]
+
+
+def _outlined(
+    cam: np.ndarray, taus: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+    """As :func:`components`, and the outline of each, (x, y) in the stack of thresholded maps."""
     height, width = cam.shape
     stack = np.zeros((len(taus), height + 1, width), np.uint8)  # an empty row between two
     np.greater(cam, taus.astype(np.float32)[:, None, None], out=stack[:, :-1].view(bool))
@@ -84,12 +124,13 @@ def components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarra
         stack.reshape(-1, width), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )
     rows = []
-    for outline in outlines:
+    for number, outline in enumerate(outlines):
         steps = len(outline) if len(outline) > 1 else 0
         cells = cv2.contourArea(outline) + steps / 2 + 1
-        rows.append((*cv2.boundingRect(outline), cells))
+        rows.append((*cv2.boundingRect(outline), cells, number))
     rows.sort(key=lambda row: (row[1], row[0]))
-    left, top, across, down, enclosed = np.array(rows, np.float64).reshape(-1, 5).T
+    left, top, across, down, enclosed, _ = np.array(rows, np.float64).reshape(-1, 6).T
     index = (top // (height + 1)).astype(np.int64)
     top = top - index * (height + 1)
-    return np.stack([left, top, left + across, top + down], axis=1), enclosed, index
+    boxes = np.stack([left, top, left + across, top + down], axis=1)
+    return boxes, enclosed, index, [np.asarray(outlines[row[-1]]) for row in rows]

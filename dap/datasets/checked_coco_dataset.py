@@ -10,6 +10,7 @@ from typing import Any
 
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
+from mmengine.dataset import Compose
 from mmengine.logging import print_log
 
 from dap.coco_boxes import left_out_boxes
@@ -81,6 +82,9 @@ class CheckedCocoDataset(CocoDataset):
         data_list: list[dict[str, Any]] = super().load_data_list()
         if not self.test_mode and not any(image["instances"] for image in data_list):
             raise no_box_to_train_on(self.ann_file, len(data_list), self._left_out.message())
+        objects = [each for image in data_list for each in image["instances"]]
+        as_rle = any(isinstance(o.get("mask"), dict) and not o["ignore_flag"] for o in objects)
+        check_mask_loading(self.ann_file, self.pipeline, all("mask" in o for o in objects), as_rle)
         return data_list
 
     def filter_data(self) -> list[dict[str, Any]]:
@@ -104,6 +108,36 @@ class CheckedCocoDataset(CocoDataset):
                 logging.WARNING if small else logging.INFO,
             )
         return kept
+
+
+def check_mask_loading(path: str, pipeline: Compose, all_have: bool, as_rle: bool = True) -> None:
+    """Refuse a pipeline that loads masks which are not there, or that mmdet would ignore.
+
+    ``LoadAnnotations(poly2mask=False)`` takes polygons alone: it marks each object that has
+    another mask as one to ignore, so that nothing would be learnt from it.
+
+    Args:
+        path: File of the annotations, for the message.
+        pipeline: Of the data set.
+        all_have: Whether each object has a mask.
+        as_rle: Whether there are masks that are no polygons.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    for step in pipeline.transforms:
+        if not getattr(step, "with_mask", False):
+            continue
+        if not all_have:
+            raise ValueError(
+                f"{path}: LoadAnnotations has with_mask=True, and not each box has a mask. Make "
+                "pseudo boxes with --masks (pseudo_boxes.masks=True), or load boxes alone"
+            )
+        if as_rle and not getattr(step, "poly2mask", True):
+            raise ValueError(
+                f"{path}: LoadAnnotations has poly2mask=False, and mmdet then ignores each object "
+                "whose mask is run-length encoded, as these are. Set poly2mask=True"
+            )
 
 
 def _indexed(content: dict[str, Any]) -> COCO:

@@ -11,11 +11,12 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset
 
 from dap.coco_boxes import OUTSIDE, SMALL, LeftOutBoxes
+from dap.pseudo_boxes.masks import segmentation
 from dap.pseudo_boxes.shards import Shard, exact
 from dap.pseudo_boxes.store import PseudoBoxStore
 from dap.registry import DATASETS
 
-from .checked_coco_dataset import check_categories, no_box_to_train_on
+from .checked_coco_dataset import check_categories, check_mask_loading, no_box_to_train_on
 
 
 @DATASETS.register_module()
@@ -36,6 +37,9 @@ class PseudoBoxDataset(BaseDetDataset):
     all. But it is open in seconds, and all processes of a machine share the memory: an index of
     four bytes an image is all that each holds.
 
+    Where the store has masks, ``LoadAnnotations(with_bbox=True, with_mask=True)`` loads them, as
+    bitmaps.
+
     The categories of the store, in its order, are the classes. ``metainfo.classes`` may list them
     to have them compared.
 
@@ -52,7 +56,8 @@ class PseudoBoxDataset(BaseDetDataset):
 
     Raises:
         ValueError: If there is no finished store, it is damaged, its categories are not those of
-            ``metainfo.classes``, no box is left, or ``part`` or ``held_out`` is out of range.
+            ``metainfo.classes``, no box is left, the pipeline loads masks that the store does not
+            have, or as polygons, or ``part`` or ``held_out`` is out of range.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class PseudoBoxDataset(BaseDetDataset):
             leave_out="to leave some out: dap.CheckedCocoDataset with the annotations.json of the "
             "same folder and allow_unused=True",
         )
+        check_mask_loading(self.ann_file, self.pipeline, store.has_masks)
         usable = [shard.sizes_hw[0] > 0 for shard in store.shards]
         indices = _indices(usable)
         if self.part is not None:
@@ -290,10 +296,11 @@ def _swapped_rows(shard: Shard, corners: np.ndarray) -> list[int]:
 class _Numbers:
     """A shard as plain numbers: for the few of an image, numpy's calls would take longer."""
 
-    __slots__ = ("_boxes", "_labels", "_starts", "file_name", "heights", "ids", "widths")
+    __slots__ = ("_boxes", "_labels", "_mask", "_starts", "file_name", "heights", "ids", "widths")
 
     def __init__(self, shard: Shard) -> None:
         self.file_name = shard.file_name
+        self._mask = shard.mask if shard.has_masks else None
         self.ids, (self.heights, self.widths) = _plain(shard.ids), map(_plain, shard.sizes_hw)
         self._starts, self._labels = _plain(shard.starts), _plain(shard.labels)
         self._boxes = _plain(shard.bboxes.reshape(-1))
@@ -313,13 +320,18 @@ class _Numbers:
         units = iter([(100.0 * c + 0.5) // 1.0 for c in self._boxes[4 * first : 4 * last]])
         instances = []
         labels = self._labels[first:last]
-        for x1, y1, x2, y2, label in zip(units, units, units, units, labels, strict=True):
+        corners = zip(units, units, units, units, labels, strict=True)
+        for box, (x1, y1, x2, y2, label) in enumerate(corners, first):
             w, h = x2 - x1, y2 - y1
             if w < 100.0 or h < 100.0 or x1 >= width or y1 >= height or x2 <= 0.0 or y2 <= 0.0:
                 continue
             x, y = x1 / 100.0, y1 / 100.0
             bbox = [x, y, x + w / 100.0, y + h / 100.0]
-            instances.append({"ignore_flag": 0, "bbox": bbox, "bbox_label": label})
+            instance = {"ignore_flag": 0, "bbox": bbox, "bbox_label": label}
+            if self._mask is not None:
+                size_hw = height // 100, width // 100
+                instance["mask"] = segmentation(self._mask(box), size_hw)
+            instances.append(instance)
         return instances
 
 

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from dap.pseudo_boxes.masks import segmentation
 from dap.pseudo_boxes.progress import Progress
 from dap.pseudo_boxes.store import PseudoBoxStore
 
 from .ground_truth import GroundTruth, match_categories, match_images
 from .localization import LocalizationQuality
+from .masks import MaskQuality, PixelAveragePrecision, union
 from .max_box_accuracy import MaxBoxAccuracy
 
 T = TypeVar("T")
@@ -72,6 +74,7 @@ def evaluate_boxes(
             "Take ImageNet's XML files or LOC_val_solution.csv, which have them"
         )
     quality = LocalizationQuality(store.thresholds, matching.class_agnostic)
+    mask_quality = MaskQuality(matching.class_agnostic)
     with_maps = every_nth(len(matching.images), most_maps)
     requests: dict[int, Request] = {}
     for place, image in enumerate(_shown(matching, len(matching.images), progress)):
@@ -84,6 +87,12 @@ def evaluate_boxes(
             truth_ignored=image.truth_ignored,
             image=image.number,
         )
+        if matching.has_masks:
+            mask_quality.add(
+                (image.boxes, image.labels, image.masks),
+                (image.truth_boxes, image.truth_labels, image.truth_masks),
+                image.truth_ignored,
+            )
         if image.size_hw[0] and place in with_maps and (labels := image.counted_labels()):
             requests[image.number] = image.file_name, labels
     if not quality.images:
@@ -97,6 +106,8 @@ def evaluate_boxes(
     result["per_class"] = _listed(result["per_class"], own_names)
     for own in result["worst_classes"]:
         own |= own_names[own["label"]]
+    if matching.has_masks:
+        result["masks"] = mask_quality.summary()
     if score_maps is not None:
         judged = _judge_maps(matching, score_maps, requests, progress)
         judged["per_class"] = _listed(judged["per_class"], names)
@@ -143,6 +154,8 @@ class _Image(NamedTuple):
     truth_boxes: np.ndarray
     truth_labels: np.ndarray
     truth_ignored: np.ndarray
+    masks: list[dict[str, Any]]
+    truth_masks: list[dict[str, Any]]
 
     def counted(self) -> np.ndarray:
         """Which true boxes are of a known class and count, shape (M,)."""
@@ -164,6 +177,7 @@ class _Matching:
         self.label_of = np.zeros(1, np.int64)
         if truth.categories is not None:
             self.label_of = match_categories(store.categories, truth.categories, class_agnostic)
+        self.has_masks = store.has_masks and truth.masks is not None
 
     def __iter__(self) -> Iterator[_Image]:
         self.failed = 0
@@ -179,16 +193,21 @@ class _Matching:
         truth_boxes, categories, ignored = self.truth.objects_of(self.images[index])
         truth_labels = self.label_of[categories]
         known = (truth_labels >= 0) | self.class_agnostic
+        size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
+        masks = shard.masks_of(row) if self.has_masks else []
+        truth_masks = self.truth.masks_of(self.images[index])
         return _Image(
             index,
             shard.file_name(row),
-            (int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])),
+            size_hw,
             boxes,
             labels,
             thresholds,
             truth_boxes[known],
             truth_labels[known],
             ignored[known],
+            [segmentation(counts, size_hw) for counts in masks],
+            [mask for mask, kept in zip(truth_masks, known, strict=False) if kept],
         )
 
     def report(self) -> dict[str, Any]:
@@ -228,7 +247,7 @@ def _judge_maps(
     matching: _Matching, score_maps: ScoreMaps, requests: dict[int, Request], progress: bool
 ) -> dict[str, Any]:
     """Judge the maps of some images, by index in the store, one image after the other."""
-    accuracy = MaxBoxAccuracy()
+    accuracy, pixels = MaxBoxAccuracy(), PixelAveragePrecision()
     failed: dict[str, str] = {}
     found = _shown(score_maps(list(requests.values())), len(requests), progress)
     for number, maps in zip(requests, found, strict=True):
@@ -238,6 +257,8 @@ def _judge_maps(
             continue
         try:
             _add_maps(accuracy, maps, image)
+            if matching.truth.masks is not None:
+                _add_pixels(pixels, maps, image)
         except ValueError as error:
             failed[image.file_name] = f"ValueError: {error}"
     if not accuracy.maps:
@@ -245,7 +266,8 @@ def _judge_maps(
         raise ValueError(f"no map could be computed: {some}. Is it the folder of the images?")
     store = matching.store  # multiples of Otsu's threshold are no fixed thresholds of a map
     fixed = [] if store.rule == "extent" else store.thresholds
-    return {**accuracy.summary(fixed), "failed": failed}
+    px_ap = {"px_ap": pixels.value()} if pixels.maps else {}
+    return {**accuracy.summary(fixed), **px_ap, "failed": failed}
 
 
 def _add_maps(accuracy: MaxBoxAccuracy, maps: dict[int, np.ndarray], image: _Image) -> None:
@@ -257,6 +279,18 @@ def _add_maps(accuracy: MaxBoxAccuracy, maps: dict[int, np.ndarray], image: _Ima
             raise ValueError(f"its map is of {score_map.shape}, the boxes are of {image.size_hw}")
         boxes = image.truth_boxes[counted & (image.truth_labels == label)]
         accuracy.add(score_map, boxes, label)
+
+
+def _add_pixels(pixels: PixelAveragePrecision, maps: dict[int, np.ndarray], image: _Image) -> None:
+    """Count the pixels of the map of each class of an image."""
+    counted = image.counted()
+    for label in image.counted_labels():
+        of_class = image.truth_labels == label
+        truth, ignored = (
+            union(image.truth_masks, of_class & kind, image.size_hw)
+            for kind in (counted, image.truth_ignored)
+        )
+        pixels.add(maps[label], truth, ignored)
 
 
 def _shown(items: Iterable[T], count: int, progress: bool) -> Iterator[T]:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from dap.datasets.voc_xml import read_xml
 from dap.files import IMAGE_SUFFIXES, files_below, read_bytes
+from dap.pseudo_boxes.masks import counts_of, segmentation
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class GroundTruth:
         ignored: Which are neither to be found nor to be missed, bool, shape (M,).
         categories: Names of the categories; None where the layout has none.
         without_area: Number of objects that were left out, since their box has no area.
+        masks: COCO's compressed RLE of each object, M of them; None if they were not asked for, or
+            not each object has one.
     """
 
     layout: str
@@ -44,6 +47,11 @@ class GroundTruth:
     ignored: np.ndarray
     categories: list[str] | None
     without_area: int
+    masks: list[dict[str, Any]] | None = None
+
+    def masks_of(self, image: int) -> list[dict[str, Any]]:
+        """Masks of the objects of an image; none if there are none."""
+        return [] if self.masks is None else self.masks[self.starts[image] : self.starts[image + 1]]
 
     def objects_of(self, image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes, labels and flags of the objects of an image."""
@@ -51,7 +59,9 @@ class GroundTruth:
         return self.boxes[own], self.labels[own], self.ignored[own]
 
 
-def read_ground_truth(path: str | os.PathLike[str], one_based: bool = False) -> GroundTruth:
+def read_ground_truth(
+    path: str | os.PathLike[str], one_based: bool = False, with_masks: bool = False
+) -> GroundTruth:
     """Read ground truth, in the layout that the path shows.
 
     - A **folder** of VOC-style XML files, such as ``ILSVRC2012_bbox_val_v3``: named like the
@@ -72,6 +82,7 @@ def read_ground_truth(path: str | os.PathLike[str], one_based: bool = False) -> 
     Args:
         path: File or folder.
         one_based: Whether the XML files are Pascal VOC's: pixels from 1, both ends inside.
+        with_masks: Whether to read the masks of a COCO file in which each object has one.
 
     Raises:
         OSError: If it cannot be read.
@@ -83,7 +94,7 @@ def read_ground_truth(path: str | os.PathLike[str], one_based: bool = False) -> 
     if path.is_dir():
         return _read_xml_folder(path, one_based)
     if path.suffix.lower() == ".json":
-        return _read_coco(path)
+        return _read_coco(path, with_masks)
     return _read_text(path)
 
 
@@ -110,7 +121,13 @@ class _Columns:
         self.rows.append(tuple(box))
         self.keys.append((image, label, ignored))
 
-    def finish(self, path: Path, layout: str, with_classes: bool = True) -> GroundTruth:
+    def finish(
+        self,
+        path: Path,
+        layout: str,
+        with_classes: bool = True,
+        masks: list[dict[str, Any]] | None = None,
+    ) -> GroundTruth:
         """All objects with area, sorted by image."""
         boxes = np.array(self.rows, np.float64).reshape(-1, 4)
         keys = np.array(self.keys, np.int64).reshape(-1, 3)
@@ -131,6 +148,7 @@ class _Columns:
             ignored=keys[order, 2].astype(bool),
             categories=list(self.categories) if with_classes else None,
             without_area=len(boxes) - len(keep),
+            masks=None if masks is None else [masks[i] for i in order.tolist()],
         )
 
 
@@ -150,8 +168,8 @@ def _read_xml_folder(folder: Path, one_based: bool) -> GroundTruth:
     return columns.finish(folder, "XML")
 
 
-def _read_coco(path: Path) -> GroundTruth:
-    columns = _Columns()
+def _read_coco(path: Path, with_masks: bool) -> GroundTruth:
+    columns, masks = _Columns(), []
     try:
         content = json.loads(read_bytes(path))
     except ValueError as error:  # it has line and column
@@ -162,6 +180,9 @@ def _read_coco(path: Path) -> GroundTruth:
         names = {item["id"]: str(item["name"]) for item in content["categories"]}
         part = "images"
         images = {item["id"]: columns.image(item["file_name"]) for item in content["images"]}
+        with_masks &= all(item.get("segmentation") for item in content["annotations"])
+        if with_masks:
+            sizes = {item["id"]: (item["height"], item["width"]) for item in content["images"]}
         if not len(images) == len(columns.images) == len(content["images"]):
             raise ValueError("an id or a file_name stands there twice")
         for number, item in enumerate(content["annotations"]):
@@ -170,13 +191,17 @@ def _read_coco(path: Path) -> GroundTruth:
             ignored = bool(item.get("iscrowd") or item.get("ignore"))
             category = names[item["category_id"]]
             columns.add(images[item["image_id"]], category, (x, y, x + w, y + h), ignored)
+            if with_masks:
+                size_hw = sizes[item["image_id"]]
+                counts = counts_of(item["segmentation"], size_hw)
+                masks.append(segmentation(counts, size_hw))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path}, {part}: {type(error).__name__} {error}. Expected a COCO file: images with id "
             "and file_name, categories with id and name, annotations with image_id, category_id "
             "and bbox (x, y, width, height)"
         ) from error
-    return columns.finish(path, "COCO")
+    return columns.finish(path, "COCO", masks=masks if with_masks else None)
 
 
 def _read_text(path: Path) -> GroundTruth:

@@ -74,6 +74,7 @@ class LocalizationQuality:
         thresholds: np.ndarray | None = None,
         truth_ignored: np.ndarray | None = None,
         image: int | None = None,
+        overlap: np.ndarray | None = None,
     ) -> None:
         """Count an image.
 
@@ -88,6 +89,9 @@ class LocalizationQuality:
             truth_ignored: Which objects are to be ignored, bool, shape (M,). Defaults to none.
             image: Number of the image in the lists of the worst classes. Defaults to how many were
                 added before.
+            overlap: IoU of each box with each object to go by, such as that of their masks
+                (:func:`dap.evaluation.masks.mask_overlaps`), shape (N, M). Defaults to that of the
+                boxes.
 
         Raises:
             ValueError: If shapes do not fit, or a box is not finite or ends before it starts.
@@ -107,6 +111,11 @@ class LocalizationQuality:
         ):
             if np.shape(values) != (expected,):
                 raise ValueError(f"{name}: expected {expected} values, found {np.shape(values)}")
+        overlap = overlaps(boxes, truth, np.asarray(ignored)) if overlap is None else overlap
+        if overlap.shape != (len(boxes), len(truth)):
+            raise ValueError(
+                f"overlap: expected shape {(len(boxes), len(truth))}, found {overlap.shape}"
+            )
         if not _areas(truth).all():
             raise ValueError("truth_boxes: found one without area. Leave it out")
         if not len(truth):
@@ -122,7 +131,10 @@ class LocalizationQuality:
         for label in {*labels.tolist(), *truth_labels.tolist()}:
             own, of_class = order[labels[order] == label], truth_labels == label
             counts = self._classes.setdefault(label, _Counts(len(self.thresholds)))
-            counts.add(boxes[own], taus[own], truth[of_class], ignored[of_class], index)
+            own_overlap = overlap[own][:, of_class]
+            counts.add(
+                boxes[own], taus[own], truth[of_class], ignored[of_class], own_overlap, index
+            )
 
     def summary(self, worst: int = 10) -> dict[str, Any]:
         """Compute the figures.
@@ -307,10 +319,10 @@ class _Counts:
         taus: np.ndarray,
         truth: np.ndarray,
         ignored: np.ndarray,
+        overlap: np.ndarray,
         image: int,
     ) -> None:
         """Count the boxes, the best first, and the objects of this class in an image."""
-        overlap = overlaps(boxes, truth, ignored)
         self._count_matches(boxes, truth, overlap, ignored)
         if ignored.all():
             return

@@ -128,20 +128,7 @@ class MaxBoxAccuracy:
 
     def _image(self, score_map: np.ndarray) -> np.ndarray:
         """The map in whole numbers from 0 to 255."""
-        if score_map.ndim != 2 or not score_map.size:
-            raise ValueError(f"score_map: expected shape (H, W), found {score_map.shape}")
-        if not np.isfinite(score_map).all():
-            raise ValueError(
-                "score_map: found NaN or infinite values; expected finite ones. Look for NaN in "
-                "the classifier's weights or an overflow of half precision"
-            )
-        values: np.ndarray = score_map.astype(np.float64)
-        if self.side is not None:
-            values = cv2.resize(values, (self.side, self.side), interpolation=cv2.INTER_CUBIC)
-        values -= values.min()
-        highest = values.max()
-        scaled = values / highest if highest > 0 else values
-        return (scaled * TOP).astype(np.uint8)
+        return (score_map_in_unit_range(score_map, self.side) * TOP).astype(np.uint8)
 
     def _truth(self, boxes: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
         """Ground truth in whole pixels of the resized map."""
@@ -155,6 +142,34 @@ class MaxBoxAccuracy:
         within = np.clip(boxes, 0, sizes - 1)
         side = sizes if self.side is None else float(self.side)
         return np.floor(within * side / sizes)
+
+
+def score_map_in_unit_range(score_map: np.ndarray, side: int | None = SIDE) -> np.ndarray:
+    """Resize a score map (cubic) and min-max normalise it; a constant one becomes 0.
+
+    Args:
+        score_map: Any finite values, shape (H, W).
+        side: Size that it is resized to, in pixels; None leaves it as it is.
+
+    Returns:
+        In [0, 1], float64, shape (side, side).
+
+    Raises:
+        ValueError: If the map is not of that shape, or not finite.
+    """
+    if score_map.ndim != 2 or not score_map.size:
+        raise ValueError(f"score_map: expected shape (H, W), found {score_map.shape}")
+    if not np.isfinite(score_map).all():
+        raise ValueError(
+            "score_map: found NaN or infinite values; expected finite ones. Look for NaN in "
+            "the classifier's weights or an overflow of half precision"
+        )
+    values: np.ndarray = score_map.astype(np.float64)
+    if side is not None:
+        values = cv2.resize(values, (side, side), interpolation=cv2.INTER_CUBIC)
+    values -= values.min()
+    highest = values.max()
+    return values / highest if highest > 0 else values
 
 
 def contour_boxes(image: np.ndarray, level: int) -> tuple[np.ndarray, int]:

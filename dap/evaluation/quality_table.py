@@ -56,6 +56,10 @@ def _table_of_figures(result: Mapping[str, Any]) -> list[str]:
         ("recall, IoU .5", result["recall"]),
         ("average recall, IoU .5:.95", result["average_recall"]),
     ]
+    if masks := result.get("masks"):
+        figures.append(("masks: mean IoU over the objects", masks["mean_iou"]))
+        figures.append(("masks: precision, IoU .5", masks["precision"]))
+        figures.append(("masks: recall, IoU .5", masks["recall"]))
     if best := result["best_threshold"]:
         name = _name(best["largest_box"]["threshold"], result)
         figures.append((f"largest box, best ({name})", best["largest_box"]["accuracy"]))
@@ -64,6 +68,8 @@ def _table_of_figures(result: Mapping[str, Any]) -> list[str]:
         label = f"MaxBoxAcc of the maps ({maps['thresholds']['max_box_acc']})"
         figures.append((label, maps["max_box_acc"]))
         figures.append((f"MaxBoxAccV2 of {maps['images']} maps", maps["max_box_acc_v2"]))
+        if "px_ap" in maps:
+            figures.append(("PxAP of the maps", maps["px_ap"]))
     return ["", *(f"{name:<34}{_percent(value)}" for name, value in figures)]
 
 

@@ -20,12 +20,14 @@ class Boxes(NamedTuple):
         images: Folder of its images, ending with a slash.
         classes: Number of its categories.
         size: Number of its images.
+        has_masks: Whether each box has a mask.
     """
 
     manifest: str
     images: str
     classes: int
     size: int
+    has_masks: bool
 
 
 def find_boxes(source: str, images: str | None, out: Path) -> Boxes:
@@ -55,7 +57,8 @@ def find_boxes(source: str, images: str | None, out: Path) -> Boxes:
     folder = images if images is not None else store.manifest["image_list"]["root"]
     _check_images(store, folder)
     manifest = os.path.join(os.fspath(store.folder), MANIFEST)
-    return Boxes(manifest, os.path.join(folder, ""), len(store.categories), len(store))
+    images = os.path.join(folder, "")
+    return Boxes(manifest, images, len(store.categories), len(store), store.has_masks)
 
 
 def _check_images(store: PseudoBoxStore, folder: str) -> None:

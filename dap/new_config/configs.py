@@ -5,7 +5,7 @@ Both inherit a third one, which has what the two have in common.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
@@ -13,12 +13,20 @@ from mmengine.config import Config
 from .backbone import Backbone
 from .boxes import Boxes
 from .code import Code
-from .model import class_counts, fixed_batch_norm, without_masks
+from .model import (
+    class_counts,
+    fixed_batch_norm,
+    needs_masks,
+    without_masks,
+    without_segmentation,
+)
 from .pipelines import (
     DATASET,
     TrainPipeline,
+    Transform,
     boxes_alone,
     edited,
+    masks_as_bitmaps,
     multi_scale,
     test_pipeline,
     train_pipeline,
@@ -98,14 +106,16 @@ def shared(plan: Plan) -> Written:
 def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
     """Step 3: the detector on the boxes of a store."""
     config = plan.detector.config
-    masks = without_masks(config.model)
-    steps, train, what = _on_boxes(train_pipeline(config), boxes)
+    learns = learns_masks(plan) and boxes.has_masks
+    gone = without_segmentation(config.model) if learns else without_masks(config.model)
+    load = masks_as_bitmaps if learns else boxes_alone
+    steps, train, what = _on_boxes(train_pipeline(config), boxes, load)
     interval = max(1, iterations // 10)
     values: Values = {
         "num_classes": boxes.classes,
         "iterations": iterations,
         **_work_dir(plan, f"pretrain_{plan.name}"),
-        "model": merged(class_counts(config), masks),
+        "model": merged(class_counts(config), gone),
         **steps,
         "train_dataloader": {"dataset": train},
         "val_dataloader": {"dataset": {"type": "dap.PseudoBoxDataset", "part": "val"}},
@@ -123,7 +133,7 @@ def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
         "val_dataloader": "images held out",
         "param_scheduler": "a warm-up",
     }
-    if masks:
+    if gone and not learns:
         notes["model"] = "boxes have no masks: the mask head is left to Step 4"
     return Written(values, notes)
 
@@ -131,11 +141,13 @@ def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
 def finetuning(plan: Plan, target: Target, iterations: int) -> Written:
     """Step 4 from the classifier's backbone (CLS)."""
     config = plan.detector.config
-    masks = without_masks(config.model)
-    keeps_masks = bool(masks) and target.has_masks
+    gone = without_masks(config.model)
+    keeps_masks = learns_masks(plan) and target.has_masks
     pipeline = train_pipeline(config)
     place = f"{DATASET}.dataset.pipeline" if pipeline.outer else f"{DATASET}.pipeline"
     wanted = pipeline.inner if keeps_masks else boxes_alone(pipeline.inner)
+    if keeps_masks and target.has_rle:
+        wanted = masks_as_bitmaps(pipeline.inner)
     steps = edited("pipeline", place, pipeline.inner, wanted)
     train = _coco(target.train) | ({"pipeline": Code("pipeline")} if steps else {})
     metric = {"metric": ["bbox", "segm"]} if keeps_masks else {}
@@ -144,7 +156,7 @@ def finetuning(plan: Plan, target: Target, iterations: int) -> Written:
         "num_classes": len(target.classes),
         "iterations": iterations,
         **_work_dir(plan, f"finetune_{plan.name}_cls"),
-        "model": merged(class_counts(config), {} if keeps_masks else masks),
+        "model": merged(class_counts(config), {} if keeps_masks else gone),
         **steps,
         "train_dataloader": {"dataset": _wrapped(train, pipeline)},
         "val_dataloader": {"dataset": _coco(target.val)},
@@ -154,11 +166,17 @@ def finetuning(plan: Plan, target: Target, iterations: int) -> Written:
         "param_scheduler": scaled(config, iterations),
     }
     notes = {"param_scheduler": "of the detector's own recipe, for this many iterations"}
-    if masks and not keeps_masks:
+    if gone and not keeps_masks:
         notes["model"] = "the data set has no masks"
     if pipeline.outer or any("Cached" in step["type"] for step in pipeline.inner):
         notes["train_dataloader"] = "Mosaic and MixUp stay on to the end"
     return Written(values, notes)
+
+
+def learns_masks(plan: Plan) -> bool:
+    """Whether the detector has something that learns from masks."""
+    model = plan.detector.config.model
+    return needs_masks(model) or bool(without_masks(model))
 
 
 def twin(plan: Plan, checkpoint: str, masks_are_new: bool) -> Written:
@@ -172,14 +190,21 @@ def twin(plan: Plan, checkpoint: str, masks_are_new: bool) -> Written:
     return Written({**_work_dir(plan, f"finetune_{plan.name}_dap"), "model": model}, {})
 
 
-def _on_boxes(pipeline: TrainPipeline, boxes: Boxes) -> tuple[Values, Values, str]:
+def _on_boxes(
+    pipeline: TrainPipeline, boxes: Boxes, load: Callable[[Sequence[Transform]], list[Transform]]
+) -> tuple[Values, Values, str]:
     """The training set of a store, in the paper's multi-scale.
+
+    Args:
+        pipeline: Of the recipe.
+        boxes: The store.
+        load: Changes how a pipeline loads annotations.
 
     Returns:
         Assignments of its pipeline, the data set, and what is done to the scale, a phrase.
     """
     own = pipeline.outer or pipeline.inner
-    changed, what = multi_scale(boxes_alone(own))
+    changed, what = multi_scale(load(own))
     steps = edited("pipeline", f"{DATASET}.pipeline", own, changed)
     dataset: Values = {
         "type": "dap.PseudoBoxDataset",
@@ -190,7 +215,7 @@ def _on_boxes(pipeline: TrainPipeline, boxes: Boxes) -> tuple[Values, Values, st
     named = {"pipeline": Code("pipeline")} if steps else {}
     if not pipeline.outer:
         return steps, dataset | named, what
-    inner = boxes_alone(pipeline.inner)
+    inner = load(pipeline.inner)
     if inner != pipeline.inner:
         dataset["pipeline"] = inner
     return steps, {"dataset": dataset, **named}, what

@@ -20,18 +20,18 @@ _OWN_COUNTS = ("rpn_head", "init_cfg")
 _PANOPTIC = ("num_things_classes", "num_stuff_classes")
 
 
-def check_detector(model: Mapping[str, Any], name: str) -> None:
+def check_detector(model: Mapping[str, Any], name: str, has_masks: bool = False) -> None:
     """Refuse models that boxes with categories do not train.
 
     Args:
         model: The ``model`` part of a config.
         name: Of the config, for the message.
+        has_masks: Whether the boxes have masks.
 
     Raises:
         ValueError: If the model has no box head, or needs what boxes do not give.
     """
-    head = model.get("bbox_head")
-    head = head if head is not None else (model.get("roi_head") or {}).get("bbox_head")
+    head = _box_head(model)
     kind = str(model.get("type"))
     why = ""
     if isinstance(model.get("detector"), Mapping):
@@ -42,12 +42,20 @@ def check_detector(model: Mapping[str, Any], name: str) -> None:
         why = "takes its categories from texts; it has no class count to set"
     elif head is None:
         why = "has no bbox_head and no roi_head.bbox_head, so that no category can be learnt"
-    elif "Ins" in str(_first(head).get("type")) or model.get("mask_head"):
-        why = "is trained by masks, which boxes do not have. Name the detector of the same family"
+    elif needs_masks(model) and not has_masks:
+        why = (
+            "is trained by masks, which these boxes do not have. Name the detector of the same "
+            "family, or give boxes with masks (generate_pseudo_boxes.py --masks)"
+        )
     elif kind == "FastRCNN":
         why = "needs files of proposals. Name a Faster R-CNN"
     if why:
         raise ValueError(f"{name}: {kind} {why}")
+
+
+def needs_masks(model: Mapping[str, Any]) -> bool:
+    """Whether a detector cannot be trained without masks, as RTMDet-Ins and CondInst."""
+    return "Ins" in str(_first(_box_head(model)).get("type")) or bool(model.get("mask_head"))
 
 
 def class_counts(config: Config) -> dict[str, Any]:
@@ -110,6 +118,12 @@ def without_masks(model: Mapping[str, Any]) -> dict[str, Any]:
     return {"roi_head": gone} if gone else {}
 
 
+def without_segmentation(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes of ``model`` that take out what learns from maps of segments, not of objects."""
+    semantic = (model.get("roi_head") or {}).get("semantic_head")
+    return {"roi_head": {"semantic_head": None}} if semantic is not None else {}
+
+
 def fixed_batch_norm(model: Mapping[str, Any]) -> dict[str, Any]:
     """Fix scale and shift of a backbone's BatchNorm where its statistics are fixed already.
 
@@ -122,6 +136,11 @@ def fixed_batch_norm(model: Mapping[str, Any]) -> dict[str, Any]:
     if not trains or norm.get("type") != "BN":
         return {}
     return {"backbone": {"norm_cfg": {"requires_grad": False}}}
+
+
+def _box_head(model: Mapping[str, Any]) -> Any:
+    head = model.get("bbox_head")
+    return head if head is not None else (model.get("roi_head") or {}).get("bbox_head")
 
 
 def _first(head: Any) -> Mapping[str, Any]:

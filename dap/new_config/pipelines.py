@@ -28,7 +28,8 @@ _COMPOSING = (
     *("MinIoURandomCrop", "RandomAffine", "CopyPaste", *_CROPS),
 )
 _LOAD_BOXES = {"type": "LoadAnnotations", "with_bbox": True}
-_NEED_MASKS = ("CopyPaste", "InstaBoost")
+_NEED_POLYGONS = ("InstaBoost",)
+_NEED_MASKS = ("CopyPaste", *_NEED_POLYGONS)
 
 
 class TrainPipeline(NamedTuple):
@@ -125,6 +126,15 @@ def boxes_alone(pipeline: Sequence[Transform]) -> list[Transform]:
             step = _LOAD_BOXES
         kept.append({key: value for key, value in step.items() if key != "by_mask"})
     return kept
+
+
+def masks_as_bitmaps(pipeline: Sequence[Transform]) -> list[Transform]:
+    """Let a pipeline load the masks of a store, which are no polygons, and no segmentation."""
+    return [
+        {**_LOAD_BOXES, "with_mask": True} if "LoadAnnotations" in step["type"] else step
+        for step in pipeline
+        if step["type"] not in _NEED_POLYGONS
+    ]
 
 
 def multi_scale(pipeline: Sequence[Transform]) -> tuple[list[Transform], str]:

@@ -13,8 +13,8 @@ from dap.transfer.report import TransferReport
 from .backbone import Backbone, backbone_of
 from .boxes import find_boxes
 from .code import config_text
-from .configs import Plan, Written, finetuning, pretraining, shared, twin
-from .model import check_detector, without_masks
+from .configs import Plan, Written, finetuning, learns_masks, pretraining, shared, twin
+from .model import check_detector, needs_masks
 from .targets import Target, read_target
 from .transfers import build, will_transfer
 from .zoo import find_detector
@@ -87,12 +87,12 @@ def new_configs(
     """
     _check_numbers(iterations, finetune_iterations, batch_size)
     found = find_detector(detector)
-    check_detector(found.config.model, detector)
+    store = find_boxes(os.fspath(boxes), _text(images), Path(work_dirs))
+    check_detector(found.config.model, detector, store.has_masks)
     own = backbone_of(found.config.model, backbone, _text(weights))
     name = name or "_".join((found.name, *_short(backbone)))
     plan = Plan(found, own, name, work_dirs, batch_size)
     folder = Path(out)
-    store = find_boxes(os.fspath(boxes), _text(images), Path(work_dirs))
     iterations = iterations or max(_AT_LEAST, store.size // _BATCH)
     sentence = f"{found.name} by iterations: what the pre-training and the fine-tunings share."
     _write(folder / f"base_{name}.py", sentence, found.base_for(folder), shared(plan))
@@ -100,14 +100,20 @@ def new_configs(
     sentence = f"Step 3: {found.name} on the boxes of {boxes}."
     _write(pretrain, sentence, f"./base_{name}.py", pretraining(plan, store, iterations))
     before = build(pretrain)
-    notes = (_backbone_note(own), *_mask_notes(plan))
+    notes = (_backbone_note(own), *_mask_notes(plan, store.has_masks))
     if finetune is None:
         return Recipe(pretrain, (), None, notes)
     target = read_target(
         os.fspath(finetune), _text(val), _text(finetune_images), folder / f"data_{name}"
     )
     checkpoint = f"{plan.work_dir(pretrain.stem)}/iter_{iterations}.pth"
-    pair = _write_pair(plan, folder, target, checkpoint, finetune_iterations)
+    if needs_masks(found.config.model) and not target.has_masks:
+        raise ValueError(
+            f"{finetune}: {found.name} is trained by masks, and not each object has one "
+            "(segmentation). Name data that has them, or the detector of the same family"
+        )
+    new_masks = target.has_masks and learns_masks(plan) and not store.has_masks
+    pair = _write_pair(plan, folder, target, checkpoint, finetune_iterations, new_masks)
     report = will_transfer(before, build(pair[1]), checkpoint)
     return Recipe(pretrain, pair, report, notes)
 
@@ -125,16 +131,20 @@ def _check_numbers(
 
 
 def _write_pair(
-    plan: Plan, folder: Path, target: Target, checkpoint: str, iterations: int | None
+    plan: Plan,
+    folder: Path,
+    target: Target,
+    checkpoint: str,
+    iterations: int | None,
+    new_masks: bool,
 ) -> tuple[Path, Path]:
     """Write the fine-tuning from the classifier (CLS) and its twin from the detector (DAP)."""
     cls, dap = (folder / f"finetune_{plan.name}_{kind}.py" for kind in ("cls", "dap"))
     count = iterations or max(_AT_LEAST, 12 * target.size // _BATCH)
     sentence = f"Step 4: {plan.detector.name} on {target.train.annotations}, from the classifier."
     _write(cls, sentence, f"./base_{plan.name}.py", finetuning(plan, target, count))
-    has_masks = target.has_masks and bool(without_masks(plan.detector.config.model))
     sentence = "Step 4 from the pre-trained detector; all else is as in the other one."
-    _write(dap, sentence, f"./{cls.name}", twin(plan, checkpoint, has_masks))
+    _write(dap, sentence, f"./{cls.name}", twin(plan, checkpoint, new_masks))
     return cls, dap
 
 
@@ -151,9 +161,11 @@ def _backbone_note(backbone: Backbone) -> str:
     return f"{note}, which a training downloads; without network, name a file with --weights"
 
 
-def _mask_notes(plan: Plan) -> Sequence[str]:
-    if not without_masks(plan.detector.config.model):
+def _mask_notes(plan: Plan, has_masks: bool) -> Sequence[str]:
+    if not learns_masks(plan):
         return ()
+    if has_masks:
+        return ("the masks of the boxes pre-train what learns from masks, too",)
     return ("boxes have no masks: the mask head is not pre-trained, and does not transfer",)
 
 

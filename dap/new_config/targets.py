@@ -37,6 +37,7 @@ class Target(NamedTuple):
         val: To validate on.
         size: Images to train on.
         has_masks: Whether all objects of both have an outline.
+        has_rle: Whether there are masks to train on that are no polygons.
     """
 
     classes: tuple[str, ...]
@@ -44,6 +45,7 @@ class Target(NamedTuple):
     val: CocoFiles
     size: int
     has_masks: bool
+    has_rle: bool
 
 
 def read_target(source: str, val: str | None, images: str | None, out: Path) -> Target:
@@ -81,6 +83,10 @@ def read_target(source: str, val: str | None, images: str | None, out: Path) -> 
         _file(held, out / "val.json"),
         len(train.content["images"]),
         train.has_masks and held.has_masks,
+        any(
+            isinstance(item.get("segmentation"), dict) and not item.get("iscrowd")
+            for item in train.content["annotations"]
+        ),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from dap.files import whole_file, write_coco
 
+from .masks import segmentation
 from .merging import DECIMALS
 from .shards import NO_THRESHOLD, Shard, exact
 from .store import PseudoBoxStore, identity
@@ -19,7 +20,8 @@ from .store import PseudoBoxStore, identity
 def export_coco(store: PseudoBoxStore, path: Path, once: bool = False) -> None:
     """Write the boxes of a store as a COCO file, shard by shard: nothing is held.
 
-    Images that could not be used are left out. Each annotation has the threshold it was found at.
+    Images that could not be used are left out. Each annotation has the threshold it was found at
+    and, where the store has masks, its mask as RLE. ``area`` is that of the box.
     A store that was made of such a file says of itself what that file said.
 
     Args:
@@ -56,6 +58,7 @@ def _annotation_lines(store: PseudoBoxStore) -> Iterator[str]:
     suffixes = {i: f', "threshold": {tau}}}' for i, tau in enumerate(store.thresholds)}
     suffixes[NO_THRESHOLD] = "}"
     for shard in store.shards:
+        masks = _segmentations(shard)
         corners = exact(shard.bboxes)
         sizes = np.round(corners[:, 2:] - corners[:, :2], DECIMALS)
         rows = zip(
@@ -70,5 +73,13 @@ def _annotation_lines(store: PseudoBoxStore) -> Iterator[str]:
             number += 1
             yield (
                 f'{{"id": {number}, "image_id": {image_id}, "category_id": {category_id}, '
-                f'"bbox": {bbox}, "area": {area}, "iscrowd": 0{suffixes[tau]}'
+                f'"bbox": {bbox}, "area": {area}, "iscrowd": 0{next(masks, "")}{suffixes[tau]}'
             )
+
+
+def _segmentations(shard: Shard) -> Iterator[str]:
+    """The masks of a shard, as part of their annotations; none if it has none."""
+    if shard.has_masks:
+        heights, widths = (np.repeat(s, np.diff(shard.starts)).tolist() for s in shard.sizes_hw)
+        for box, size_hw in enumerate(zip(heights, widths, strict=True)):
+            yield f', "segmentation": {json.dumps(segmentation(shard.mask(box), size_hw))}'

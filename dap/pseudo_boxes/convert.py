@@ -24,6 +24,7 @@ from dap.files import locked, output_file
 from .coco import export_coco
 from .coco_reader import CocoReader
 from .image_list import NamesDigest
+from .masks import counts_of
 from .progress import Progress
 from .shards import NO_THRESHOLD
 from .statistics import UNITS, summary_line
@@ -43,8 +44,10 @@ _KNOWN = {
 _SIDES = (("height", 1, 1 << 31), ("width", 1, 1 << 31))
 _LISTS = ("categories", "images", "annotations")
 _THRESHOLDS = "settings.thresholds"  # in the info of a file that was made of a store
+_MASKS = "settings.masks"  # likewise, if the store has masks
 Item = dict[str, Any]
 Records = Iterator[Item]
+Box = tuple[list[float], str | None]  # a row of the boxes of an image, and its mask if it has one
 
 
 def convert_annotations(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
@@ -82,8 +85,9 @@ def coco_to_store(source: str | os.PathLike[str], out: str | os.PathLike[str]) -
     what can only mean one thing. Ids of images, categories (their order is that of the labels) and
     the threshold of each annotation are kept. Coordinates are rounded to hundredths of a pixel,
     each corner by itself, and boxes that are left without width or height dropped; so are those
-    with an area of 0. Annotations are numbered anew. What a store has no place for, such as
-    segmentations, is named in a warning, and so are boxes that training will leave out.
+    with an area of 0. Annotations are numbered anew. Where each annotation has a segmentation, the
+    store has masks. What a store has no place for, such as the segmentations of a file that lacks
+    some, is named in a warning, and so are boxes that training will leave out.
 
     A file that was made of a store is read line by line, whatever its size; any other is held in
     memory. Killed and called again, it goes on with the shards that are missing.
@@ -146,7 +150,10 @@ class _Content(NamedTuple):
     def described(self) -> dict[str, Any]:
         """What the store is made of, as :class:`StoreWriter` takes it."""
         return {
-            "settings": {"thresholds": self.thresholds},
+            "settings": {
+                "thresholds": self.thresholds,
+                **({"masks": True} if self.checks.masks else {}),
+            },
             "classifier": {},
             "image_list": {
                 "count": self.images,
@@ -169,10 +176,13 @@ class _Checks:
         path: The file, for the messages.
         categories: COCO categories.
         thresholds: Values of τ in the order of their indices.
+        masks: Whether each annotation is to have a mask.
     """
 
-    def __init__(self, path: Path, categories: Any, thresholds: Sequence[float]) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, categories: Any, thresholds: Sequence[float], masks: bool
+    ) -> None:
+        self.path, self.masks = path, masks
         self.labels = self._labels(categories)
         self.taus = {tau: index for index, tau in enumerate(thresholds)}
         if len(self.taus) >= NO_THRESHOLD:
@@ -197,8 +207,8 @@ class _Checks:
         self.count_fields("image", item)
         return found
 
-    def box(self, item: Any) -> list[float] | None:
-        """A row of the boxes of an image; None if the annotation has no extent."""
+    def box(self, item: Any, image: Item) -> Box | None:
+        """A box of an image, and its mask; None if the annotation has no extent."""
         if not isinstance(item, dict):
             self.refuse("annotation", item, "expected an object")
         if item.get("iscrowd") or item.get("ignore"):
@@ -227,11 +237,18 @@ class _Checks:
         if not (extended and corners[0] < corners[2] and corners[1] < corners[3]):
             self.dropped += 1
             return None
-        return [*corners, self.labels[item["category_id"]], index]
+        mask = self._mask(item, image) if self.masks else None
+        return [*corners, self.labels[item["category_id"]], index], mask
+
+    def _mask(self, item: Item, image: Item) -> str:
+        try:
+            return counts_of(item.get("segmentation"), (image["height"], image["width"]))
+        except (ValueError, TypeError) as error:
+            self.refuse("annotation", item, str(error))
 
     def count_fields(self, kind: str, item: Item) -> None:
         """Count the fields of an item that a store has no place for."""
-        for key in item.keys() - _KNOWN[kind]:
+        for key in item.keys() - _KNOWN[kind] - ({"segmentation"} if self.masks else set()):
             if item[key] not in (None, "", [], {}):
                 self.fields[f"{key} ({kind})"] += 1
 
@@ -298,7 +315,7 @@ def _is_of_store(info: Any) -> bool:
 def _streamed(path: Path, reader: CocoReader) -> _Content:
     """Check the images of a file that was made of a store; leave the boxes for later."""
     thresholds = reader.info[_THRESHOLDS]
-    checks = _Checks(path, reader.categories, thresholds)
+    checks = _Checks(path, reader.categories, thresholds, bool(reader.info.get(_MASKS)))
     ids, names = array("q"), NamesDigest()
     for item in reader.images():
         image = checks.image(item)
@@ -327,7 +344,7 @@ def _streamed_records(path: Path, checks: _Checks, ids: Sequence[int]) -> Record
         for image in images.images():
             own = []
             while waiting is not None and _image_id(waiting) == image["id"]:
-                own.append(checks.box(waiting))
+                own.append(checks.box(waiting, image))
                 waiting = next(annotations, None)
             yield _record({key: image[key] for key in _IMAGE}, own)
     if waiting is not None:
@@ -348,15 +365,18 @@ def _held(path: Path) -> _Content:
     content = read_coco_file(path).content
     categories, images, annotations = _with_whole_ids(content)
     thresholds = sorted({tau for tau in map(_threshold, annotations) if tau is not None})
-    checks = _Checks(path, categories, thresholds)
+    masks = bool(annotations) and all(map(_has_segmentation, annotations))
+    checks = _Checks(path, categories, thresholds, masks)
     checks.count_fields("file", content)
     if content.get("info"):
         checks.fields["info (file)"] += 1
     records = [checks.image(item) for item in images]
     checks.different_ids([record["id"] for record in records])
-    boxes: dict[int, list[list[float] | None]] = {record["id"]: [] for record in records}
+    image_of = {record["id"]: record for record in records}
+    boxes: dict[int, list[Box | None]] = {number: [] for number in image_of}
     for item in annotations:
-        boxes[item["image_id"]].append(checks.box(item))
+        number = item["image_id"]
+        boxes[number].append(checks.box(item, image_of[number]))
     left_out_boxes(str(path), content).report()
     names = NamesDigest()
     for record in records:
@@ -387,6 +407,10 @@ def _image_id(annotation: Any) -> Any:
     return annotation.get("image_id") if isinstance(annotation, dict) else None
 
 
+def _has_segmentation(annotation: Any) -> bool:
+    return isinstance(annotation, dict) and bool(annotation.get("segmentation"))
+
+
 def _threshold(annotation: Any) -> float | None:
     tau = annotation.get("threshold") if isinstance(annotation, dict) else None
     return tau if isinstance(tau, int | float) and math.isfinite(tau) else None
@@ -397,10 +421,16 @@ def _add_name(names: NamesDigest, image: Item) -> None:
     names.update(name, [len(name)])
 
 
-def _record(image: Item, boxes: Iterable[list[float] | None]) -> Item:
+def _record(image: Item, boxes: Iterable[Box | None]) -> Item:
     """An image as :meth:`StoreWriter.write` takes it."""
-    rows = [box for box in boxes if box is not None]
-    return {**image, "boxes": rows, **({} if rows else {"reason": NO_BOX})}
+    found = [box for box in boxes if box is not None]
+    masks = [mask for _, mask in found if mask is not None]
+    return {
+        **image,
+        "boxes": [row for row, _ in found],
+        **({"masks": masks} if masks else {}),
+        **({} if found else {"reason": NO_BOX}),
+    }
 
 
 def _write(records: Records, writer: StoreWriter, missing: set[int]) -> None:

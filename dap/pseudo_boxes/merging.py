@@ -27,7 +27,10 @@ def rounded(found: Candidates) -> Candidates:
     """
     boxes = np.round(found.boxes, DECIMALS)
     extended = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    return Candidates(boxes[extended], found.thresholds[extended])
+    masks = found.masks
+    if masks is not None:
+        masks = [masks[i] for i in np.flatnonzero(extended).tolist()]
+    return Candidates(boxes[extended], found.thresholds[extended], masks)
 
 
 def merged_boxes(
@@ -42,12 +45,16 @@ def merged_boxes(
 
     Returns:
         ``boxes``, rows of x1, y1, x2, y2, label and index of the threshold, larger ones first in
-        a label, and ``per_threshold``, the :class:`BoxStatistics` row of each threshold alone.
+        a label; ``masks`` of the same boxes, if the candidates have any; and ``per_threshold``,
+        the :class:`BoxStatistics` row of each threshold alone.
     """
     boxes: list[list[float]] = []
+    masks: list[Any] = []
     statistics = [BoxStatistics() for _ in settings.thresholds]
-    for label, (candidates, indices) in found:
+    for label, (candidates, indices, own_masks) in found:
         kept = _merged(candidates, settings)
+        if own_masks is not None:
+            masks += [own_masks[i] for i in kept]
         for box, tau in zip(candidates[kept].tolist(), indices[kept].tolist(), strict=True):
             boxes.append([*box, label, tau])
         units = np.rint(candidates * UNITS).astype(np.int64)
@@ -57,7 +64,8 @@ def merged_boxes(
             kept = _merged(candidates[own], settings)
             for width, height in sizes[own[kept]].tolist():
                 single.add((1, width, height))
-    return {"boxes": boxes, "per_threshold": [single.as_row() for single in statistics]}
+    rows = [single.as_row() for single in statistics]
+    return {"boxes": boxes, **({"masks": masks} if masks else {}), "per_threshold": rows}
 
 
 def _merged(boxes: np.ndarray, settings: PseudoBoxSettings) -> np.ndarray:

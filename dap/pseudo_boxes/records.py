@@ -11,6 +11,7 @@ import torch
 from dap.cam import ScaleMaps, box_candidates, merge_scales
 from dap.cam.boxes import is_constant
 
+from .masks import encode_mask
 from .merging import FLAT, NO_LABEL, NOTHING_ABOVE, merged_boxes, rounded
 from .settings import PseudoBoxSettings
 from .window import ImageMaps
@@ -37,7 +38,10 @@ def image_record(image: ImageMaps, settings: PseudoBoxSettings) -> Record:
     labels = image.entry.labels.tolist()
     grid = merged.cell_size, image.size_hw
     found = [
-        (label, rounded(box_candidates(cam, settings.thresholds, settings.rule, *grid)))
+        (
+            label,
+            rounded(box_candidates(cam, settings.thresholds, settings.rule, *grid, settings.masks)),
+        )
         for label, cam in zip(labels, maps, strict=True)
     ]
     record = {
@@ -47,6 +51,8 @@ def image_record(image: ImageMaps, settings: PseudoBoxSettings) -> Record:
         **merged_boxes(found, settings),
         "top1": image.top in labels,
     }
+    if "masks" in record:
+        record["masks"] = [encode_mask(own.over_image(image.size_hw)) for own in record["masks"]]
     if not record["boxes"]:
         flat = all(is_constant(cam) for cam in maps)
         record["reason"] = NO_LABEL if not labels else FLAT if flat else NOTHING_ABOVE

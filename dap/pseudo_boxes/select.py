@@ -143,9 +143,11 @@ def _candidates(shard: Shard, chosen: Sequence[int]) -> dict[int, list[tuple[int
     order = order[taus[order] >= 0]
     rows, labels, taus = rows[order], shard.labels[order], taus[order]
     boxes = exact(shard.bboxes[order])
+    masks = [shard.mask(box) for box in order.tolist()] if shard.has_masks else None
     starts = np.flatnonzero(np.diff([rows, labels], prepend=-1).any(axis=0)).tolist()
     found: dict[int, list[tuple[int, Candidates]]] = {}
     for start, end in pairwise([*starts, len(boxes)]):
-        own = Candidates(boxes[start:end], taus[start:end])
+        own_masks = None if masks is None else masks[start:end]
+        own = Candidates(boxes[start:end], taus[start:end], own_masks)
         found.setdefault(int(rows[start]), []).append((int(labels[start]), own))
     return found

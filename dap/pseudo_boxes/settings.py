@@ -106,6 +106,8 @@ class PseudoBoxSettings:
             :func:`dap.cam.boxes_from_cam`.
         autocast: ``'bf16'`` or ``'fp16'`` for the network in half precision; None for float32.
         map_method: ``'exact'`` or ``'gradient'``; None for exact maps where there are any.
+        masks: Whether each box has the mask of its component, see
+            :func:`dap.cam.box_candidates`.
 
     Raises:
         ValueError: If a value is out of range.
@@ -118,6 +120,7 @@ class PseudoBoxSettings:
     rule: Rule = "extent"
     autocast: str | None = None
     map_method: str | None = None
+    masks: bool = False
 
     def __post_init__(self) -> None:
         for name in ("short_sides", "thresholds"):
@@ -146,6 +149,8 @@ class PseudoBoxSettings:
             raise ValueError(
                 f"map_method: expected one of {METHODS} or None, found {self.map_method!r}"
             )
+        if not isinstance(self.masks, bool):
+            raise ValueError(f"masks: expected True or False, found {self.masks!r}")
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -153,8 +158,11 @@ class PseudoBoxSettings:
         return make_views(self.short_sides, self.flip)
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as they stand in what is written."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """The settings as they stand in what is written; ``masks`` only if there are any."""
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if not self.masks:
+            del fields["masks"]
+        return fields
 
     def rule_line(self) -> str:
         """The rule, how it reads its thresholds, and the other choice, in one line for the log."""

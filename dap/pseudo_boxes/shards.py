@@ -16,48 +16,57 @@ from .merging import DECIMALS
 from .statistics import flat_boxes
 
 NO_THRESHOLD = 255  # of a box that was found at none, as in a file from elsewhere
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.int64(), nullable=False),
-        pa.field("file_name", pa.binary(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field(
-            "boxes",
-            pa.list_(
-                pa.struct(
-                    [
-                        pa.field("bbox", pa.list_(pa.float32(), 4), nullable=False),
-                        pa.field("label", pa.int32(), nullable=False),
-                        pa.field("threshold", pa.uint8(), nullable=False),
-                    ]
-                )
-            ),
-            nullable=False,
-        ),
-        pa.field("reason", pa.string()),
-    ]
-)
+_BOX = [
+    pa.field("bbox", pa.list_(pa.float32(), 4), nullable=False),
+    pa.field("label", pa.int32(), nullable=False),
+    pa.field("threshold", pa.uint8(), nullable=False),
+]
+_MASK = pa.field("mask", pa.binary(), nullable=False)  # counts of COCO's RLE
+
+
+def _schema(box: Sequence[pa.Field]) -> pa.Schema:
+    return pa.schema(
+        [
+            pa.field("id", pa.int64(), nullable=False),
+            pa.field("file_name", pa.binary(), nullable=False),
+            pa.field("height", pa.int32(), nullable=False),
+            pa.field("width", pa.int32(), nullable=False),
+            pa.field("boxes", pa.list_(pa.struct(box)), nullable=False),
+            pa.field("reason", pa.string()),
+        ]
+    )
+
+
+SCHEMA, SCHEMA_WITH_MASKS = _schema(_BOX), _schema([*_BOX, _MASK])
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # os.fsencode's
 
 
-def encode_shard(records: Sequence[Mapping[str, Any]], metadata: dict[str, Any]) -> bytes:
+def encode_shard(
+    records: Sequence[Mapping[str, Any]], metadata: dict[str, Any], with_masks: bool = False
+) -> bytes:
     """Write the records of a shard as an Arrow file; the same records give the same bytes.
 
     Args:
         records: One dict an image: ``id``, ``file_name``, and ``height``, ``width`` (pixels) and
             ``boxes`` (rows of x1, y1, x2, y2 in pixels, label, index of the threshold) if it
-            could be used; ``reason`` if it has no boxes.
+            could be used; ``masks`` (see :func:`dap.pseudo_boxes.masks.encode_mask`) of its boxes;
+            ``reason`` if it has no boxes.
         metadata: JSON to keep beside them.
+        with_masks: Whether each box has a mask.
+
+    Raises:
+        ValueError: If an image has not as many masks as boxes.
     """
     flat = flat_boxes(records)
-    fields = list(SCHEMA.field("boxes").type.value_type)
+    schema = SCHEMA_WITH_MASKS if with_masks else SCHEMA
+    fields = list(schema.field("boxes").type.value_type)
     corners = np.ascontiguousarray(flat[:, :4], np.float32).reshape(-1)
     structs = pa.StructArray.from_arrays(
         [
             pa.FixedSizeListArray.from_arrays(pa.array(corners), type=fields[0].type),
             pa.array(flat[:, 4].astype(np.int32)),
             pa.array(flat[:, 5].astype(np.uint8)),
+            *([_mask_column(records)] if with_masks else []),
         ],
         fields=fields,
     )
@@ -68,15 +77,24 @@ def encode_shard(records: Sequence[Mapping[str, Any]], metadata: dict[str, Any])
         pa.array([os.fsencode(record["file_name"]) for record in records], pa.binary()),
         pa.array([record.get("height", 0) for record in records], pa.int32()),
         pa.array([record.get("width", 0) for record in records], pa.int32()),
-        pa.ListArray.from_arrays(pa.array(offsets), structs, type=SCHEMA.field("boxes").type),
+        pa.ListArray.from_arrays(pa.array(offsets), structs, type=schema.field("boxes").type),
         pa.array([record.get("reason") for record in records], pa.string()),
     ]
-    schema = SCHEMA.with_metadata({"dap": json.dumps(metadata)})
+    schema = schema.with_metadata({"dap": json.dumps(metadata)})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch(columns, schema=schema))
     content: bytes = sink.getvalue().to_pybytes()
     return content
+
+
+def _mask_column(records: Sequence[Mapping[str, Any]]) -> pa.Array:
+    for record in records:
+        boxes, masks = len(record.get("boxes", ())), len(record.get("masks", ()))
+        if boxes != masks:
+            raise ValueError(f"{record['file_name']}: {masks} masks for {boxes} boxes")
+    counts = (mask.encode("ascii") for record in records for mask in record.get("masks", ()))
+    return pa.array(list(counts), pa.binary())
 
 
 class Shard:
@@ -95,6 +113,7 @@ class Shard:
         bboxes: Boxes of all images, xyxy, half-open, in pixels, float32, shape (M, 4).
         labels: Their labels, int32, shape (M,).
         thresholds: Index of the threshold each was found at, or 255, uint8, shape (M,).
+        has_masks: Whether each box has a mask.
 
     Raises:
         ValueError: If the file is not a shard.
@@ -123,6 +142,11 @@ class Shard:
         self.bboxes = _numbers(corners, np.float32, len(corners)).reshape(-1, 4)
         self.labels = _numbers(boxes.field("label"), np.int32, len(boxes))
         self.thresholds = _numbers(boxes.field("threshold"), np.uint8, len(boxes))
+        self.has_masks = boxes.type.num_fields > len(_BOX)
+        if self.has_masks:
+            masks = boxes.field(_MASK.name).buffers()
+            self._mask_ends = memoryview(masks[1] or bytes(4)).cast("i")
+            self._masks = memoryview(masks[2] or b"")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -153,6 +177,14 @@ class Shard:
         own = slice(self.starts[row], self.starts[row + 1])
         return exact(self.bboxes[own]), self.labels[own], self.thresholds[own]
 
+    def mask(self, box: int) -> str:
+        """The mask of a box, by its place among those of all images; see :meth:`masks_of`."""
+        return str(self._masks[self._mask_ends[box] : self._mask_ends[box + 1]], "ascii")
+
+    def masks_of(self, row: int) -> list[str]:
+        """Masks of the boxes of an image, see :func:`dap.pseudo_boxes.masks.decode_mask`."""
+        return [self.mask(box) for box in range(self.starts[row], self.starts[row + 1])]
+
     def records(self) -> Iterator[dict[str, Any]]:
         """The images as :func:`encode_shard` takes them."""
         reasons = dict(self.reasons())
@@ -163,6 +195,8 @@ class Shard:
                 columns = (values.tolist() for values in self.boxes_of(row))
                 boxes = [[*box, label, tau] for box, label, tau in zip(*columns, strict=True)]
                 record |= {"height": height, "width": width, "boxes": boxes}
+                if self.has_masks:
+                    record["masks"] = self.masks_of(row)
             if row in reasons:
                 record["reason"] = reasons[row]
             yield record
@@ -184,7 +218,8 @@ def _mapped(path: str) -> pa.Buffer:
 
 def _only_batch(content: pa.Buffer) -> pa.RecordBatch:
     reader = pa.ipc.open_file(content)
-    if not reader.schema.equals(SCHEMA) or reader.num_record_batches != 1:
+    known = any(reader.schema.equals(schema) for schema in (SCHEMA, SCHEMA_WITH_MASKS))
+    if not known or reader.num_record_batches != 1:
         raise pa.ArrowInvalid(f"it has other columns: {reader.schema.names}")
     if b"dap" not in (reader.schema.metadata or {}):
         raise pa.ArrowInvalid("it lacks the metadata of DAP")

@@ -98,6 +98,11 @@ class PseudoBoxStore:
         rule: str | None = self.manifest["settings"].get("rule")
         return rule
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether each box has a mask."""
+        return bool(self.manifest["settings"].get("masks"))
+
     def threshold_names(self) -> list[str]:
         """The thresholds as they are called in tables and pictures."""
         return [threshold_name(threshold, self.rule) for threshold in self.thresholds]
@@ -108,8 +113,12 @@ class PseudoBoxStore:
         Raises:
             ValueError: If the store was not made by Step 2, but of a COCO file.
         """
-        # Earlier versions had no choice of map_method.
-        given: dict[str, Any] = {"map_method": None, **self.manifest["settings"]}
+        # Earlier versions had no choice of map_method; masks stand there if there are any.
+        given: dict[str, Any] = {
+            "map_method": None,
+            "masks": False,
+            **self.manifest["settings"],
+        }
         if given.keys() != PseudoBoxSettings.__dataclass_fields__.keys():
             raise ValueError(
                 f"{self.folder} is no run of Step 2: its settings are "

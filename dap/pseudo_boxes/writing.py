@@ -295,7 +295,7 @@ class StoreWriter:
         self, shard: int, rows: Sequence[Mapping[str, Any]], statistics: RunStatistics
     ) -> None:
         metadata = {"identity": self.identity, "shard": shard, "statistics": statistics.as_json()}
-        content = encode_shard(rows, metadata)
+        content = encode_shard(rows, metadata, bool(self.described["settings"].get("masks")))
         write_bytes(self.folder / SHARDS / shard_name(shard, content), content)
 
     def _write_manifest(self, content: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from torch import Tensor
 
 import dap
@@ -50,6 +52,7 @@ def relabel_boxes(
     The class of an image is that of its boxes in the source. Detections of other classes are
     left out; what becomes of the rest, and of the boxes of the source, says :class:`MergeRule`.
     An image without a detection of its class keeps its boxes, one without boxes stays without.
+    Masks of the source are left out, with a warning: the new store has boxes alone.
 
     When ``torch.distributed`` is initialised, all processes share the images. On one kind of
     device, the same run gives the same bytes with any number of processes, however often it is
@@ -84,6 +87,12 @@ def relabel_boxes(
         raise ValueError(f"{out} is the source itself: choose another output folder")
     place = chosen_device(device)
     store = PseudoBoxStore(folder)
+    if store.has_masks:
+        print_log(
+            f"{folder} has masks, which detections do not have: {out} gets boxes alone",
+            "current",
+            logging.WARNING,
+        )
     detector = BoxDetector(config, checkpoint, store.categories, place)
     root = os.fspath(image_root or store.manifest["image_list"]["root"])
     described = _described(store, detector, rule, execution, place.type)
@@ -110,8 +119,9 @@ def _described(
     """What the new store is made of, as :class:`StoreWriter` takes it."""
     images = store.manifest["image_list"]
     names = {"names_sha256": images["names_sha256"]} if "names_sha256" in images else {}
+    settings = {k: v for k, v in store.manifest["settings"].items() if k != "masks"}
     return {
-        "settings": {**store.manifest["settings"], **rule.as_json()},
+        "settings": {**settings, **rule.as_json()},
         "classifier": store.manifest["classifier"],
         "detector": detector.described(),
         "computation": {

@@ -17,6 +17,7 @@ from mmpretrain.registry import VISUALIZERS
 from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, settings_from_config
 from dap.pseudo_boxes.image_files import read_image
 from dap.pseudo_boxes.images import Entry
+from dap.pseudo_boxes.masks import decode_mask
 
 from .gallery import colour_of, draw_tile
 
@@ -76,7 +77,7 @@ class BoxPictures:
     def _draw(
         self, entry: Entry, record: Mapping[str, Any], classifier: CamClassifier
     ) -> np.ndarray:
-        """Map and boxes over the image, RGB."""
+        """Map, boxes and masks over the image, RGB."""
         image = read_image(entry.path, self.loader)
         heat = None
         if len(entry.labels) and "height" in record:
@@ -86,7 +87,9 @@ class BoxPictures:
         rows = np.array(record.get("boxes", ()), np.float64).reshape(-1, 6)
         colours = [colour_of(int(row[5]), self.settings.thresholds) for row in rows]
         picture = image.numpy().transpose(1, 2, 0).copy()
-        tile = draw_tile(picture, rows[:, :4], colours, heat, side=SIDE)
+        size_hw = picture.shape[:2]
+        masks = [decode_mask(mask, size_hw) for mask in record.get("masks", ())]
+        tile = draw_tile(picture, rows[:, :4], colours, heat, side=SIDE, masks=masks)
         return tile[..., ::-1].copy()
 
 

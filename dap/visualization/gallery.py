@@ -34,8 +34,11 @@ def draw_tile(
     heat: np.ndarray | None = None,
     truth: np.ndarray | None = None,
     side: int = 192,
+    masks: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
     """Fit an image into a white square, from its upper left corner on, and draw its boxes.
+
+    Masks are drawn as thin outlines in the colours of their boxes.
 
     Args:
         picture: BGR, uint8, shape (H, W, 3); it is not changed.
@@ -44,6 +47,7 @@ def draw_tile(
         heat: Map in [0, 1] to lay over the picture, shape (H, W).
         truth: True boxes, as ``boxes``, shape (M, 4).
         side: Side of the square in pixels.
+        masks: Of the boxes, N of them or none, bool, shape (H, W).
 
     Returns:
         BGR, uint8, shape (side, side, 3).
@@ -59,6 +63,10 @@ def draw_tile(
         _rectangle(small, box * scale, TRUTH_BGR, 2)
     for box, colour in zip(boxes, colours, strict=True):
         _rectangle(small, box * scale, colour, 2)
+    for mask, colour in zip(masks, colours, strict=bool(masks)):
+        shrunk = cv2.resize(mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST)
+        outlines, _ = cv2.findContours(shrunk, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(small, outlines, -1, colour, 1)
     square = np.full((side, side, 3), 255, np.uint8)
     square[: small.shape[0], : small.shape[1]] = small
     return square

@@ -103,6 +103,7 @@ def inspect_boxes(
         "verdict": verdict(seen, summary),
         "legend": _legend(store),
         "truth": truth is not None,
+        "masks": store.has_masks,
         "tables": _tables(store, summary, seen, random, find),
         "histograms": _histograms(seen, folder),
         "galleries": list(_galleries(store, chosen, pictures, folder)),

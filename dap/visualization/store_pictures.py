@@ -11,6 +11,7 @@ import numpy as np
 
 from dap.cam import MergedCam
 from dap.pseudo_boxes.image_files import check_size, read_image
+from dap.pseudo_boxes.masks import decode_mask
 from dap.pseudo_boxes.store import PseudoBoxStore
 from dap.pseudo_boxes.stored_maps import StoredMaps
 
@@ -30,6 +31,8 @@ class StoredImage:
         boxes: xyxy, half-open, in pixels, shape (N, 4).
         labels: Shape (N,).
         thresholds: Index of τ of each box, shape (N,); 255 where it is not known.
+        masks: Of each box, see :func:`dap.pseudo_boxes.masks.decode_mask`; None if the store has
+            none.
     """
 
     index: int
@@ -38,17 +41,19 @@ class StoredImage:
     boxes: np.ndarray
     labels: np.ndarray
     thresholds: np.ndarray
+    masks: list[str] | None = None
 
 
 def stored_image(store: PseudoBoxStore, index: int) -> StoredImage:
     """Look up an image by its place in the store."""
     shard, row = store.locate(index)
     size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
-    return StoredImage(index, shard.file_name(row), size_hw, *shard.boxes_of(row))
+    masks = shard.masks_of(row) if shard.has_masks else None
+    return StoredImage(index, shard.file_name(row), size_hw, *shard.boxes_of(row), masks)
 
 
 class StorePictures:
-    """Draws images of a store with their boxes, and their maps where there is a classifier.
+    """Draws images of a store with boxes and masks, and their maps where there is a classifier.
 
     Args:
         store: The boxes.
@@ -83,7 +88,7 @@ class StorePictures:
         thresholds: np.ndarray | None = None,
         side: int | None = None,
     ) -> np.ndarray:
-        """Draw an image with its boxes, or with others, largest first.
+        """Draw an image with its boxes and their masks, or with other boxes, largest first.
 
         A grey canvas takes the place of an image that cannot be read.
 
@@ -93,8 +98,9 @@ class StorePictures:
             thresholds: Index of their τ, shape (N,).
             side: Side of the tile in pixels, where it is another than usual.
         """
+        masks: list[str] = []
         if boxes is None or thresholds is None:
-            boxes, thresholds = image.boxes, image.thresholds
+            boxes, thresholds, masks = image.boxes, image.thresholds, image.masks or []
         order = np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1), kind="stable")
         colours = [colour_of(int(thresholds[i]), self.store.thresholds) for i in order]
         picture = self._cached_picture(image.file_name, image.size_hw)
@@ -102,7 +108,8 @@ class StorePictures:
         if len(image.labels) and (cam := self.merged(image, int(image.labels[0]))) is not None:
             heat = cam.over_image(picture.shape[:2])
         truth = self.truth.get(image.index)
-        return draw_tile(picture, boxes[order], colours, heat, truth, side or self.side)
+        drawn = [decode_mask(masks[i], image.size_hw) for i in order] if masks else []
+        return draw_tile(picture, boxes[order], colours, heat, truth, side or self.side, drawn)
 
     def compute_maps(self, images: Iterable[StoredImage]) -> None:
         """Compute the maps of all classes of many images at once, which is faster than each alone.

@@ -2,7 +2,7 @@
 
 A class is a shape with a hue and a texture of its own. The classification set has class folders
 (ImageFolder layout) with one or two objects of one class an image; the detection set has several
-objects of *other* classes an image, in the layout of Pascal VOC.
+objects of *other* classes an image, in the layout of Pascal VOC, and as COCO files with masks.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from dap.pseudo_boxes.masks import encode_mask, segmentation
 from dap.testing import write_image, write_voc_annotation
 
 SIDE = 128  # of an image, in pixels
@@ -165,7 +166,7 @@ def _tight_box(mask: np.ndarray) -> list[int]:
 
 def draw_scene(
     shapes: Sequence[ShapeClass], radii: tuple[float, float], rng: np.random.Generator
-) -> tuple[np.ndarray, list[list[int]], list[str]]:
+) -> tuple[np.ndarray, list[np.ndarray], list[str]]:
     """Draw objects that do not touch on a fresh background.
 
     Args:
@@ -174,11 +175,11 @@ def draw_scene(
         rng: Source of all randomness.
 
     Returns:
-        Image (SIDE, SIDE, 3) BGR uint8, boxes xyxy half-open in pixels, and names of what is
-        there.
+        Image (SIDE, SIDE, 3) BGR uint8, and of each object its mask, bool, shape (SIDE, SIDE), and
+        its name.
     """
     image, taken = _background(rng), np.zeros((SIDE, SIDE), bool)
-    boxes, names = [], []
+    masks, names = [], []
     for shape in shapes:
         for _ in range(30):
             radius = rng.uniform(*radii)
@@ -187,52 +188,76 @@ def draw_scene(
             right, bottom = (centre + radius + 3).astype(int)
             if not taken[top:bottom, left:right].any():
                 taken[top:bottom, left:right] = True
-                boxes.append(_tight_box(_paint(image, shape, centre, radius, rng)))
+                masks.append(_paint(image, shape, centre, radius, rng))
                 names.append(shape.name)
                 break
-    return image.clip(0, 255).astype(np.uint8), boxes, names
+    return image.clip(0, 255).astype(np.uint8), masks, names
+
+
+class CocoFile:
+    """A COCO file of images with objects whose masks are known.
+
+    Args:
+        names: Of the categories, in the order of the labels.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._ids = {name: number for number, name in enumerate(names, 1)}
+        self.content: dict[str, list[dict[str, Any]]] = {
+            "categories": [{"id": number, "name": name} for name, number in self._ids.items()],
+            "images": [],
+            "annotations": [],
+        }
+
+    def add(self, file_name: str, masks: Sequence[np.ndarray], names: Sequence[str]) -> None:
+        """Add an image with its objects."""
+        images, annotations = self.content["images"], self.content["annotations"]
+        image_id = len(images) + 1
+        images.append({"id": image_id, "file_name": file_name, "width": SIDE, "height": SIDE})
+        for mask, name in zip(masks, names, strict=True):
+            x1, y1, x2, y2 = _tight_box(mask)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": self._ids[name],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": int(mask.sum()),
+                    "iscrowd": 0,
+                    "segmentation": segmentation(encode_mask(mask), mask.shape),
+                }
+            )
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        path.write_text(json.dumps(self.content))
 
 
 def make_classification_set(root: Path, per_class: int, seed: int, true_boxes: Path) -> Path:
     """Write class folders ``root/<class>/<n>.jpg``.
 
-    The true boxes go to the COCO file ``true_boxes``, for the control run: DAP never sees them.
+    True boxes and masks go to the COCO file ``true_boxes``, for the control run: DAP never sees
+    them.
     """
-    labels = {name: label for label, name in enumerate(sorted(PRETRAIN_NAMES))}
-    coco: dict[str, list[dict[str, Any]]] = {
-        "categories": [{"id": label + 1, "name": name} for name, label in labels.items()],
-        "images": [],
-        "annotations": [],
-    }
+    coco = CocoFile(sorted(PRETRAIN_NAMES))
     for index, shape in enumerate(make_classes(PRETRAIN_NAMES, hues=16)):
         rng = np.random.default_rng([seed, 0, index])
         for number in range(per_class):
             count = 1 + int(rng.random() < 0.35)
             radii = (26.0, 56.0) if count == 1 else (20.0, 32.0)
-            image, boxes, _ = draw_scene([shape] * count, radii, rng)
+            image, masks, names = draw_scene([shape] * count, radii, rng)
             name = f"{shape.name}/{number:04d}.jpg"
             write_image(root / name, image)
-            image_id = len(coco["images"]) + 1
-            coco["images"].append(
-                {"id": image_id, "file_name": name, "width": SIDE, "height": SIDE}
-            )
-            for x1, y1, x2, y2 in boxes:
-                coco["annotations"].append(
-                    {
-                        "id": len(coco["annotations"]) + 1,
-                        "image_id": image_id,
-                        "category_id": labels[shape.name] + 1,
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "area": (x2 - x1) * (y2 - y1),
-                        "iscrowd": 0,
-                    }
-                )
-    true_boxes.write_text(json.dumps(coco))
+            coco.add(name, masks, names)
+    coco.write(true_boxes)
     return root
 
 
 def make_detection_set(root: Path, shots: int, test_images: int, seed: int) -> Path:
-    """Write ``root`` in VOC layout: ``train`` with ``shots`` images per class, and ``test``."""
+    """Write ``root`` in VOC layout: ``train`` with ``shots`` images per class, and ``test``.
+
+    ``train.json`` and ``test.json`` have the same as COCO files, with masks.
+    """
     shapes = make_classes(DETECTION_NAMES, hues=4, shift=6)
     for split, key in (("train", 1), ("test", 2)):
         rng = np.random.default_rng([seed, key])
@@ -241,14 +266,17 @@ def make_detection_set(root: Path, shots: int, test_images: int, seed: int) -> P
             if split == "train"
             else [shapes[i % len(shapes)] for i in range(test_images)]
         )
-        stems = []
+        stems, coco = [], CocoFile(DETECTION_NAMES)
         for number, first in enumerate(wanted):
             others = [shapes[i] for i in rng.integers(0, len(shapes), rng.integers(2, 6))]
-            image, boxes, names = draw_scene([first, *others], (8, 24), rng)
+            image, masks, names = draw_scene([first, *others], (8, 24), rng)
+            boxes = [_tight_box(mask) for mask in masks]
             stem = f"{split}_{number:04d}"
             write_image(root / "JPEGImages" / f"{stem}.jpg", image)
             write_voc_annotation(root / "Annotations" / f"{stem}.xml", (SIDE, SIDE), boxes, names)
             stems.append(stem)
+            coco.add(f"{stem}.jpg", masks, names)
+        coco.write(root / f"{split}.json")
         listing = root / "ImageSets" / "Main" / f"{split}.txt"
         listing.parent.mkdir(parents=True, exist_ok=True)
         listing.write_text("".join(f"{stem}\n" for stem in stems))

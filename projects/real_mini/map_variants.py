@@ -148,7 +148,7 @@ def boxes_of(
     """The boxes of a map, largest first, with as many left out as the variant says."""
     taus = [tau - variant.lower for tau in cam.THRESHOLDS]
     values = merged.maps[0].numpy()
-    boxes, index = cam.box_candidates(values, taus, rule, merged.cell_size, size_hw)
+    boxes, index, _ = cam.box_candidates(values, taus, rule, merged.cell_size, size_hw)
     if variant.keep == "threshold":
         order, _ = cam.nms_larger_first(boxes, None, rule)
         _, first = np.unique(index[order], return_index=True)

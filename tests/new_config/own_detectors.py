@@ -31,6 +31,11 @@ TINY = {
             "mask_head": {"in_channels": 8, "conv_out_channels": 8},
         },
     },
+    "mmdet::rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py": {
+        "backbone": {"widen_factor": 0.125, "norm_cfg": {"type": "BN"}, "init_cfg": None},
+        "neck": {"in_channels": [32, 64, 128], "out_channels": 16, "norm_cfg": {"type": "BN"}},
+        "bbox_head": {"in_channels": 16, "feat_channels": 16, "norm_cfg": {"type": "BN"}},
+    },
     "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py": {
         "backbone": {"widen_factor": 0.125},
         "neck": {"in_channels": [32, 64, 128], "out_channels": 16},
@@ -64,7 +69,9 @@ def with_outlines(path: Path) -> Path:
     return path
 
 
-def make_data(folder: Path) -> tuple[Path, Path]:
-    """Write boxes of three classes, and a detection set of two with outlines."""
+def make_data(folder: Path, masks: bool = False) -> tuple[Path, Path]:
+    """Write boxes of three classes, with masks or without, and a detection set with outlines."""
     boxes = make_coco(folder / "boxes", images=10, seed=1)
+    if masks:
+        with_outlines(boxes)
     return boxes, with_outlines(make_coco(folder / "data", 6, ("cat", "dog"), seed=2))

@@ -1,5 +1,6 @@
 """Detectors through Steps 3 and 4 by tools/new_config.py: what is said to move, moves."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -40,9 +41,37 @@ def test_tiny_detectors(tmp_path, monkeypatch, data, family, new):
 
     result = detectors.prove_config(str(own), *data, tmp_path, 64, {})
 
-    assert {detectors.layer_of(name) for name in (*result["new"], *result["missing"])} == new
+    assert set(detectors.new_layers(result)) == new
     assert {"backbone", "neck"} < result["parts"].keys()
     assert result["unexpected"] == []
+
+
+@pytest.mark.parametrize(
+    ("family", "new"),
+    [
+        (
+            "mask_rcnn",
+            {
+                "roi_head.bbox_head.fc_cls",
+                "roi_head.bbox_head.fc_reg",
+                "roi_head.mask_head.conv_logits",
+            },
+        ),
+        pytest.param("rtmdet", {"bbox_head.rtm_cls.N"}, marks=pytest.mark.slow),
+    ],
+)
+def test_mask_heads_move_where_the_boxes_have_masks(tmp_path, monkeypatch, family, new):
+    """All but the layers of the categories; the loss of the masks is part of the training."""
+    detectors.leave_out_the_slow(monkeypatch.setattr)
+    own = write_own(tmp_path, BASES[family])
+    data = make_data(tmp_path / "data", masks=True)
+
+    result = detectors.prove_config(str(own), *data, tmp_path, 64, {})
+
+    assert set(detectors.new_layers(result)) == new
+    assert result["missing"] == result["unexpected"] == []
+    (log,) = (tmp_path / "work_dirs").glob("pretrain*/*/vis_data/scalars.json")
+    assert json.loads(log.read_text().splitlines()[0])["loss_mask"] > 0
 
 
 @pytest.mark.slow

@@ -1,17 +1,29 @@
 """What tools/new_config.py writes, part by part, against MMDetection's own recipes."""
 
+import json
+
 import pytest
 from mmengine.config import Config
-from own_detectors import make_data, write_own
+from own_detectors import make_data, with_outlines, write_own
 
 from dap.new_config import new_configs
+from dap.new_config.backbone import backbone_of
 from dap.new_config.code import Code, config_text, one_line
+from dap.new_config.configs import Plan, finetuning
 from dap.new_config.model import check_detector, class_counts, fixed_batch_norm, without_masks
-from dap.new_config.pipelines import boxes_alone, edited, multi_scale, train_pipeline
+from dap.new_config.pipelines import (
+    boxes_alone,
+    edited,
+    masks_as_bitmaps,
+    multi_scale,
+    train_pipeline,
+)
 from dap.new_config.pipelines import test_pipeline as validation_pipeline
 from dap.new_config.schedule import auto_scale_lr, scaled, warm_up
+from dap.new_config.targets import read_target
 from dap.new_config.trees import plain
 from dap.new_config.zoo import find_detector, zoo
+from dap.pseudo_boxes.masks import counts_of
 from dap.testing import make_coco, make_voc
 
 PAPER = {
@@ -154,6 +166,55 @@ def test_detectors_that_boxes_do_not_train(name, why):
         check_detector(config(name).model, name)
 
 
+@pytest.mark.parametrize(
+    "name", ["rtmdet-ins_tiny_8xb32-300e_coco", "condinst_r50_fpn_ms-poly-90k_coco_instance"]
+)
+def test_detectors_of_masks_take_boxes_with_masks(name):
+    check_detector(config(name).model, name, has_masks=True)
+
+
+def test_data_without_masks_does_not_train_them(tmp_path):
+    boxes = with_outlines(make_coco(tmp_path / "boxes", 3))
+    data = make_coco(tmp_path / "data", 3)
+
+    with pytest.raises(ValueError, match=r"data.*: rtmdet-ins_tiny is trained by masks, and not"):
+        new_configs(
+            "rtmdet-ins_tiny_8xb32-300e_coco",
+            boxes,
+            data,
+            out=tmp_path / "configs",
+            work_dirs=str(tmp_path / "work_dirs"),
+        )
+
+    written = Config.fromfile(tmp_path / "configs" / "pretrain_rtmdet-ins_tiny.py")
+    loaders = [s for s in written.train_dataloader.dataset.pipeline if "Load" in s["type"]]
+    assert loaders[1] == {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True}
+
+
+@pytest.mark.parametrize("polygons", [True, False])
+def test_masks_of_the_data_are_loaded_as_they_are(tmp_path, polygons):
+    """Polygons by the recipe's own pipeline, run-length encoded ones as bitmaps."""
+    data = with_outlines(make_coco(tmp_path / "data", 3))
+    if not polygons:
+        content = json.loads(data.read_text())
+        sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+        for item in content["annotations"]:
+            size_hw = sizes[item["image_id"]]
+            counts = counts_of(item["segmentation"], size_hw)
+            item["segmentation"] = {"size": [*size_hw], "counts": counts}
+        data.write_text(json.dumps(content))
+    target = read_target(str(data), str(data), None, tmp_path)
+    detector = find_detector("rtmdet-ins_tiny_8xb32-300e_coco")
+    own = backbone_of(detector.config.model, None, None)
+
+    values = finetuning(Plan(detector, own, "x", "work_dirs", None), target, 10).values
+
+    edits = {name: value for name, value in values.items() if name.startswith("pipeline[")}
+    bitmaps = {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True}
+    assert edits == ({} if polygons else {"pipeline[1]": bitmaps})
+    assert values["val_evaluator"]["metric"] == ["bbox", "segm"]
+
+
 def counted(name, classes=7):
     """Class counts of a model after the changes, by path, with the list expressions evaluated."""
     own = config(name)
@@ -264,6 +325,18 @@ def test_resizing_becomes_the_papers(name):
     assert PAPER in steps
     assert {"type": "LoadAnnotations", "with_bbox": True} in steps
     assert what == "short sides 96, 160, 320, 640, as in the paper"
+
+
+def test_masks_are_loaded_as_bitmaps():
+    """A store has no polygons, which mmdet takes alone with poly2mask=False."""
+    own = train_pipeline(config("rtmdet-ins_tiny_8xb32-300e_coco")).inner
+    assert own[1]["poly2mask"] is False
+
+    steps = masks_as_bitmaps(own)
+
+    assert [step["type"] for step in steps] == [step["type"] for step in own]
+    assert steps[1] == {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True}
+    assert steps[2:] == own[2:]
 
 
 def test_mosaic_stays_and_images_get_smaller():

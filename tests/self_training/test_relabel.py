@@ -17,9 +17,11 @@ from dap.datasets import PseudoBoxDataset
 from dap.evaluation.evaluate import evaluate_boxes
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.pseudo_boxes import Execution, PseudoBoxStore
+from dap.pseudo_boxes.masks import encode_mask
 from dap.pseudo_boxes.store import digests
 from dap.pseudo_boxes.writing import StoreWriter
 from dap.self_training import MergeRule, box_detector, merged_rows, relabel_boxes
+from dap.self_training import relabel as relabel_module
 from dap.self_training.box_detector import BoxDetector, Detections
 from dap.testing import draw_image, write_image
 from dap.visualization.inspection import inspect_boxes
@@ -36,7 +38,9 @@ EXECUTION = Execution(num_workers=0)
 
 @pytest.fixture
 def source(tmp_path):
-    """Seven images in shards of two: one of two classes, one without boxes, two at fault."""
+    """Seven images in shards of two, with masks: one of two classes, one without boxes, two at
+    fault.
+    """
     records = []
     for number in range(7):
         label = number % 3
@@ -47,11 +51,13 @@ def source(tmp_path):
         records.append({"id": 5 + 2 * number, "file_name": f"{number}.png", **size, "boxes": boxes})
     records[1]["boxes"] += [[0, 0, 50, 50, 2, 1]]
     records[2] |= {"boxes": [], "reason": "its map is constant"}
+    for record in records:
+        record["masks"] = [encode_mask(np.ones(SIZE_HW, bool))] * len(record["boxes"])
     records.append({"id": 99, "file_name": "gone.png", "reason": "OSError: it is gone"})
     writer = StoreWriter(
         tmp_path / "source",
         {
-            "settings": {"thresholds": [0.2, 0.5]},
+            "settings": {"thresholds": [0.2, 0.5], "masks": True},
             "classifier": {},
             "image_list": {"count": len(records), "root": str(tmp_path / "images")},
             "shard_size": 2,
@@ -134,14 +140,21 @@ def test_boxes_are_those_of_mmdets_own_inference(source, checkpoint, tmp_path):
     assert changed >= 4
 
 
-def test_what_a_store_is_good_for(source, checkpoint, tmp_path):
-    """It is trained from, judged and looked at; its files say what it was made of."""
+def test_what_a_store_is_good_for(source, checkpoint, tmp_path, monkeypatch):
+    """It is trained from, judged and looked at; its files say what it was made of.
+
+    Masks of the source are left out with a warning.
+    """
+    said = []
+    monkeypatch.setattr(relabel_module, "print_log", lambda line, *_, **__: said.append(line))
     summary = relabel(source, checkpoint, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
     assert summary["images"] == 7
     assert summary["without_boxes"] == {"its map is constant": 1}
     assert summary["failed"] == [{"file_name": "gone.png", "reason": "OSError: it is gone"}]
     store = PseudoBoxStore(tmp_path / "out")
+    assert f"{source} has masks, which detections do not have" in said[0]
+    assert not store.has_masks
     assert [i for shard in store.shards for i in shard.ids] == [5, 7, 9, 11, 13, 15, 17, 99]
     image_list = store.manifest["image_list"]
     assert image_list["source_sha256"] == digests([source / "manifest.json"])[0]

@@ -52,6 +52,16 @@ def test_true_boxes_are_white_with_a_black_rim():
     assert tile[40, 18].tolist() == [0, 0, 0]
 
 
+def test_masks_are_thin_outlines_with_their_holes():
+    mask = np.zeros((100, 200), bool)
+    mask[20:60, 40:100] = True
+    mask[30:50, 60:80] = False
+    tile = draw_tile(GREY, BOXES[:1], COLOURS_BGR[:1], side=204, masks=[mask])
+    colour = list(COLOURS_BGR[0])
+    assert all(tile[y, x].tolist() == colour for x, y in ((40, 20), (99, 59), (70, 20), (59, 40)))
+    assert tile[25, 50].tolist() == tile[40, 70].tolist() == [110, 110, 110]
+
+
 def test_map_lies_over_the_image():
     heat = np.zeros((100, 200), np.float32)
     heat[25:50, 150:175] = 1

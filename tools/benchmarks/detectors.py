@@ -26,12 +26,15 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+BOTH = {"masks": True, "box_masks": True}  # of the data to fine-tune on, and of the boxes
 # Name in the table → config, options of new_configs, side of the images in pixels.
 CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "Faster R-CNN, R-50": ("faster-rcnn_r50_fpn_1x_coco", {}, 96),
     "Cascade R-CNN, R-50": ("cascade-rcnn_r50_fpn_1x_coco", {}, 96),
     "Mask R-CNN, R-50": ("mask-rcnn_r50_fpn_1x_coco", {"masks": True}, 96),
     "Mask R-CNN, R-50, boxes alone": ("mask-rcnn_r50_fpn_1x_coco", {}, 96),
+    "Mask R-CNN, R-50, boxes with masks": ("mask-rcnn_r50_fpn_1x_coco", BOTH, 96),
+    "RTMDet-Ins-tiny, boxes with masks": ("rtmdet-ins_tiny_8xb32-300e_coco", BOTH, 96),
     "RetinaNet, R-50": ("retinanet_r50_fpn_1x_coco", {}, 96),
     "FCOS, R-50": ("fcos_r50-caffe_fpn_gn-head_1x_coco", {}, 96),
     "ATSS, R-50": ("atss_r50_fpn_1x_coco", {}, 96),
@@ -75,18 +78,20 @@ LIMITS = {"nms_pre": 200, "max_per_img": 50, "num": 64}
 
 
 def make_data(folder: Path) -> dict[str, Path]:
-    """Write boxes to pre-train on, and a detection set with outlines and one without."""
+    """Write boxes to pre-train on, and a detection set, each with outlines and without."""
     from dap.testing import make_coco
 
     boxes = make_coco(folder / "boxes", images=8, seed=1)
     train = make_coco(folder / "train", images=5, classes=("cat", "dog"), seed=2)
-    content = json.loads(train.read_text())
-    for item in content["annotations"]:
-        x, y, w, h = item["bbox"]
-        item["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-    masks = train.with_name("masks.json")
-    masks.write_text(json.dumps(content))
-    return {"boxes": boxes, "train": train, "masks": masks}
+    data = {"boxes": boxes, "train": train}
+    for name, path in (("box_masks", boxes), ("masks", train)):
+        content = json.loads(path.read_text())
+        for item in content["annotations"]:
+            x, y, w, h = item["bbox"]
+            item["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        data[name] = path.with_name(f"{name}.json")
+        data[name].write_text(json.dumps(content))
+    return data
 
 
 def prove(name: str, folder: Path, data: dict[str, Path]) -> dict[str, Any]:
@@ -94,9 +99,10 @@ def prove(name: str, folder: Path, data: dict[str, Path]) -> dict[str, Any]:
     config, options, side = CASES[name]
     options = dict(options)
     target = data["masks" if options.pop("masks", False) else "train"]
+    boxes = data["box_masks" if options.pop("box_masks", False) else "boxes"]
     if "backbone" in options:
         options["weights"] = timm_weights(folder, options["backbone"].removeprefix("timm:"))
-    return {"name": name, **prove_config(config, data["boxes"], target, folder, side, options)}
+    return {"name": name, **prove_config(config, boxes, target, folder, side, options)}
 
 
 def prove_config(
@@ -342,7 +348,8 @@ Made by `tools/benchmarks/detectors.py`.
 
 "Moves" counts the parameters and buffers that the fine-tuning takes from the pre-training, per
 module. "New" are the layers whose shape depends on the number of categories, found by construction
-(`dap.transfer.category_dependent_parameters`), and what boxes cannot pre-train, such as mask heads.
+(`dap.transfer.category_dependent_parameters`), and what boxes cannot pre-train, such as mask heads
+where the boxes have no masks.
 
 | detector | config | moves | new |
 | --- | --- | --- | --- |
@@ -354,15 +361,23 @@ def _row(result: dict[str, Any]) -> str:
     if "error" in result:
         return f"| {result['name']} | | failed: {result['error'][:200]} | |"
     moves = ", ".join(f"{part} {count}" for part, count in result["parts"].items())
-    layers = dict.fromkeys(layer_of(name) for name in (*result["new"], *result["missing"]))
-    new = ", ".join(f"`{layer}`" for layer in layers) or "nothing"
+    new = ", ".join(f"`{layer}`" for layer in new_layers(result)) or "nothing"
     return f"| {result['name']} | `{result['config']}` | {moves} | {new} |"
 
 
+def new_layers(result: dict[str, Any]) -> list[str]:
+    """Layers that do not move; a mask head that is not pre-trained as one."""
+    heads = {name.split(".mask_head.")[0] for name in result["missing"] if ".mask_head." in name}
+    whole = {f"{head}.mask_head" for head in heads}
+    layers = []
+    for name in (*result["new"], *result["missing"]):
+        head = name.split(".mask_head.")[0] + ".mask_head"
+        layers.append(head if head in whole else layer_of(name))
+    return list(dict.fromkeys(layers))
+
+
 def layer_of(name: str) -> str:
-    """Name of a layer, N for the numbers of those that are alike; a mask head as one."""
-    if ".mask_head." in name:
-        return name.split(".mask_head.")[0] + ".mask_head"
+    """Name of a layer, N for the numbers of those that are alike."""
     return re.sub(r"\.\d+(?=\.|$)", ".N", re.sub(r"\.(weight|bias)$", "", name))
 
 

@@ -1,0 +1,180 @@
+"""Masks: a Mask R-CNN from the classifier, from boxes alone, and from boxes with masks.
+
+    uv run projects/masks/run.py [--seeds 0 1 2] [--work-dir DIR] [--size tiny]
+
+Makes the shapes of the quick start, whose true masks are known, trains its classifier, whose pseudo
+boxes have masks here, pre-trains the detector on the boxes alone and with their masks, fine-tunes
+both and the CLS twin, and writes ``table.md``. The same call goes on where it was ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import signal
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+QUICK_START = HERE.parent / "quickstart"
+sys.path.insert(0, str(QUICK_START))  # for its modules
+
+from run import SIZES, Chain, Size, project_sha256, run_chain, shortened  # noqa: E402
+from steps import Step, Steps, python  # noqa: E402
+
+import dap  # noqa: F401, E402  (lets checkpoints load)
+from dap.files import locked, write_bytes  # noqa: E402
+
+# Typical seconds on two cores.
+SECONDS = {
+    "data": 10, "classifier": 45, "pretrain_boxes": 130, "pretrain_masks": 160,
+    "boxes": 70, "masks": 70, "cls": 70, "report": 15,
+}  # fmt: skip
+TINY = (6, 2, 16), (24, 24, 12)
+NAMES = {"cls": "CLS", "boxes": "DAP, boxes alone", "masks": "DAP, boxes with masks"}
+METRICS = {
+    "box AP": "coco/bbox_mAP", "box AP50": "coco/bbox_mAP_50",
+    "mask AP": "coco/segm_mAP", "mask AP50": "coco/segm_mAP_50",
+}  # fmt: skip
+MASKS = "pseudo_boxes.masks=True"
+
+
+def size_of(name: str) -> Size:
+    """How much of everything: as the quick start."""
+    size = SIZES[name]
+    options = dict(size.options)
+    if name == "tiny":
+        short = "param_scheduler.1.milestones=[10]", "train_cfg.val_interval=12"
+        options["finetune"] = shortened(12, 4, *short)
+    return size._replace(options=options, seconds=SECONDS)
+
+
+class MaskChain(Chain):
+    """The steps of one seed, in stages."""
+
+    def stages(self, control: bool = False) -> list[list[Step]]:
+        """All steps in their order."""
+        data = Step(
+            "data", "make the two data sets",
+            python(QUICK_START / "shapes.py", self.seed, *self.size.data), "data",
+        )  # fmt: skip
+        classifier = self._training(
+            "classifier", "Steps 1 and 2: a classifier, and pseudo boxes with masks",
+            "classifier.py", MASKS, *self.size.options.get("classifier", ()),
+        )  # fmt: skip
+        report = Step(
+            "report", "quality of the pseudo boxes and masks", python(HERE / "quality.py"), "report"
+        )
+        return [
+            [data],
+            [classifier],
+            [self._pretrained("boxes"), self._pretrained("masks")],
+            [self._finetuned("cls"), self._finetuned("boxes"), self._finetuned("masks")],
+            [report],
+        ]
+
+    def _pretrained(self, name: str) -> Step:
+        own = HERE / "configs" / "pretrain_masks.py"
+        return self._training(
+            f"pretrain_{name}", f"Step 3: pre-train the detector ({name})",
+            "pretrain_detector.py" if name == "boxes" else str(own),
+            *self._start("backbone.init_cfg", "classifier", self.size.lengths[0]),
+            *self.size.options.get("pretrain", ()),
+        )._replace(threads=1)  # fmt: skip
+
+    def _finetuned(self, name: str) -> Step:
+        if name == "cls":
+            start = self._start("backbone.init_cfg", "classifier", self.size.lengths[0])
+        else:
+            start = self._start("init_cfg", f"pretrain_{name}", self.size.lengths[1])
+        if name == "boxes":
+            start += ("model.init_cfg.allow_missing=roi_head.mask_head",)
+        config = HERE / "configs" / f"finetune_{'cls' if name == 'cls' else 'dap'}.py"
+        return self._training(
+            name, f"Step 4: fine-tune ({NAMES[name]})", str(config),
+            *start, *self.size.options.get("finetune", ()),
+        )  # fmt: skip
+
+
+def results_of(folder: Path) -> dict[str, dict[str, float]]:
+    """The figures of a seed: of each fine-tuning at the end, and the quality of its masks."""
+    from dap.visualization import read_curve
+
+    found = {name: read_curve(folder / "work_dirs" / name, METRICS)[-1] for name in NAMES}
+    quality = json.loads((folder / "report" / "quality.json").read_text())
+    return {**{name: {m: row[m] for m in METRICS} for name, row in found.items()}, "q": quality}
+
+
+def table(results: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
+    """Mean and deviation over the seeds, in Markdown."""
+    lines = ["| | " + " | ".join(METRICS) + " |", "|---" * (len(METRICS) + 1) + "|"]
+    for name, title in NAMES.items():
+        cells = [_spread([seed[name][metric] for seed in results]) for metric in METRICS]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    for name, base in (("boxes", "cls"), ("masks", "cls"), ("masks", "boxes")):
+        cells = [_spread([seed[name][m] - seed[base][m] for seed in results], "+") for m in METRICS]
+        lines.append(f"| {NAMES[name]}, minus {NAMES[base]} | " + " | ".join(cells) + " |")
+    quality = [
+        f"{title} {_spread([100 * seed['q'][title] for seed in results])}"
+        for title in results[0]["q"]
+    ]
+    return "\n".join([*lines, "", f"Pseudo boxes, in percent: {'; '.join(quality)}.", ""])
+
+
+def _spread(values: Sequence[float], sign: str = "") -> str:
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{sign}.1f}{deviation}"
+
+
+def version() -> str:
+    """Hash of the configs and scripts of both projects, which decide the results."""
+    own = b"".join(
+        path.read_bytes() for path in sorted(HERE.rglob("*.py")) if path.name != "run.py"
+    )
+    return hashlib.sha256(project_sha256().encode() + own).hexdigest()
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--size", choices=tuple(SIZES), default="full",
+        help="tiny: shows that all steps work; its figures say nothing",
+    )  # fmt: skip
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/masks"))
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the chain of each seed, and write the table."""
+    args = parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the steps too
+    results: list[dict[str, Any]] = []
+    folder = args.work_dir.resolve() / args.size
+    try:
+        for seed in args.seeds:
+            own = folder / f"seed{seed}"
+            with locked(own / "run.lock"):
+                chain, steps = MaskChain(seed, size_of(args.size)), Steps(own, version())
+                print(f"seed {seed}", flush=True)
+                seconds = run_chain(chain, steps, False, None)
+            print(f"seed {seed}: {seconds / 60:.1f} minutes", flush=True)
+            results.append(results_of(own))
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted; the same call goes on from here ({folder})")
+    write_bytes(folder / "table.md", table(results).encode())
+    write_bytes(folder / "results.json", json.dumps(results, indent=1).encode())
+    print(f"\n{table(results)}\n{folder / 'table.md'}")
+
+
+if __name__ == "__main__":
+    main()
