@@ -85,7 +85,7 @@ def test_four_lines_end_in_a_compared_pair(tmp_path):
     make_yolo(tmp_path / "my_detection_set")
     boxes, new_config, pretrain, finetune = four_lines()
     boxes[2] = "timm:test_resnet"
-    new_config += ["--iterations", "100", "--finetune-iterations", "100", "--batch-size", "2"]
+    new_config += ["--iterations", "10", "--finetune-iterations", "10", "--batch-size", "2"]
     for line in (pretrain, finetune):
         line += ["--cfg-options", *SMALL_PIPELINE]
 

@@ -19,7 +19,7 @@ from .targets import Target, read_target
 from .transfers import build, will_transfer
 from .zoo import find_detector
 
-FEWEST = 100  # iterations, of which schedules are shares
+FEWEST = 10  # iterations, of which schedules are shares
 _AT_LEAST = 2000
 _BATCH = 16  # images per iteration that the default numbers of iterations are made for
 

@@ -585,8 +585,8 @@ def test_boxes_that_are_not_there(tmp_path, data):
 
 @pytest.mark.parametrize("argument", ["iterations", "finetune_iterations"])
 def test_too_few_iterations(tmp_path, data, argument):
-    with pytest.raises(ValueError, match=f"{argument}: found 99, expected 100 or more"):
-        new_configs("retinanet_r50_fpn_1x_coco", data[0], out=tmp_path, **{argument: 99})
+    with pytest.raises(ValueError, match=f"{argument}: found 9, expected 10 or more"):
+        new_configs("retinanet_r50_fpn_1x_coco", data[0], out=tmp_path, **{argument: 9})
 
 
 def test_weights_of_a_classifier(tmp_path, data):
