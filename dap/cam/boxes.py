@@ -123,7 +123,7 @@ def box_candidates(
     masks: list[ComponentMask] = []
     if rule == "extent":
         found = extent_boxes((cam - low) / (high - low), taus, size_cells, with_masks)
-        boxes, index = found.boxes, found.index
+        boxes, index = found.boxes, found.thresholds
         masks = [ComponentMask(cells, (1 / found.factor,) * 2) for cells in found.masks]
     else:
         if rule == "paper":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,14 +17,14 @@ class Extents(NamedTuple):
     Attributes:
         boxes: xyxy, half-open, in cells of the map, float64, shape (K, 4), in the order of the
             thresholds and for each one from the top down.
-        index: The threshold of each, shape (K,).
+        thresholds: Index of the threshold of each, shape (K,).
         masks: Of each its cells on the enlarged map, bool, shape (h, w); none if they were not
             asked for.
         factor: Cells of the enlarged map per cell of the map.
     """
 
     boxes: np.ndarray
-    index: np.ndarray
+    thresholds: np.ndarray
     masks: list[np.ndarray]
     factor: int
 
@@ -52,13 +53,13 @@ def extent_boxes(
     """
     large, factor = enlarged(cam, size_cells)
     taus = multiples * otsu_threshold(large)
-    boxes, cells, index, outlines = _outlined(large, taus)
+    boxes, cells, index, outlines, order = _outlined(large, taus)
     largest = np.zeros(len(multiples))
     np.maximum.at(largest, index, cells)
     keep = 2 * cells >= largest[index]
     masks: list[np.ndarray] = []
     if with_masks:
-        masks = [_within(outlines[i], large, taus, index[i]) for i in np.flatnonzero(keep)]
+        masks = [_within(outlines[order[i]], large, taus, index[i]) for i in np.flatnonzero(keep)]
     return Extents(boxes[keep] / factor, index[keep], masks, factor)
 
 
@@ -115,8 +116,11 @@ def components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _outlined(
     cam: np.ndarray, taus: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
-    """As :func:`components`, and the outline of each, (x, y) in the stack of thresholded maps."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[Any], list[int]]:
+    """As :func:`components`, and their outlines as OpenCV gives them, with their order.
+
+    Outlines are in (x, y) of the stack of thresholded maps.
+    """
     height, width = cam.shape
     stack = np.zeros((len(taus), height + 1, width), np.uint8)  # an empty row between two
     np.greater(cam, taus.astype(np.float32)[:, None, None], out=stack[:, :-1].view(bool))
@@ -133,4 +137,4 @@ def _outlined(
     index = (top // (height + 1)).astype(np.int64)
     top = top - index * (height + 1)
     boxes = np.stack([left, top, left + across, top + down], axis=1)
-    return boxes, enclosed, index, [np.asarray(outlines[row[-1]]) for row in rows]
+    return boxes, enclosed, index, outlines, [int(row[-1]) for row in rows]
