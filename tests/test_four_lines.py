@@ -104,6 +104,6 @@ def test_four_lines_end_in_a_compared_pair(tmp_path):
 def run(line, folder):
     """Run a command as a user does; give what it prints."""
     program = [sys.executable, "-m", "dap_cli", *line[1:]]
-    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     return done.stdout
