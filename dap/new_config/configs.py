@@ -95,7 +95,10 @@ def shared(plan: Plan) -> Written:
         "val_evaluator": {"_delete_": True, "type": "CocoMetric", "metric": "bbox"},
         _TESTS: _AS_VALIDATED,
         "train_cfg": {"_delete_": True, "type": "IterBasedTrainLoop"},
-        "default_hooks": {"checkpoint": {"by_epoch": False, "max_keep_ckpts": 1}},
+        "default_hooks": {
+            "checkpoint": {"by_epoch": False, "max_keep_ckpts": 1},
+            "logger": {"log_metric_by_epoch": False},  # else each validation is at step 0
+        },
         "custom_hooks": hooks,
         "log_processor": {"by_epoch": False},
         "auto_scale_lr": auto_scale_lr(config),
