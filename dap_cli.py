@@ -13,6 +13,7 @@ import os
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,8 @@ _TRAINING = """usage: dap {verb} CONFIG {more}[--gpus N] [options of mmdet's tra
 
 Trains with MMDetection's own tools/train.py, N processes on N GPUs with --gpus. Its options include
 --resume, --amp, --work-dir DIR and --cfg-options KEY=VALUE …{end}"""
+# MMEngine 0.10 imports it in every process; nobody who trains can do anything about it.
+_NOISE = "pkg_resources is deprecated as an API"
 _PAIR = """
 Several configs are trained one after the other, and then compared (dap compare)."""
 
@@ -64,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         print(f"dap: no verb {verb!r}{hint} `dap --help` lists all", file=sys.stderr)
         return 2
+    warnings.filterwarnings("ignore", _NOISE)
     status = train(verb, rest) if not VERBS[verb][0] else run_tool(verb, rest)
     is_help = not {"-h", "--help"}.isdisjoint(rest)
     if status == 0 and not is_help and (step := next_step(verb, rest)):
@@ -128,7 +132,8 @@ def train(verb: str, arguments: Sequence[str]) -> int:
         return 2
     for config in configs:
         print(f"training {config}", flush=True)
-        environment = {**os.environ, "PYTHON": sys.executable}
+        others = filter(None, [os.environ.get("PYTHONWARNINGS"), f"ignore:{_NOISE}"])
+        environment = {**os.environ, "PYTHON": sys.executable, "PYTHONWARNINGS": ",".join(others)}
         status = subprocess.run(training_command(config, options, gpus), env=environment).returncode
         if status:
             return status
@@ -179,16 +184,16 @@ def work_dir(config: str, options: Sequence[str] = ()) -> str:
 
 
 def next_step(verb: str, arguments: Sequence[str]) -> str:
-    """The command that usually follows; empty if none does."""
+    """The command that usually follows, or two, a line each; empty if none does."""
     first = next((word for word in arguments if not word.startswith("-")), "")
     if verb == "boxes":
         out = _value(arguments, "--out")
         classifier = arguments[:2]  # CONFIG CHECKPOINT, unless options come first
         known = len(classifier) == 2 and not any(word.startswith("-") for word in classifier)
         maps = ["--maps", *classifier] if known else []
-        return shlex.join(["dap", "look", out, *maps]) if out else ""
+        return f"{shlex.join(['dap', 'look', out, *maps])}\nthen: {_configs_of(out)}" if out else ""
     if verb == "look":
-        return f"dap new-config DETECTOR {shlex.quote(first)} --finetune DATA"
+        return _configs_of(first)
     if verb == "doctor":
         return "dap boxes CONFIG CHECKPOINT --images FOLDER --out work_dirs/boxes"
     if verb == "pretrain":
@@ -196,6 +201,10 @@ def next_step(verb: str, arguments: Sequence[str]) -> str:
         pair = [Path(first).with_name(f"finetune_{name}_{kind}.py") for kind in ("cls", "dap")]
         return f"dap finetune {shlex.join(map(str, pair))}" if all(map(Path.is_file, pair)) else ""
     return ""
+
+
+def _configs_of(boxes: str) -> str:
+    return f"dap new-config DETECTOR {shlex.quote(boxes)} --finetune DATA"
 
 
 def _value(arguments: Sequence[str], option: str) -> str:

@@ -52,6 +52,7 @@ def test_program_runs_as_if_called_by_its_path(tools, capsys):
     assert dap_cli.main(["boxes", "c.py", "w.pth", "--out", "my boxes"]) == 0
     assert capsys.readouterr().out == (
         "['c.py', 'w.pth', '--out', 'my boxes']\n\nnext: dap look 'my boxes' --maps c.py w.pth\n"
+        "then: dap new-config DETECTOR 'my boxes' --finetune DATA\n"
     )
 
 
@@ -81,8 +82,9 @@ def test_next_steps(tmp_path, monkeypatch):
         Path(f"finetune_x_{kind}.py").touch()
 
     assert dap_cli.next_step("look", ["s"]) == "dap new-config DETECTOR s --finetune DATA"
-    assert dap_cli.next_step("boxes", ["c", "w", "--out=s"]) == "dap look s --maps c w"
-    assert dap_cli.next_step("boxes", ["--out", "s", "c", "w"]) == "dap look s"
+    then = "\nthen: dap new-config DETECTOR s --finetune DATA"
+    assert dap_cli.next_step("boxes", ["c", "w", "--out=s"]) == f"dap look s --maps c w{then}"
+    assert dap_cli.next_step("boxes", ["--out", "s", "c", "w"]) == f"dap look s{then}"
     assert dap_cli.next_step("pretrain", ["pretrain_x.py"]) == (
         "dap finetune finetune_x_cls.py finetune_x_dap.py"
     )

@@ -65,7 +65,7 @@ SCHEDULES = {
     r".*_coco-5shot-3x": (9000, [6000, 8000], 0.02, 16, COCO_SCALE),
 }
 NUM_CLASSES = {
-    r".*in1k-(boxes|val).*": 1000,
+    r".*in1k-(boxes|masks|val).*": 1000,
     r".*in14m-boxes": 21841,
     r".*in200-det$": 200,
     r".*voc.*": 20,
@@ -162,6 +162,38 @@ def test_other_detectors_keep_their_recipe(name):
     assert own.optim_wrapper.items() <= config.optim_wrapper.items()
     assert config.train_dataloader.batch_size == own.train_dataloader.batch_size
     assert config.model.backbone.init_cfg.checkpoint == own.model.backbone.init_cfg.checkpoint
+
+
+@pytest.mark.parametrize(
+    "name", ["rtmdet_s-cls-in1k_300e_voc07", "dino-4scale_r50-cls-in1k_12e_voc07"]
+)
+def test_other_detectors_on_voc(name):
+    """Data and metrics are those of VOC, all else is as on COCO."""
+    config, coco = TREE.load(name), TREE.load(name.replace("voc07", "coco"))
+    paper = TREE.load("faster-rcnn_r50-cls-in1k_fpn_14e_voc07")
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        own, theirs = config[loader].dataset, paper[loader].dataset
+        same = ("type", "data_root", "ann_file", "data_prefix")
+        assert [own[key] for key in same] == [theirs[key] for key in same]
+        assert own.pipeline == coco[loader].dataset.pipeline
+        assert config[loader].batch_size == coco[loader].batch_size
+    assert config.val_evaluator == config.test_evaluator == paper.val_evaluator
+    assert config.model.bbox_head.num_classes == 20
+    rest = ("optim_wrapper", "param_scheduler", "train_cfg", "custom_hooks", "auto_scale_lr")
+    assert [config[key] for key in rest] == [coco[key] for key in rest]
+
+
+def test_masks_are_one_more_annotation():
+    """What learns from masks of the store is Mask R-CNN's head; the rest is as with boxes alone."""
+    boxes, masks = (TREE.load(f"mask-rcnn_r50_fpn_40k_in1k-{what}") for what in ("boxes", "masks"))
+    pipeline = list(boxes.train_dataloader.dataset.pipeline)
+    pipeline[1] = {**pipeline[1], "with_mask": True}
+    assert pipeline == masks.train_dataloader.dataset.pipeline
+    assert boxes.model.type == masks.model.type == "MaskRCNN"
+    assert "mask_head" not in boxes.model.roi_head
+    assert masks.model.roi_head.mask_head.num_classes == 1000
+    for key in ("backbone", "neck", "rpn_head"):
+        assert boxes.model[key] == masks.model[key]
 
 
 @pytest.mark.parametrize("name", [*PRETRAIN, *FINETUNE])
@@ -314,9 +346,8 @@ def test_dap_starts_from_its_pretraining(name):
     length = pretrain.train_cfg
     last = f"iter_{length.max_iters}" if "max_iters" in length else f"epoch_{length.max_epochs}"
     assert file == f"{last}.pth"
-    # Boxes have no masks, so that the pre-training of Mask R-CNN is that of Faster R-CNN.
     architecture = re.split("-(?:dap|det)-", name.replace("-frozen", ""))[0]
-    assert source.startswith(architecture.replace("mask-rcnn", "faster-rcnn") + "_")
+    assert source.startswith(f"{architecture}_")
     assert re.search("in1k|in14m|in200", name)[0] in source
     assert source.endswith("frozen-backbone") == ("dap-frozen" in name)
 

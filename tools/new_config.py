@@ -9,7 +9,8 @@ DETECTOR is a config of MMDetection by its name, or a config file. BOXES is a fo
 tools/generate_pseudo_boxes.py has written, or a COCO file of boxes. DATA is a COCO file, a VOC
 folder or a YOLO folder, also as Roboflow, CVAT and Label Studio export them; what is no COCO file
 becomes one beside the configs. Written are OUT/pretrain_NAME.py and, with --finetune,
-OUT/finetune_NAME_cls.py and OUT/finetune_NAME_dap.py, which differ in the initialisation alone.
+OUT/finetune_NAME_cls.py and OUT/finetune_NAME_dap.py, which differ in the initialisation alone;
+OUT/base_NAME.py has what they share.
 They inherit the detector's recipe and are short, to be read and edited. All are built, and what
 will move is said. A file that is there with other content stays as it is.
 """

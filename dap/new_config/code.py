@@ -26,7 +26,7 @@ def config_text(
         docstring: Its first line.
         base: What ``_base_`` is.
         values: Name → value: numbers, strings, None, :class:`Code`, dicts, lists, tuples.
-        notes: Name → comment above it.
+        notes: Name → comment beside it, or above it.
 
     Returns:
         The text of the file.
@@ -35,22 +35,44 @@ def config_text(
         TypeError: If a value is of another type.
     """
     first = docstring.replace("\\", "/").replace('"', "'")
-    lines = [f'"""{first}"""', "", f"_base_ = {json.dumps(base)}", ""]
+    lines = [f'"""{first}"""', f"_base_ = {json.dumps(base)}"]
     for name, value in values.items():
-        lines += [f"# {note}" for note in notes.get(name, "").splitlines()]
-        lines += _written(value, f"{name} = ", "", 0)
+        lines += _noted(_written(value, f"{name} = ", "", 0), notes.get(name, ""))
     return "\n".join(lines) + "\n"
 
 
+def _noted(lines: list[str], note: str) -> list[str]:
+    """Put a comment beside the first line of a value if it fits, else above."""
+    if not note:
+        return lines
+    beside = f"{lines[0]}  # {note}"
+    return [beside, *lines[1:]] if len(beside) <= _WIDTH else [f"# {note}", *lines]
+
+
 def _written(value: Any, before: str, after: str, indent: int) -> list[str]:
-    """Write a value in one line if it fits, else its items in lines of their own."""
+    """Write a value in one line if it fits, else lists an item a line and dicts in filled lines."""
     start = " " * indent + before
     line = start + one_line(value) + after
     if len(line) <= _WIDTH or not isinstance(value, Mapping | list | tuple) or not value:
         return [line]
     opening, closing = _brackets(value)
-    inside = [line for key, item in _items(value) for line in _written(item, key, ",", indent + 4)]
-    return [start + opening, *inside, " " * indent + closing + after]
+    items = list(_items(value))
+    if len(items) == 1 and not isinstance(value, tuple):  # dict(dataset=dict( is one opening
+        key, item = items[0]
+        return _written(item, before + opening + key, closing + after, indent)
+    lines = [start + opening]
+    fills = False
+    for key, item in items:
+        written = _written(item, key, ",", indent + 4)
+        packed = f"{lines[-1]} {written[0].lstrip()}"
+        if fills and len(written) == 1 and len(packed) <= _WIDTH:
+            lines[-1] = packed
+        else:
+            lines += written
+        fills = isinstance(value, Mapping) and len(written) == 1
+    ending = closing + after
+    last = lines[-1].removesuffix(",") + ending
+    return [*lines[:-1], last] if len(last) <= _WIDTH else [*lines, " " * indent + ending]
 
 
 def one_line(value: Any) -> str:

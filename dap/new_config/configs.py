@@ -1,9 +1,14 @@
-"""The configs of Steps 3 and 4 for a detector: pre-training, and fine-tuning with its twin."""
+"""The configs of Steps 3 and 4 for a detector: pre-training, and fine-tuning with its twin.
+
+Both inherit a third one, which has what the two have in common.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from mmengine.config import Config
 
 from .backbone import Backbone
 from .boxes import Boxes
@@ -16,20 +21,24 @@ from .model import (
     without_segmentation,
 )
 from .pipelines import (
+    DATASET,
+    TrainPipeline,
     Transform,
     boxes_alone,
+    edited,
     masks_as_bitmaps,
     multi_scale,
     test_pipeline,
     train_pipeline,
 )
-from .schedule import auto_scale_lr, hooks_without_switches, scaled, warm_up
-from .targets import Target
+from .schedule import SWITCHES, auto_scale_lr, scaled, warm_up
+from .targets import CocoFiles, Target
 from .trees import merged, plain
 from .zoo import Detector
 
 _LISTED = 40  # classes that a config names; more are taken from the file
 Values = dict[str, Any]
+_TESTS, _AS_VALIDATED = "test_dataloader, test_evaluator", Code("val_dataloader, val_evaluator")
 
 
 class Plan(NamedTuple):
@@ -55,10 +64,46 @@ class Plan(NamedTuple):
 
 
 class Written(NamedTuple):
-    """Content of a config: its values, and comments above some of them."""
+    """Content of a config: its values, and comments on some of them."""
 
     values: Values
     notes: dict[str, str]
+
+
+def shared(plan: Plan) -> Written:
+    """What the trainings of both steps have in common: the recipe by iterations, without its data.
+
+    Of the recipe's data sets the pipelines stay.
+    """
+    config = plan.detector.config
+    pipeline = train_pipeline(config)
+    kind = {"_delete_": True, "type": "dap.CheckedCocoDataset"}
+    filtered = {"filter_cfg": {"filter_empty_gt": True}}
+    train = {**kind, **filtered, "pipeline": Code(pipeline.path)}
+    val = {**kind, "test_mode": True, "pipeline": test_pipeline(config)}
+    hooks, note = _custom_hooks(config)
+    values: Values = {
+        "custom_imports": _imports(plan),
+        **_unloaded(plan),
+        **_changed_backbone(plan),
+        "train_dataloader": {
+            "batch_size": plan.batch_size or config.train_dataloader.get("batch_size", 2),
+            "sampler": {"_delete_": True, "type": "InfiniteSampler", "shuffle": True},
+            "dataset": _wrapped(train, pipeline),
+        },
+        "val_dataloader": {"dataset": val},
+        "val_evaluator": {"_delete_": True, "type": "CocoMetric", "metric": "bbox"},
+        _TESTS: _AS_VALIDATED,
+        "train_cfg": {"_delete_": True, "type": "IterBasedTrainLoop"},
+        "default_hooks": {
+            "checkpoint": {"by_epoch": False, "max_keep_ckpts": 1},
+            "logger": {"log_metric_by_epoch": False},  # else each validation is at step 0
+        },
+        "custom_hooks": hooks,
+        "log_processor": {"by_epoch": False},
+        "auto_scale_lr": auto_scale_lr(config),
+    }
+    return Written(values, {"custom_imports": "lets checkpoints load", "custom_hooks": note})
 
 
 def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
@@ -66,112 +111,68 @@ def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
     config = plan.detector.config
     learns = learns_masks(plan) and boxes.has_masks
     gone = without_segmentation(config.model) if learns else without_masks(config.model)
-    pipeline = train_pipeline(config)
-    dataset: Values = {
-        "_delete_": True,
-        "type": "dap.PseudoBoxDataset",
-        "ann_file": boxes.manifest,
-        "data_prefix": {"img": boxes.images},
-        "part": "train",
-        "filter_cfg": {"filter_empty_gt": True},
-        "pipeline": Code("pipeline"),
-    }
     load = masks_as_bitmaps if learns else boxes_alone
-    inner, outer, scales = _scaled_pipelines(pipeline.inner, pipeline.outer, load)
+    steps, train, what = _on_boxes(train_pipeline(config), boxes, load)
     interval = max(1, iterations // 10)
-    pictures = {"pictures": {"type": "dap.DetectorPicturesHook", "interval": interval}}
-    validation = _loader(plan, {
-        "_delete_": True,
-        "type": "dap.PseudoBoxDataset",
-        "part": "val",
-        "test_mode": True,
-        "pipeline": test_pipeline(config),
-    }, train=False)  # fmt: skip
     values: Values = {
-        "custom_imports": _imports(plan),
         "num_classes": boxes.classes,
         "iterations": iterations,
-        "work_dir": plan.work_dir(f"pretrain_{plan.name}"),
-        **_unloaded(plan),
-        "model": _model(plan, gone),
-        "pipeline": inner,
-        "train_dataloader": _loader(plan, _wrapped(dataset, outer, pipeline.outer), train=True),
-        "val_dataloader": validation,
+        **_work_dir(plan, f"pretrain_{plan.name}"),
+        "model": merged(class_counts(config), gone),
+        **steps,
+        "train_dataloader": {"dataset": train},
+        "val_dataloader": {"dataset": {"type": "dap.PseudoBoxDataset", "part": "val"}},
         "val_evaluator": {"_delete_": True, "type": "dap.BoxLocalization"},
         "val_cfg": {"_delete_": True, "type": "dap.HeldOutValLoop"},
-        "test_dataloader": None,
-        "test_evaluator": None,
-        "test_cfg": None,
-        **_training(plan, iterations, interval, pictures),
+        "test_dataloader = test_evaluator = test_cfg": None,
+        **_length(interval),
         "param_scheduler": warm_up(config, iterations),
     }
+    pictures = {"type": "dap.DetectorPicturesHook", "interval": interval}
+    values["default_hooks"]["pictures"] = pictures
     notes = {
         "num_classes": "of the boxes",
-        "pipeline": scales,
-        "val_dataloader": "Images that the training set holds out.",
-        "param_scheduler": "Constant behind a warm-up, as in the paper.",
+        next(iter(steps), "train_dataloader"): f"Multi-scale: {what}.",
+        "val_dataloader": "images held out",
+        "param_scheduler": "a warm-up",
     }
     if gone and not learns:
-        notes["model"] = "Boxes have no masks: the mask head is left to the fine-tuning."
+        notes["model"] = "boxes have no masks: the mask head is left to Step 4"
     return Written(values, notes)
 
 
 def finetuning(plan: Plan, target: Target, iterations: int) -> Written:
     """Step 4 from the classifier's backbone (CLS)."""
     config = plan.detector.config
-    has_mask_head = learns_masks(plan)
-    keeps_masks = has_mask_head and target.has_masks
+    gone = without_masks(config.model)
+    keeps_masks = learns_masks(plan) and target.has_masks
     pipeline = train_pipeline(config)
-    own: Any = pipeline.inner if keeps_masks else boxes_alone(pipeline.inner)
+    place = f"{DATASET}.dataset.pipeline" if pipeline.outer else f"{DATASET}.pipeline"
+    wanted = pipeline.inner if keeps_masks else boxes_alone(pipeline.inner)
     if keeps_masks and target.has_rle:
-        own = masks_as_bitmaps(pipeline.inner)
-    if own == pipeline.inner:
-        own = Code(pipeline.path)
-    interval = max(1, iterations // 10)
-    classes = _classes(target)
-    evaluator = {
-        "_delete_": True,
-        "type": "CocoMetric",
-        "ann_file": target.val.annotations,
-        "metric": ["bbox", "segm"] if keeps_masks else "bbox",
-    }
+        wanted = masks_as_bitmaps(pipeline.inner)
+    steps = edited("pipeline", place, pipeline.inner, wanted)
+    train = _coco(target.train) | ({"pipeline": Code("pipeline")} if steps else {})
+    metric = {"metric": ["bbox", "segm"]} if keeps_masks else {}
     values: Values = {
-        "custom_imports": _imports(plan),
-        "classes": classes,
+        "metainfo": {"classes": target.classes if len(target.classes) <= _LISTED else ()},
         "num_classes": len(target.classes),
         "iterations": iterations,
-        "work_dir": plan.work_dir(f"finetune_{plan.name}_cls"),
-        **_unloaded(plan),
-        "model": _model(plan, {} if keeps_masks else without_masks(config.model)),
-        "train_dataloader": _loader(plan, _wrapped({
-            "_delete_": True,
-            "type": "dap.CheckedCocoDataset",
-            "ann_file": target.train.annotations,
-            "data_prefix": {"img": target.train.images},
-            "metainfo": {"classes": Code("classes")},
-            "filter_cfg": {"filter_empty_gt": True},
-            "pipeline": own,
-        }, None, pipeline.outer), train=True),
-        "val_dataloader": _loader(plan, {
-            "_delete_": True,
-            "type": "dap.CheckedCocoDataset",
-            "ann_file": target.val.annotations,
-            "data_prefix": {"img": target.val.images},
-            "metainfo": {"classes": Code("classes")},
-            "test_mode": True,
-            "pipeline": test_pipeline(config),
-        }, train=False),
-        "test_dataloader": Code("val_dataloader"),
-        "val_evaluator": evaluator,
-        "test_evaluator": Code("val_evaluator"),
-        **_training(plan, iterations, interval, {}),
+        **_work_dir(plan, f"finetune_{plan.name}_cls"),
+        "model": merged(class_counts(config), {} if keeps_masks else gone),
+        **steps,
+        "train_dataloader": {"dataset": _wrapped(train, pipeline)},
+        "val_dataloader": {"dataset": _coco(target.val)},
+        "val_evaluator": {"ann_file": target.val.annotations, **metric},
+        _TESTS: _AS_VALIDATED,
+        **_length(max(1, iterations // 10)),
         "param_scheduler": scaled(config, iterations),
-    }  # fmt: skip
-    notes = {"param_scheduler": "That of the detector's own recipe, for this many iterations."}
-    if not keeps_masks and has_mask_head:
-        notes["model"] = "The data set has no masks, so that there is no mask head."
+    }
+    notes = {"param_scheduler": "of the detector's own recipe, for this many iterations"}
+    if gone and not keeps_masks:
+        notes["model"] = "the data set has no masks"
     if pipeline.outer or any("Cached" in step["type"] for step in pipeline.inner):
-        notes["train_dataloader"] = "Mosaic and MixUp stay on to the end."
+        notes["train_dataloader"] = "Mosaic and MixUp stay on to the end"
     return Written(values, notes)
 
 
@@ -189,45 +190,82 @@ def twin(plan: Plan, checkpoint: str, masks_are_new: bool) -> Written:
     if masks_are_new:
         init_cfg["allow_missing"] = "roi_head.mask_head"
     model = merged({"init_cfg": init_cfg}, plan.backbone.twin)
-    return Written({"work_dir": plan.work_dir(f"finetune_{plan.name}_dap"), "model": model}, {})
+    return Written({**_work_dir(plan, f"finetune_{plan.name}_dap"), "model": model}, {})
 
 
-def _scaled_pipelines(
-    inner: list[Transform],
-    outer: list[Transform] | None,
-    load: Callable[[Sequence[Transform]], list[Transform]],
-) -> tuple[list[Transform], list[Transform] | None, str]:
-    """Both pipelines in the paper's multi-scale, the outer one None where it stays as it is."""
-    if outer is None:
-        changed, what = multi_scale(load(inner))
-        return changed, None, f"Multi-scale: {what}."
-    changed, what = multi_scale(load(outer))
-    inner = load(inner)
-    return inner, None if changed == outer else changed, f"Multi-scale: {what}."
+def _on_boxes(
+    pipeline: TrainPipeline, boxes: Boxes, load: Callable[[Sequence[Transform]], list[Transform]]
+) -> tuple[Values, Values, str]:
+    """The training set of a store, in the paper's multi-scale.
+
+    Args:
+        pipeline: Of the recipe.
+        boxes: The store.
+        load: Changes how a pipeline loads annotations.
+
+    Returns:
+        Assignments of its pipeline, the data set, and what is done to the scale, a phrase.
+    """
+    own = pipeline.outer or pipeline.inner
+    changed, what = multi_scale(load(own))
+    steps = edited("pipeline", f"{DATASET}.pipeline", own, changed)
+    dataset: Values = {
+        "type": "dap.PseudoBoxDataset",
+        "part": "train",
+        "ann_file": boxes.manifest,
+        "data_prefix": {"img": boxes.images},
+    }
+    named = {"pipeline": Code("pipeline")} if steps else {}
+    if not pipeline.outer:
+        return steps, dataset | named, what
+    inner = load(pipeline.inner)
+    if inner != pipeline.inner:
+        dataset["pipeline"] = inner
+    return steps, {"dataset": dataset, **named}, what
 
 
-def _wrapped(dataset: Values, outer: list[Transform] | None, wraps: object) -> Values:
+def _coco(files: CocoFiles) -> Values:
+    return {
+        "ann_file": files.annotations,
+        "data_prefix": {"img": files.images},
+        "metainfo": Code("metainfo"),
+    }
+
+
+def _length(interval: int) -> Values:
+    """How long a training is, and how often it validates and saves."""
+    return {
+        "train_cfg": {"max_iters": Code("iterations"), "val_interval": interval},
+        "default_hooks": {"checkpoint": {"interval": interval}},
+    }
+
+
+def _work_dir(plan: Plan, stem: str) -> Values:
+    """The work directory of a config, unless it is the one that MMDetection takes by itself."""
+    return {} if plan.work_dirs == "work_dirs" else {"work_dir": plan.work_dir(stem)}
+
+
+def _wrapped(dataset: Values, pipeline: TrainPipeline) -> Values:
     """Put the data set where the recipe has its own: in the wrapper that mixes images, or alone."""
-    if not wraps:
-        return dataset
-    return {"dataset": dataset, **({"pipeline": outer} if outer else {})}
+    return {"dataset": dataset} if pipeline.outer else dataset
 
 
-def _loader(plan: Plan, dataset: Values, train: bool) -> Values:
-    own = plan.detector.config.train_dataloader
-    loader: Values = {"batch_size": plan.batch_size or own.get("batch_size", 2)} if train else {}
-    if train:
-        loader["sampler"] = {"_delete_": True, "type": "InfiniteSampler", "shuffle": True}
-    return {**loader, "dataset": dataset}
+def _changed_backbone(plan: Plan) -> Values:
+    changes = plan.backbone.changes
+    if "type" not in changes.get("backbone", {}):
+        changes = merged(fixed_batch_norm(plan.detector.config.model), changes)
+    return {"model": changes} if changes else {}
 
 
-def _model(plan: Plan, masks: Values) -> Values:
-    model = plan.detector.config.model
-    counts = class_counts(plan.detector.config)
-    batch_norm = (
-        {} if "type" in plan.backbone.changes.get("backbone", {}) else fixed_batch_norm(model)
-    )
-    return merged(counts, batch_norm, masks, plan.backbone.changes)
+def _custom_hooks(config: Config) -> tuple[list[Any], str]:
+    """The recipe's hooks without those that act at an epoch, and ours; and a comment on them."""
+    types = [str(hook["type"]) for hook in config.get("custom_hooks") or []]
+    kept = [number for number, kind in enumerate(types) if kind not in SWITCHES]
+    own = [Code(f"_base_.custom_hooks[{number}]") for number in kept]
+    note = f"of the recipe {', '.join(types[number] for number in kept)}" if kept else ""
+    if len(kept) < len(types):
+        note += f" without {', '.join(kind for kind in types if kind in SWITCHES)}"
+    return [*own, {"type": "NumClassCheckHook"}, {"type": "dap.TotalBatchHook"}], note.strip()
 
 
 def _imports(plan: Plan) -> Values:
@@ -240,27 +278,3 @@ def _imports(plan: Plan) -> Values:
 def _unloaded(plan: Plan) -> Values:
     """A ``load_from`` of the recipe would replace every initialisation."""
     return {"load_from": None} if plan.detector.config.get("load_from") else {}
-
-
-def _classes(target: Target) -> Any:
-    return target.classes if len(target.classes) <= _LISTED else ()
-
-
-def _training(plan: Plan, iterations: int, interval: int, hooks: Values) -> Values:
-    """A training by iterations, in the recipe's own optimizer."""
-    config = plan.detector.config
-    kept = hooks_without_switches(config)
-    own = plain(config.get("custom_hooks") or []) if kept is None else kept
-    checkpoint = {"by_epoch": False, "interval": interval, "max_keep_ckpts": 1}
-    return {
-        "train_cfg": {
-            "_delete_": True,
-            "type": "IterBasedTrainLoop",
-            "max_iters": Code("iterations"),
-            "val_interval": interval,
-        },
-        "default_hooks": {"checkpoint": checkpoint, **hooks},
-        "custom_hooks": [*own, {"type": "NumClassCheckHook"}, {"type": "dap.TotalBatchHook"}],
-        "log_processor": {"by_epoch": False},
-        "auto_scale_lr": auto_scale_lr(config),
-    }

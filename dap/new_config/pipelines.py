@@ -15,9 +15,10 @@ Transform = dict[str, Any]
 SHORT_SIDES = (96, 160, 320, 640)
 _MULTI_SCALE = {
     "type": "RandomChoiceResize",
-    "scales": [(1333, side) for side in SHORT_SIDES],
+    "scales": Code(f"[(1333, s) for s in {SHORT_SIDES}]"),
     "keep_ratio": True,
 }
+DATASET = "_base_.train_dataloader.dataset"
 SMALLEST_RATIO = SHORT_SIDES[0] / SHORT_SIDES[-1]
 _RESIZES = ("Resize", "RandomResize", "RandomChoiceResize")
 _CROPS = ("RandomCrop",)
@@ -90,6 +91,29 @@ def _datasets(config: Config, loader: str) -> Iterator[tuple[str, Mapping[str, A
         several = dataset.get("datasets")
         dataset = several[0] if several else dataset.get("dataset")
         path += ".datasets[0]" if several else ".dataset"
+
+
+def edited(
+    name: str, path: str, own: Sequence[Transform], changed: Sequence[Transform]
+) -> dict[str, Any]:
+    """Write a pipeline as that of ``_base_`` with other steps, or in full if their number differs.
+
+    Args:
+        name: Of the variable to write it to.
+        path: Where ``own`` stands, as a config names it.
+        own: The steps as they are.
+        changed: The steps as they are to be.
+
+    Returns:
+        Assignments, target → value; none if nothing is changed.
+    """
+    if list(own) == list(changed):
+        return {}
+    if len(own) != len(changed):
+        return {name: list(changed)}
+    pairs = enumerate(zip(own, changed, strict=True))
+    others = {f"{name}[{number}]": new for number, (old, new) in pairs if old != new}
+    return {name: Code(f"[*{path}]"), **others}
 
 
 def boxes_alone(pipeline: Sequence[Transform]) -> list[Transform]:

@@ -10,16 +10,16 @@ from typing import NamedTuple
 from dap.files import whole_file
 from dap.transfer.report import TransferReport
 
-from .backbone import backbone_of
+from .backbone import Backbone, backbone_of
 from .boxes import find_boxes
 from .code import config_text
-from .configs import Plan, Written, finetuning, learns_masks, pretraining, twin
+from .configs import Plan, Written, finetuning, learns_masks, pretraining, shared, twin
 from .model import check_detector, needs_masks
 from .targets import Target, read_target
 from .transfers import build, will_transfer
 from .zoo import find_detector
 
-FEWEST = 100  # iterations, of which schedules are shares
+FEWEST = 10  # iterations, of which schedules are shares
 _AT_LEAST = 2000
 _BATCH = 16  # images per iteration that the default numbers of iterations are made for
 
@@ -94,11 +94,13 @@ def new_configs(
     plan = Plan(found, own, name, work_dirs, batch_size)
     folder = Path(out)
     iterations = iterations or max(_AT_LEAST, store.size // _BATCH)
+    sentence = f"{found.name} by iterations: what the pre-training and the fine-tunings share."
+    _write(folder / f"base_{name}.py", sentence, found.base_for(folder), shared(plan))
     pretrain = folder / f"pretrain_{name}.py"
     sentence = f"Step 3: {found.name} on the boxes of {boxes}."
-    _write(pretrain, sentence, found.base_for(folder), pretraining(plan, store, iterations))
+    _write(pretrain, sentence, f"./base_{name}.py", pretraining(plan, store, iterations))
     before = build(pretrain)
-    notes = (f"the backbone starts from {own.origin}", *_mask_notes(plan, store.has_masks))
+    notes = (_backbone_note(own), *_mask_notes(plan, store.has_masks))
     if finetune is None:
         return Recipe(pretrain, (), None, notes)
     target = read_target(
@@ -139,10 +141,9 @@ def _write_pair(
     """Write the fine-tuning from the classifier (CLS) and its twin from the detector (DAP)."""
     cls, dap = (folder / f"finetune_{plan.name}_{kind}.py" for kind in ("cls", "dap"))
     count = iterations or max(_AT_LEAST, 12 * target.size // _BATCH)
-    name, base = plan.detector.name, plan.detector.base_for(folder)
-    sentence = f"Step 4: {name} on {target.train.annotations}, from the classifier (CLS)."
-    _write(cls, sentence, base, finetuning(plan, target, count))
-    sentence = "Step 4 from the pre-trained detector (DAP); all else is as in the CLS config."
+    sentence = f"Step 4: {plan.detector.name} on {target.train.annotations}, from the classifier."
+    _write(cls, sentence, f"./base_{plan.name}.py", finetuning(plan, target, count))
+    sentence = "Step 4 from the pre-trained detector; all else is as in the other one."
     _write(dap, sentence, f"./{cls.name}", twin(plan, checkpoint, new_masks))
     return cls, dap
 
@@ -151,6 +152,13 @@ def _write(path: Path, docstring: str, base: str, config: Written) -> None:
     """Write a config; one that is there with other content has been edited, and stays."""
     with whole_file(path, once=True) as file:
         file.write(config_text(docstring, base, config.values, config.notes))
+
+
+def _backbone_note(backbone: Backbone) -> str:
+    note = f"the backbone starts from {backbone.origin}"
+    if "://" not in backbone.origin:
+        return note
+    return f"{note}, which a training downloads; without network, name a file with --weights"
 
 
 def _mask_notes(plan: Plan, has_masks: bool) -> Sequence[str]:

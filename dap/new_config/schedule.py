@@ -23,7 +23,7 @@ def warm_up(config: Config, iterations: int) -> list[Any]:
     own = [_plain_end(s) for s in _schedulers(config) if _is_warm_up(s)]
     longest = max((end for end in own if end), default=500)
     end = max(1, min(longest, iterations // 10))
-    return [{"type": "LinearLR", "start_factor": 0.01, "begin": 0, "end": end, "by_epoch": False}]
+    return [{"type": "LinearLR", "start_factor": 0.01, "end": end, "by_epoch": False}]
 
 
 def scaled(config: Config, iterations: int) -> list[Any]:
@@ -81,10 +81,3 @@ def auto_scale_lr(config: Config) -> dict[str, Any]:
     named = _AUTO_BATCH.search(Path(str(config.filename)).name)
     batch = int(named[1]) * int(named[2]) if named else known or 16
     return {"enable": True} | ({} if batch == known else {"base_batch_size": batch})
-
-
-def hooks_without_switches(config: Config) -> list[Any] | None:
-    """The custom hooks but those that act at an epoch; None if all stay."""
-    own = plain(config.get("custom_hooks") or [])
-    kept = [hook for hook in own if str(hook["type"]) not in SWITCHES]
-    return None if len(kept) == len(own) else kept

@@ -133,8 +133,15 @@ def _in_order(split: DetectionSplit, classes: tuple[str, ...]) -> DetectionSplit
 
 def _file(split: DetectionSplit, path: Path) -> CocoFiles:
     """The file of a split, written where there is none with just this content."""
-    folder = os.path.join(split.images, "") if split.images else ""
+    folder = os.path.join(_from_here(split.images), "") if split.images else ""
     if split.unchanged:
         return CocoFiles(split.path, folder)
     write_split(path, split.content, f"of {split.path}")
     return CocoFiles(os.fspath(path), folder)
+
+
+def _from_here(folder: str) -> str:
+    """A folder as configs name it: below the working directory without the path to it."""
+    here = Path.cwd()
+    path = Path(folder)
+    return os.fspath(path.relative_to(here)) if path.is_relative_to(here) else folder

@@ -11,9 +11,15 @@ from dap.new_config.backbone import backbone_of
 from dap.new_config.code import Code, config_text, one_line
 from dap.new_config.configs import Plan, finetuning
 from dap.new_config.model import check_detector, class_counts, fixed_batch_norm, without_masks
-from dap.new_config.pipelines import boxes_alone, masks_as_bitmaps, multi_scale, train_pipeline
+from dap.new_config.pipelines import (
+    boxes_alone,
+    edited,
+    masks_as_bitmaps,
+    multi_scale,
+    train_pipeline,
+)
 from dap.new_config.pipelines import test_pipeline as validation_pipeline
-from dap.new_config.schedule import auto_scale_lr, hooks_without_switches, scaled, warm_up
+from dap.new_config.schedule import auto_scale_lr, scaled, warm_up
 from dap.new_config.targets import read_target
 from dap.new_config.trees import plain
 from dap.new_config.zoo import find_detector, zoo
@@ -22,7 +28,7 @@ from dap.testing import make_coco, make_voc
 
 PAPER = {
     "type": "RandomChoiceResize",
-    "scales": [(1333, 96), (1333, 160), (1333, 320), (1333, 640)],
+    "scales": "[(1333, s) for s in (96, 160, 320, 640)]",
     "keep_ratio": True,
 }
 
@@ -49,14 +55,41 @@ def test_values_are_read_back_as_they_were():
         "c": {"not-a-name": 1, "class": 2},
         "d": Code("a['x'] + 1"),
     }
-    text = config_text("Says what it is.", "base.py", values, {"b": "why"})
+    text = config_text("Says what it is.", "base.py", values, {"b": "why", "d": "the sum"})
 
     read = {}
     exec(text, read)
     assert {name: read[name] for name in "abc"} == {name: values[name] for name in "abc"}
     assert read["d"] == 2
-    assert "# why\nb = [\n" in text
+    assert "b = [  # why\n" in text
+    assert "d = a['x'] + 1  # the sum\n" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_long_dicts_fill_their_lines():
+    inner = {"first": "x" * 40, "second": "y" * 40, "steps": [{"a": "z" * 50}] * 2, "last": 1}
+    text = config_text("", "", {"a": {"only": inner}}, {})
+
+    assert text.splitlines()[2:] == [
+        "a = dict(only=dict(",
+        f'    first="{"x" * 40}",',
+        f'    second="{"y" * 40}",',
+        "    steps=[",
+        f'        dict(a="{"z" * 50}"),',
+        f'        dict(a="{"z" * 50}")],',
+        "    last=1))",
+    ]
+
+
+def test_pipelines_are_written_as_edits():
+    own = [{"type": "A"}, {"type": "B"}, {"type": "C"}]
+
+    assert edited("steps", "_base_.own", own, own) == {}
+    assert edited("steps", "_base_.own", own, [own[0], {"type": "D"}, own[2]]) == {
+        "steps": "[*_base_.own]",
+        "steps[1]": {"type": "D"},
+    }
+    assert edited("steps", "_base_.own", own, own[:2]) == {"steps": own[:2]}
 
 
 def test_other_values_are_refused():
@@ -176,11 +209,9 @@ def test_masks_of_the_data_are_loaded_as_they_are(tmp_path, polygons):
 
     values = finetuning(Plan(detector, own, "x", "work_dirs", None), target, 10).values
 
-    pipeline = values["train_dataloader"]["dataset"]["pipeline"]
-    if polygons:
-        assert pipeline == "_base_.train_dataloader.dataset.pipeline"
-    else:
-        assert pipeline[1] == {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True}
+    edits = {name: value for name, value in values.items() if name.startswith("pipeline[")}
+    bitmaps = {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True}
+    assert edits == ({} if polygons else {"pipeline[1]": bitmaps})
     assert values["val_evaluator"]["metric"] == ["bbox", "segm"]
 
 
@@ -188,7 +219,7 @@ def counted(name, classes=7):
     """Class counts of a model after the changes, by path, with the list expressions evaluated."""
     own = config(name)
     scope = {"_base_": own, "num_classes": classes, **own.to_dict()}
-    exec(config_text("", "", {"model": class_counts(own)}, {}).split("\n\n", 2)[2], scope)
+    exec(config_text("", "", {"model": class_counts(own)}, {}).split("\n", 2)[2], scope)
     return scope["model"]
 
 
@@ -390,13 +421,6 @@ def test_learning_rate_is_scaled_from_the_recipes_batch(tmp_path):
     assert auto_scale_lr(own) == {"enable": True, "base_batch_size": 256}
 
 
-def test_hooks_that_wait_for_an_epoch_go():
-    kept = hooks_without_switches(config("rtmdet_s_8xb32-300e_coco"))
-
-    assert [hook["type"] for hook in kept] == ["EMAHook"]
-    assert hooks_without_switches(config("faster-rcnn_r50_fpn_1x_coco")) is None
-
-
 def differences(first, second, path=""):
     """Keys in which two configs differ."""
     if isinstance(first, dict) and isinstance(second, dict):
@@ -421,13 +445,18 @@ def test_twins_differ_in_the_initialisation_alone(tmp_path, data, name):
     }
     assert dap.model.init_cfg.checkpoint == f"{pretrain.work_dir}/iter_{pretrain.iterations}.pth"
     assert pretrain.model.backbone.init_cfg == cls.model.backbone.init_cfg
-    assert cls.classes == ("cat", "dog")
+    assert cls.train_dataloader.dataset.metainfo.classes == ("cat", "dog")
     assert (pretrain.num_classes, cls.num_classes) == (3, 2)
     assert plain(cls.optim_wrapper) == plain(find_detector(name).config.optim_wrapper)
     assert pretrain.optim_wrapper == cls.optim_wrapper
-    assert all(
-        len(path.read_text().splitlines()) < 100 for path in (recipe.pretrain, *recipe.finetune)
-    )
+    assert cls.test_dataloader.dataset == cls.val_dataloader.dataset
+    assert cls.test_evaluator == cls.val_evaluator
+    hooks = [hook["type"] for hook in cls.custom_hooks]
+    assert "PipelineSwitchHook" not in hooks  # of RTMDet: it waits for an epoch
+    assert ("EMAHook" in hooks) == name.startswith("rtmdet")
+    lines = [len(path.read_text().splitlines()) for path in (recipe.pretrain, *recipe.finetune)]
+    assert max(lines) <= 30
+    assert lines[2] <= 10
 
 
 def test_mask_head_is_new_in_the_finetuning(tmp_path, data):
@@ -556,8 +585,8 @@ def test_boxes_that_are_not_there(tmp_path, data):
 
 @pytest.mark.parametrize("argument", ["iterations", "finetune_iterations"])
 def test_too_few_iterations(tmp_path, data, argument):
-    with pytest.raises(ValueError, match=f"{argument}: found 99, expected 100 or more"):
-        new_configs("retinanet_r50_fpn_1x_coco", data[0], out=tmp_path, **{argument: 99})
+    with pytest.raises(ValueError, match=f"{argument}: found 9, expected 10 or more"):
+        new_configs("retinanet_r50_fpn_1x_coco", data[0], out=tmp_path, **{argument: 9})
 
 
 def test_weights_of_a_classifier(tmp_path, data):

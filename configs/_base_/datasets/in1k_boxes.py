@@ -1,8 +1,6 @@
-"""Pseudo boxes of ImageNet-1k as mmdet's training set (paper, section 4.1).
+"""Pseudo boxes of ImageNet-1k as mmdet's training set (paper, section 4.1)."""
 
-The 1000 categories are those of the store, in its order. 1000 images are held out: whether the
-detector finds their boxes shows whether the training works.
-"""
+_base_ = ["./in1k_box_sets.py"]
 
 train_dataloader = dict(
     batch_size=2,  # x 16 GPUs = 32
@@ -11,20 +9,11 @@ train_dataloader = dict(
     sampler=dict(type="InfiniteSampler", shuffle=True),
     batch_sampler=dict(type="AspectRatioBatchSampler"),
     dataset=dict(
-        type="dap.PseudoBoxDataset",
-        part="train",
-        held_out=1000,
-        ann_file="work_dirs/boxes_resnet50_in1k/manifest.json",
-        data_prefix=dict(img="data/imagenet/train/"),
-        filter_cfg=dict(filter_empty_gt=True),
+        **_base_.box_set,
         pipeline=[
             dict(type="LoadImageFromFile"),
             dict(type="LoadAnnotations", with_bbox=True),
-            dict(
-                type="RandomChoiceResize",
-                scales=[(1333, 96), (1333, 160), (1333, 320), (1333, 640)],
-                keep_ratio=True,
-            ),
+            _base_.short_sides,
             dict(type="RandomFlip", prob=0.5),
             dict(type="PackDetInputs"),
         ],
@@ -36,10 +25,8 @@ val_dataloader = dict(
     persistent_workers=True,
     drop_last=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(  # files and held_out are those of the training set, see dap.HeldOutValLoop
-        type="dap.PseudoBoxDataset",
-        part="val",
-        test_mode=True,
+    dataset=dict(
+        **_base_.held_out_set,
         pipeline=[
             dict(type="LoadImageFromFile"),
             dict(type="Resize", scale=(1333, 640), keep_ratio=True),

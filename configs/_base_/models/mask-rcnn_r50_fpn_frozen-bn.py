@@ -1,0 +1,5 @@
+"""Mask R-CNN R50-FPN with BN fixed, stem and stage 1 frozen (paper, section 4.1)."""
+
+_base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py"]
+
+model = dict(backbone=dict(frozen_stages=1, norm_eval=True, norm_cfg=dict(requires_grad=False)))
