@@ -65,7 +65,7 @@ def evaluate_boxes(
         ValueError: If no image or no category matches, no matched image has an object, or maps are
             asked for and the truth has no classes, or none can be computed.
     """
-    matching = _Matching(store, truth, class_agnostic)
+    matching = Matching(store, truth, class_agnostic)
     if score_maps is not None and truth.categories is None:
         raise ValueError(
             f"a ground truth from {truth.layout} has no classes, and a map is that of a class. "
@@ -128,7 +128,7 @@ def truth_by_image(store: PseudoBoxStore, truth: GroundTruth) -> dict[int, np.nd
     return {index: truth.objects_of(matched[index])[0] for index in sorted(matched)}
 
 
-class _Image(NamedTuple):
+class MatchedImage(NamedTuple):
     """An image of the store, by its index there, with its ground truth.
 
     Its size is 0 if it could not be used.
@@ -153,7 +153,7 @@ class _Image(NamedTuple):
         return np.unique(self.truth_labels[self.counted()]).tolist()
 
 
-class _Matching:
+class Matching:
     """The images that store and ground truth have in common, in the order of the store."""
 
     def __init__(self, store: PseudoBoxStore, truth: GroundTruth, class_agnostic: bool) -> None:
@@ -165,21 +165,21 @@ class _Matching:
         if truth.categories is not None:
             self.label_of = match_categories(store.categories, truth.categories, class_agnostic)
 
-    def __iter__(self) -> Iterator[_Image]:
+    def __iter__(self) -> Iterator[MatchedImage]:
         self.failed = 0
         for index in sorted(self.images):
             image = self.image(index)
             self.failed += not image.size_hw[0]
             yield image
 
-    def image(self, index: int) -> _Image:
+    def image(self, index: int) -> MatchedImage:
         """One of the images, by its index in the store."""
         shard, row = self.store.locate(index)
         boxes, labels, thresholds = shard.boxes_of(row)
         truth_boxes, categories, ignored = self.truth.objects_of(self.images[index])
         truth_labels = self.label_of[categories]
         known = (truth_labels >= 0) | self.class_agnostic
-        return _Image(
+        return MatchedImage(
             index,
             shard.file_name(row),
             (int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])),
@@ -225,7 +225,7 @@ def _file_names(store: PseudoBoxStore) -> Iterator[str]:
 
 
 def _judge_maps(
-    matching: _Matching, score_maps: ScoreMaps, requests: dict[int, Request], progress: bool
+    matching: Matching, score_maps: ScoreMaps, requests: dict[int, Request], progress: bool
 ) -> dict[str, Any]:
     """Judge the maps of some images, by index in the store, one image after the other."""
     accuracy = MaxBoxAccuracy()
@@ -248,7 +248,7 @@ def _judge_maps(
     return {**accuracy.summary(fixed), "failed": failed}
 
 
-def _add_maps(accuracy: MaxBoxAccuracy, maps: dict[int, np.ndarray], image: _Image) -> None:
+def _add_maps(accuracy: MaxBoxAccuracy, maps: dict[int, np.ndarray], image: MatchedImage) -> None:
     """Count the map of each class of an image, given the class."""
     counted = image.counted()
     for label in image.counted_labels():
