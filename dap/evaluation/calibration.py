@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dap.cam import boxes_from_cam
-from dap.pseudo_boxes.stored_maps import StoredMap
 from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.pseudo_boxes.stored_maps import StoredMap
 
 from .evaluate import Matching, Request, every_nth
 from .ground_truth import GroundTruth
