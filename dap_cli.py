@@ -29,6 +29,7 @@ VERBS = {
     "doctor": ("doctor", "what of this installation works"),
     "relabel": ("relabel_boxes", "a second round: boxes from the pre-trained detector"),
     "evaluate": ("evaluate_boxes", "boxes against ground truth"),
+    "calibrate": ("calibrate_boxes", "thresholds for a classifier, by some true boxes"),
     "select": ("select_boxes", "other thresholds and another NMS from one run of boxes"),
     "convert": ("convert_annotations", "boxes and detection sets between formats"),
     "few-shot": ("few_shot", "k images per class of a detection set"),

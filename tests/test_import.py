@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import fake_packages
@@ -22,7 +23,7 @@ from mmengine.registry import Registry
 from mmengine.runner import load_checkpoint
 
 import dap.registry
-from dap import _requirements
+from dap import _multimodal, _requirements
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCATIONS = sorted(
@@ -337,3 +338,25 @@ def _globals_of(path):
         return torch.serialization.get_unsafe_globals_in_checkpoint(path)
     finally:
         torch.serialization.add_safe_globals(registered)
+
+
+@pytest.mark.parametrize(("installed", "left_out"), [("5.24.0", True), ("4.57.1", False)])
+def test_multimodal_models_are_left_out_beside_transformers_5(monkeypatch, installed, left_out):
+    from mmpretrain.utils import dependency
+
+    monkeypatch.setattr(dependency, "WITH_MULTIMODAL", True)
+    monkeypatch.setattr("dap._multimodal.version", lambda name: installed)
+    _multimodal.leave_out()
+    assert dependency.WITH_MULTIMODAL is not left_out
+
+
+def test_without_transformers_nothing_is_changed(monkeypatch):
+    from mmpretrain.utils import dependency
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(dependency, "WITH_MULTIMODAL", True)
+    monkeypatch.setattr("dap._multimodal.version", missing)
+    _multimodal.leave_out()
+    assert dependency.WITH_MULTIMODAL

@@ -192,10 +192,8 @@ def attention_maps(
         by_rank = []  # maps of the first label of each image, of the second …
         for rank in range(max((len(own) for own in labels), default=0)):
             grads = gradients([block.weights for block in blocks], logits, labels, rank, flips)
-            tokens = sum(
-                (own * grad.clamp(min=0)).sum(dim=(1, 2))
-                for own, grad in zip(read, grads, strict=True)
-            )
+            products = [r * grad.clamp(min=0) for r, grad in zip(read, grads, strict=True)]
+            tokens = torch.stack(products).sum(dim=(0, 2, 3))
             maps = target.layout.as_nchw(tokens[..., None], size_hw)[:, 0]
             by_rank.append(maps.unflatten(0, (flips, len(labels))))
     features = target.layout.as_nchw(output.detach(), size_hw).unflatten(0, (flips, len(labels)))

@@ -17,6 +17,7 @@ from torchvision import models
 from dap.classifiers import libraries
 from dap.classifiers.libraries import CLASS_NAMES, classifier_config
 from dap.pseudo_boxes import CamClassifier, PseudoBoxStore, build_classifier
+from dap.pseudo_boxes.classifier_weights import load_classifier_weights
 from dap.testing import write_image
 
 ROOT = Path(__file__).parents[2]
@@ -184,3 +185,32 @@ def test_from_command_line_to_maps(timm, tmp_path, run_tool, capsys):
 def test_missing_config_is_told_with_what_else_would_do(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no config at .*nope\.py; .*timm:NAME, torchv"):
         classifier_config(str(tmp_path / "nope.py"), None)
+
+
+class Renaming(torch.nn.Linear):
+    """A network whose library reads its older names, as transformers does."""
+
+    config = (3, 2)
+
+    @classmethod
+    def from_pretrained(cls, folder, *, config, state_dict, output_loading_info):
+        assert folder is None
+        assert output_loading_info
+        network = cls(*config)
+        known = {n.removeprefix("old_"): v for n, v in state_dict.items() if n.startswith("old_")}
+        report = network.load_state_dict(known, strict=False)
+        return network, {"missing_keys": report.missing_keys, "mismatched_keys": []}
+
+
+def test_weights_under_older_names_are_read_by_the_library(tmp_path):
+    expected = torch.nn.Linear(3, 2)
+    weights = {f"old_{name}": value for name, value in expected.state_dict().items()}
+    torch.save(weights, tmp_path / "old.pth")
+    network = Renaming(3, 2)
+    load_classifier_weights(network, str(tmp_path / "old.pth"), "huggingface:x")
+    torch.testing.assert_close(network.weight, expected.weight)
+    torch.testing.assert_close(network.bias, expected.bias)
+    del weights["old_bias"]
+    torch.save(weights, tmp_path / "part.pth")
+    with pytest.raises(ValueError, match="2 of 2 weights are missing"):
+        load_classifier_weights(network, str(tmp_path / "part.pth"), "huggingface:x")

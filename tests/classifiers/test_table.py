@@ -28,7 +28,7 @@ def test_page_names_every_classifier_once():
 
 def test_every_kind_of_maps_is_among_them():
     kinds = {line.split(" | ")[1] for line in rows_on_page().values()}
-    assert kinds == {"exact", "by gradient", "refused"}
+    assert kinds == {"exact", "by gradient", "by gradient, AG-CAM", "refused"}
     assert all(len(line.split(" | ")[2]) > 2 for line in rows_on_page().values())
 
 

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from dap import cam
 from dap._malloc import tune_malloc
-from dap.cam.extents import components, enlarged
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.evaluation.name_matching import match_categories
 from dap.pseudo_boxes.categories import coco_categories
@@ -167,32 +166,11 @@ def by_rule(
     return take
 
 
-def extents_at(choose: Callable[[np.ndarray], list[float]], of: str = "paper") -> Taking:
-    """Extents of components of the enlarged map at thresholds that a function gives."""
-
-    def take(case: Case) -> np.ndarray:
-        values, cell = case.maps[of]
-        values = (values - values.min()) / (np.ptp(values) or 1)
-        size_cells = case.size_hw[0] / cell[0], case.size_hw[1] / cell[1]
-        large, factor = enlarged(values, size_cells)
-        boxes, cells, index = components(large, np.array(choose(large)))
-        largest = np.zeros(256)
-        np.maximum.at(largest, index, cells)
-        boxes = boxes[2 * cells >= largest[index]] / factor * np.array([*cell[::-1]] * 2)
-        boxes = np.minimum(boxes, np.array(case.size_hw[::-1] * 2))
-        return boxes[cam.nms_larger_first(boxes)[0]]
-
-    return take
-
-
-AREAS = (0.6, 0.45, 0.3, 0.2)
 VARIANTS: dict[str, Taking] = {
     "paper, τ .2 .3 .4 .5": by_rule("paper"),
     "release, τ .2 .3 .4 .5": by_rule("release"),
     "paper, τ .05 .1 .2 .3": by_rule("paper", (0.05, 0.1, 0.2, 0.3)),
     "paper on the square root of the map": by_rule("paper", power=0.5),
-    "extents, τ .12 .2 .3 .4": extents_at(lambda _: [0.12, 0.2, 0.3, 0.4]),
-    "extents, area quantiles": extents_at(lambda m: [float(np.quantile(m, 1 - a)) for a in AREAS]),
     "extents, Otsu x .45 .7 1.1": by_rule("extent", (0.45, 0.7, 1.1), "paper"),
     "extents, Otsu x .55 .8 1 1.25": by_rule("extent", None, "paper"),
     "paper on the joined map": by_rule("paper", None, "extent"),

@@ -75,7 +75,7 @@ def bagged(features: Tensor, gradient: Tensor) -> Tensor:
 
 
 def maps_of_view(
-    features: Tensor, fine: Tensor, weight: Tensor, gradient: Tensor | None
+    features: Tensor, fine: Tensor, weight: Tensor, gradient: Tensor
 ) -> dict[str, Tensor]:
     """The maps of all variants of one scale, mirrored back and without padding, each (F, h, w).
 
@@ -83,7 +83,7 @@ def maps_of_view(
         features: Last feature map, shape (F, D, h, w).
         fine: Features at half the stride, shape (F, E, 2h, 2w).
         weight: Row of the class in the linear layer, shape (D,).
-        gradient: Gradient of the logit by ``fine``; without it BagCAMs is left out.
+        gradient: Gradient of the logit by ``fine``.
     """
     activation = unit(torch.einsum("fdhw,d->fhw", features, weight))
     inside = torch.ones_like(activation, dtype=torch.bool)
@@ -96,7 +96,8 @@ def maps_of_view(
     fine_contrast = unit(feature_contrast(fine, torch.ones_like(fine[:, 0], dtype=torch.bool)))
     before = (activation * contrast).sqrt()
     kept = geometric(activation, contrast, spread)
-    maps = {
+    bag = unit(bagged(fine, gradient))
+    return {
         "extent": kept,
         "activation alone": activation,
         "contrast alone": contrast,
@@ -108,11 +109,9 @@ def maps_of_view(
         "activation, contrast of stride 16": geometric(activation, fine_contrast),
         "self-correlation": unit(self_correlation(features, before)),
         "extent and self-correlation": geometric(kept, unit(self_correlation(features, before))),
+        "BagCAMs, stride 16": bag,
+        "extent and BagCAMs": geometric(kept, bag),
     }
-    if gradient is not None:
-        bag = unit(bagged(fine, gradient))
-        maps |= {"BagCAMs, stride 16": bag, "extent and BagCAMs": geometric(kept, bag)}
-    return maps
 
 
 def merged(
@@ -194,31 +193,24 @@ def with_grabcut(case: Case) -> np.ndarray:
     return boxes[cam.nms_larger_first(boxes)[0]]
 
 
-def by_probability(order_only: bool, share: float = 0.8) -> Taking:
-    """The rule's boxes, first the smallest whose crop keeps the class, or without those that do not.
+def smallest_that_keeps_first(case: Case) -> np.ndarray:
+    """The rule's boxes, first the smallest whose crop has .8 of the largest probability."""
+    rows = case.maps["crops"][0]  # they stand by falling area
+    first = int(np.flatnonzero(rows[:, 4] >= 0.8 * rows[:, 4].max())[-1])
+    return np.concatenate([rows[[first], :4], np.delete(rows[:, :4], first, 0)])
 
-    Args:
-        order_only: Keep all boxes; else those with .3 of the class's largest probability.
-        share: Of the largest probability, for the first box.
-    """
 
-    def take(case: Case) -> np.ndarray:
-        rows = case.maps["crops"][0]
-        boxes, probability = rows[:, :4], rows[:, 4]
-        good = probability >= share * probability.max()
-        if not order_only:
-            return boxes[probability >= 0.3 * probability.max()]
-        first = int(np.flatnonzero(good)[-1])  # boxes stand by falling area
-        return np.concatenate([boxes[[first]], np.delete(boxes, first, 0)])
-
-    return take
+def without_losing(case: Case) -> np.ndarray:
+    """The rule's boxes whose crop has at least .3 of the largest probability."""
+    rows = case.maps["crops"][0]
+    return rows[rows[:, 4] >= 0.3 * rows[:, 4].max(), :4]
 
 
 def variants(cases: Sequence[Case]) -> dict[str, Taking]:
     """All rows of the table."""
     rows: dict[str, Taking] = {}
     for name in cases[0].maps:
-        if name not in ("crops", "GrabCut") and all(name in case.maps for case in cases):
+        if name not in ("crops", "GrabCut"):
             rows[name] = partial(rule_boxes, name=name)
     for multiples in SETS:
         label = " ".join(f"{each:g}" for each in multiples).replace("0.", ".")
@@ -226,10 +218,9 @@ def variants(cases: Sequence[Case]) -> dict[str, Taking]:
     rows["activation, contrast, Otsu x .45 .7 1.1"] = partial(
         rule_boxes, name="activation, contrast", multiples=(0.45, 0.7, 1.1)
     )
-    if all("crops" in case.maps for case in cases):
-        rows["GrabCut in place of .8"] = with_grabcut
-        rows["first the smallest box that keeps the class"] = by_probability(True)
-        rows["without boxes that lose the class"] = by_probability(False)
+    rows["GrabCut in place of .8"] = with_grabcut
+    rows["first the smallest box that keeps the class"] = smallest_that_keeps_first
+    rows["without boxes that lose the class"] = without_losing
     return rows
 
 

@@ -150,7 +150,8 @@ def row(name: str) -> str:
     if classifier.map_method == "exact":
         return _cells(name, "exact", classifier.feature_map, images)
     place = f"{classifier.feature_map}; {classifier.reason}"
-    return _cells(name, "by gradient", place, images)
+    by_attention = classifier.map_description.startswith("AG-CAM")
+    return _cells(name, "by gradient, AG-CAM" if by_attention else "by gradient", place, images)
 
 
 def rows_on_page() -> dict[str, str]:

@@ -1,0 +1,131 @@
+"""How far the thresholds of a classifier are from the default, by some images with true boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dap.cam import boxes_from_cam
+from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.pseudo_boxes.stored_maps import StoredMap
+
+from .evaluate import Request, evenly_spread
+from .ground_truth import GroundTruth
+from .localization import overlaps
+from .matching import Matching
+
+FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.6, 1.8)
+IOUS = np.arange(0.5, 1, 0.05)
+SURE = 0.95  # share of resamples in which another factor must be better than 1
+_RESAMPLES = 1000
+
+
+class Calibration(NamedTuple):
+    """What some images with true boxes say about thresholds.
+
+    Attributes:
+        images: Number of maps that were judged.
+        thresholds: Of each factor, those of the run times it, shape (F, T).
+        figures: Of each factor boxes per map, average recall over IoU .5:.95, share of boxes that
+            fit an object (IoU .5), and the harmonic mean of these two, in percent, shape (F, 4).
+        chosen: Index of the factor to use.
+    """
+
+    images: int
+    thresholds: np.ndarray
+    figures: np.ndarray
+    chosen: int
+
+
+def calibrate(
+    store: PseudoBoxStore,
+    truth: GroundTruth,
+    maps_of: Callable[[Sequence[Request]], Iterable[StoredMap]],
+    most: int | None = 100,
+) -> Calibration:
+    """Find the factor on all thresholds of a run that suits its classifier.
+
+    One factor, as a choice among all sets of thresholds is worse than the default with a hundred
+    images. Where the images do not say for sure that another factor is better, it is 1.
+
+    Args:
+        store: A run of Step 2 by the rule ``'extent'``.
+        truth: True boxes of some of its images, with classes.
+        maps_of: Gives the maps of images, such as :meth:`StoredMaps.of_images`.
+        most: Number of images, evenly over all; None for all that have true boxes.
+
+    Returns:
+        The figures of all factors, and the one to use.
+
+    Raises:
+        ValueError: If the run's rule is another, the truth has no classes, or there is no map.
+    """
+    if store.rule != "extent":
+        raise ValueError(f"{store.folder}: expected a run by rule='extent', found {store.rule!r}")
+    if truth.categories is None:
+        raise ValueError(f"a ground truth from {truth.layout} has no classes, and a map has one")
+    settings = store.settings()
+    thresholds = np.round(np.outer(FACTORS, settings.thresholds), 4)
+    matching = Matching(store, truth, class_agnostic=False)
+    indices = [i for i in sorted(matching.images) if matching.image(i).counted_labels()]
+    images = [matching.image(indices[i]) for i in evenly_spread(len(indices), most)]
+    counts = []
+    for image, found in zip(
+        images, maps_of([(i.file_name, i.counted_labels()) for i in images]), strict=True
+    ):
+        for label, cam in found.by_label.items():
+            own = image.truth_boxes[image.counted() & (image.truth_labels == label)]
+            values = cam.maps[0].numpy()
+            counts.append(
+                [
+                    _count(
+                        boxes_from_cam(
+                            values, row, settings.nms_iou, "extent", cam.cell_size, found.size_hw
+                        )[0],
+                        own,
+                    )
+                    for row in thresholds
+                ]
+            )
+    if not counts:
+        raise ValueError(f"{store.folder}: none of its images has true boxes and a map")
+    array = np.array(counts, float)
+    return Calibration(len(array), thresholds, figures_of(array.sum(axis=0)), choose(array))
+
+
+def choose(counts: np.ndarray, seed: int = 0) -> int:
+    """Choose a factor: the best, if it beats 1 in nearly all resamples of the images, else 1.
+
+    Args:
+        counts: Of each map and factor boxes, objects, objects found (mean over IoU .5:.95) and
+            boxes that fit, shape (N, F, 4).
+        seed: Of the resamples.
+
+    Returns:
+        Index in :data:`FACTORS`.
+    """
+    images, one = len(counts), FACTORS.index(1.0)
+    best = int(figures_of(counts.sum(axis=0))[:, 3].argmax())
+    draws = np.random.default_rng(seed).multinomial(images, [1 / images] * images, _RESAMPLES)
+    resampled = np.einsum("bn,nfk->bfk", draws, counts[:, [best, one]])
+    scores = figures_of(resampled)[..., 3]
+    return best if (scores[:, 0] > scores[:, 1]).mean() >= SURE else one
+
+
+def figures_of(counts: np.ndarray) -> np.ndarray:
+    """Figures of summed counts, see :class:`Calibration`, but for boxes, which stay a sum."""
+    boxes, objects, found, fitting = np.moveaxis(counts, -1, 0)
+    recall = 100 * found / np.maximum(objects, 1)
+    fit = 100 * fitting / np.maximum(boxes, 1)
+    both = 2 * recall * fit / np.maximum(recall + fit, 1e-12)
+    return np.stack([boxes, recall, fit, both], axis=-1)
+
+
+def _count(boxes: np.ndarray, truth: np.ndarray) -> tuple[float, float, float, float]:
+    if not len(boxes):
+        return 0, len(truth), 0, 0
+    ious = overlaps(boxes, truth)
+    found = (ious.max(axis=0)[:, None] >= IOUS - 1e-9).mean(axis=1).sum()
+    return len(boxes), len(truth), found, (ious.max(axis=1) >= IOUS[0]).sum()
