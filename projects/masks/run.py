@@ -138,7 +138,8 @@ def table(results: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
 
 def _spread(values: Sequence[float], sign: str = "") -> str:
     deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{sign}.1f}{deviation}"
+    mean = round(statistics.mean(values), 1) + 0.0  # no minus before a zero
+    return f"{mean:{sign}.1f}{deviation}"
 
 
 def version() -> str:
