@@ -183,7 +183,7 @@ class StoreWriter:
             {"id": int(old.ids[row]), **records[row]} if row in records else record
             for row, record in enumerate(old.records())
         ]
-        statistics, added = (RunStatistics() for _ in range(2))
+        statistics, added = RunStatistics(), RunStatistics()
         statistics.merge(old.metadata["statistics"])
         statistics.failed -= len(records)
         added.add([rows[row] for row in records])
