@@ -1,8 +1,9 @@
 """What the packages around DAP must be, found out without importing them.
 
 Everything goes by module name, so that forks which kept the import names are as good as the
-originals. Only the standard library is used: the doctor reads this file where ``import dap``
-itself is refused.
+originals. Names of distributions do not tell: that of the folder mmcv/ is mmcv, mmcv-lite or a
+fork's, and dap puts a file into it. Only the standard library is used: the doctor reads this file
+where ``import dap`` itself is refused.
 """
 
 import importlib.util

@@ -1,4 +1,8 @@
-"""Locks that keep two processes from writing one folder, on file systems of any kind."""
+"""Locks that keep two processes from writing one folder, on file systems of any kind.
+
+Not by filelock: it takes ``flock`` alone, which child processes inherit, and of the errors of file
+systems without locks it knows only ENOSYS.
+"""
 
 from __future__ import annotations
 

@@ -29,6 +29,8 @@ def fold_batch_norm(backbone: nn.Module, probe: Tensor) -> nn.Module:
     follows which convolution is observed on the probe: the tensor that enters the norm must be
     the very output of the convolution, and nothing else may read it. A subclass of batch norm
     that contains more, as timm's ``BatchNormAct2d`` its activation, leaves that in its place.
+    (mmcv's ``fuse_conv_bn`` pairs them by their order of definition, which changes the features of
+    EfficientNets of timm, whose activations it drops, and of DenseNets.)
 
     The search and a comparison of the features before and after are done in float64 on the CPU,
     so that they have the same outcome on every device and in every precision.

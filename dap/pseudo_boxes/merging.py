@@ -1,4 +1,4 @@
-"""Turn candidates into boxes: rounding, non-maximum suppression, statistics."""
+"""Turn candidates into boxes: rounding and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dap.cam import nms_larger_first
 from dap.cam.boxes import Candidates
 
 from .settings import PseudoBoxSettings
-from .statistics import UNITS, BoxStatistics
 
 DECIMALS = 2  # of a box coordinate, in pixels
 NO_LABEL = "it has no class"
@@ -45,27 +44,17 @@ def merged_boxes(
 
     Returns:
         ``boxes``, rows of x1, y1, x2, y2, label and index of the threshold, larger ones first in
-        a label; ``masks`` of the same boxes, if the candidates have any; and ``per_threshold``,
-        the :class:`BoxStatistics` row of each threshold alone.
+        a label, and ``masks`` of the same boxes, if the candidates have any.
     """
     boxes: list[list[float]] = []
     masks: list[Any] = []
-    statistics = [BoxStatistics() for _ in settings.thresholds]
     for label, (candidates, indices, own_masks) in by_label:
         kept = _merged(candidates, settings)
         if own_masks is not None:
             masks += [own_masks[i] for i in kept]
         for box, tau in zip(candidates[kept].tolist(), indices[kept].tolist(), strict=True):
             boxes.append([*box, label, tau])
-        units = np.rint(candidates * UNITS).astype(np.int64)
-        sizes = units[:, 2:] - units[:, :2]
-        for i, single in enumerate(statistics):
-            at_threshold = np.flatnonzero(indices == i)
-            kept = _merged(candidates[at_threshold], settings)
-            for width, height in sizes[at_threshold[kept]].tolist():
-                single.add((1, width, height))
-    rows = [single.as_row() for single in statistics]
-    return {"boxes": boxes, **({"masks": masks} if masks else {}), "per_threshold": rows}
+    return {"boxes": boxes, **({"masks": masks} if masks else {})}
 
 
 def _merged(boxes: np.ndarray, settings: PseudoBoxSettings) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Counts and mean sizes of pseudo boxes: the rows of the paper's Table A1.
+"""Counts and mean sizes of pseudo boxes, as in the paper's Tables A1 and A2.
 
 Sizes are summed in whole hundredths of a pixel, as coordinates are written: a sum then does not
 depend on the order, nor on which process counted what.
@@ -62,19 +62,13 @@ def flat_boxes(records: Iterable[Mapping[str, Any]]) -> np.ndarray:
 
 
 class RunStatistics:
-    """Running statistics of the images of a run, or of a part of it.
+    """Running statistics of the images of a run, or of a part of it."""
 
-    Args:
-        thresholds: Values of τ of the run; none where they are not known.
-    """
-
-    def __init__(self, thresholds: Sequence[float]) -> None:
-        self.thresholds = thresholds
+    def __init__(self) -> None:
         self.images = self.failed = 0
         self.right: int | None = 0
         self.without_boxes: Counter[str] = Counter()
         self.merged = BoxStatistics()
-        self.single: list[BoxStatistics] | None = [BoxStatistics() for _ in thresholds]
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Count images, see :meth:`dap.pseudo_boxes.writing.StoreWriter.write`."""
@@ -89,7 +83,6 @@ class RunStatistics:
         self.images += 1
         if "reason" in record:
             self.without_boxes[record["reason"]] += 1
-        self._add_single(record.get("per_threshold", None if record["boxes"] else ()))
         if self.right is not None:
             self.right = None if record.get("top1") is None else self.right + record["top1"]
 
@@ -101,9 +94,6 @@ class RunStatistics:
             "right": self.right,
             "without_boxes": dict(sorted(self.without_boxes.items())),
             "merged": self.merged.as_row(),
-            "per_threshold": None
-            if self.single is None
-            else [single.as_row() for single in self.single],
         }
 
     def merge(self, other: dict[str, Any]) -> None:
@@ -114,7 +104,6 @@ class RunStatistics:
             self.right = None if other["right"] is None else self.right + other["right"]
         self.without_boxes.update(other["without_boxes"])
         self.merged.add(other["merged"])
-        self._add_single(other["per_threshold"])
 
     def summary(self) -> dict[str, Any]:
         """The part of the summary on images and boxes."""
@@ -125,22 +114,7 @@ class RunStatistics:
             "images_without_boxes": self.without_boxes.total(),
             "without_boxes": dict(sorted(self.without_boxes.items())),
             "merged": self.merged.summary(self.images),
-            "per_threshold": None
-            if self.single is None
-            else {
-                str(tau): statistics.summary(self.images)
-                for tau, statistics in zip(self.thresholds, self.single, strict=True)
-            },
         }
-
-    def _add_single(self, rows: Sequence[Sequence[int]] | None) -> None:
-        """Count the boxes of each single threshold; None if they are not known."""
-        if rows is None and self.thresholds:
-            self.single = None
-        for statistics, row in zip(
-            self.single or (), rows or (), strict=bool(self.single and rows)
-        ):
-            statistics.add(row)
 
 
 def summary_line(summary: dict[str, Any]) -> str:

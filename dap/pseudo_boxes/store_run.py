@@ -51,7 +51,7 @@ class RecordSource(Protocol):
     window: int
     one_by_one: bool
 
-    def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[Any, Record]]:
+    def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[Computed, Record]]:
         """Compute the records of some groups of images, in order.
 
         Args:
@@ -89,7 +89,7 @@ class StoreRun:
         source: RecordSource,
         missing: list[int],
         failed: Failed,
-        early: Mapping[int, tuple[Any, Record]] | None = None,
+        early: Mapping[int, tuple[Computed, Record]] | None = None,
         report: Callable[[Progress], Done] | None = None,
     ) -> None:
         """Compute and write the result of :meth:`work`; retry temporary failures.
@@ -133,7 +133,7 @@ class StoreRun:
         self,
         source: RecordSource,
         missing: list[int],
-        early: Mapping[int, tuple[Any, Record]],
+        early: Mapping[int, tuple[Computed, Record]],
         report: Callable[[Progress], Done] | None,
     ) -> None:
         """Compute and write this rank's share of the missing shards, in their order."""

@@ -68,7 +68,7 @@ def verdict_on_records(
         rule: By which the boxes were made.
     """
     rows = [{"id": number, **record} for number, record in enumerate(records, 1)]
-    statistics = RunStatistics(thresholds)
+    statistics = RunStatistics()
     statistics.add(rows)
     settings = {"thresholds": thresholds, "rule": rule}
     seen = survey_shards([Shard("records in memory", encode_shard(rows, {}))], classes)

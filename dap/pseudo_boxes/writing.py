@@ -147,9 +147,8 @@ class StoreWriter:
 
         Args:
             shard: Its number.
-            records: One dict per image of :meth:`indices`: see :func:`encode_shard`, and
-                ``per_threshold`` and ``top1`` as :class:`RunStatistics` counts them. ``id``
-                defaults to the index + 1.
+            records: One dict per image of :meth:`indices`: see :func:`encode_shard`, and ``top1``,
+                whether the top class is right. ``id`` defaults to the index + 1.
             right: Number of images whose top class is right, where the records do not say so.
 
         Raises:
@@ -159,7 +158,7 @@ class StoreWriter:
         indices = self.indices(shard)
         if len(records) != len(indices):
             raise ValueError(f"shard {shard}: expected {len(indices)} images, found {len(records)}")
-        statistics = RunStatistics(self.thresholds)
+        statistics = RunStatistics()
         rows = [{"id": i + 1, **record} for i, record in zip(indices, records, strict=True)]
         statistics.add(rows)
         if right is not None:
@@ -184,7 +183,7 @@ class StoreWriter:
             {"id": int(old.ids[row]), **records[row]} if row in records else record
             for row, record in enumerate(old.records())
         ]
-        statistics, added = (RunStatistics(self.thresholds) for _ in range(2))
+        statistics, added = RunStatistics(), RunStatistics()
         statistics.merge(old.metadata["statistics"])
         statistics.failed -= len(records)
         added.add([rows[row] for row in records])
@@ -259,7 +258,7 @@ class StoreWriter:
 
     def _checked(self, paths: Sequence[Path]) -> tuple[RunStatistics, list[dict[str, str]]]:
         """Count what the shards hold; each image of the list must be there once, in its place."""
-        statistics, names = RunStatistics(self.thresholds), NamesDigest()
+        statistics, names = RunStatistics(), NamesDigest()
         failed: list[dict[str, str]] = []
         for index, path in enumerate(paths):
             shard = Shard(path)

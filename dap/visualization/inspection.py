@@ -104,7 +104,7 @@ def inspect_boxes(
         "legend": _legend(store),
         "truth": truth is not None,
         "masks": store.has_masks,
-        "tables": _tables(store, summary, seen, random, find),
+        "tables": _tables(store, seen, random, find),
         "histograms": _histograms(seen, folder),
         "galleries": list(_galleries(store, chosen, pictures, folder)),
         "panels": list(_panels(store, random[:PANEL_IMAGES], find, pictures, folder)),
@@ -153,20 +153,19 @@ def _legend(store: PseudoBoxStore) -> list[tuple[str, str]]:
 
 def _tables(
     store: PseudoBoxStore,
-    summary: dict[str, Any],
     seen: Survey,
     random: Sequence[StoredImage],
     find: FindCandidates | None,
 ) -> Section:
     """Tables A1 and A2 with their captions."""
     title = "The paper's tables for this run"
-    a1 = "Thresholds (Table A1): all images", table_a1(summary)
     if find is None:
         text = (
-            "Other NMS (Table A2): all boxes of a threshold are needed. Of a run of Step 2, give "
-            "config and checkpoint of the classifier (--maps), or make a run without NMS."
+            "Single thresholds and other NMS (Tables A1 and A2): all boxes of a threshold are "
+            "needed. Of a run of Step 2, give config and checkpoint of the classifier (--maps), or "
+            "make a run without NMS."
         )
-        return Section(title, [text], tables=[a1])
+        return Section(title, [text])
     which = "the {} images shown as random"
     if find is stored_candidates:  # which needs no map
         usable = np.flatnonzero(seen.usable)
@@ -174,8 +173,10 @@ def _tables(
             stored_image(store, int(usable[i])) for i in evenly_spread(len(usable), A2_IMAGES)
         ]
         which = "{} images, evenly over the run"
-    rows, number = table_a2(random, find, store.settings())
-    a2 = f"NMS (Table A2): {which.format(number)}", rows
+    candidates = [found for found in map(find, random) if found is not None]
+    which, settings = which.format(len(candidates)), store.settings()
+    a1 = f"Thresholds (Table A1): {which}", table_a1(candidates, settings)
+    a2 = f"NMS (Table A2): {which}", table_a2(candidates, settings)
     return Section(title, tables=[a1, a2])
 
 

@@ -71,42 +71,48 @@ def boxes_under(
     return boxes[:, :4], boxes[:, 5].astype(int)
 
 
-def table_a1(summary: dict[str, Any]) -> list[list[str]]:
-    """Rows of Table A1: the thresholds of this run, each alone, and all of them, and the paper's.
+def table_a1(by_image: Sequence[Found], settings: PseudoBoxSettings) -> list[list[str]]:
+    """Rows of Table A1 over some images: each threshold alone, and all; this run and the paper.
 
     The paper's columns of single thresholds stand only beside values of τ.
 
     Args:
-        summary: Content of ``summary.json``.
+        by_image: Candidates of each image, by label.
+        settings: Those of the run.
     """
-    rule = summary["settings"].get("rule")
-    single = summary["per_threshold"] or {}
-    names = [*single, "all"]
-    rows = [_figures(row) for row in (*single.values(), summary["merged"])]
-    merged = summary["settings"].get("nms_iou", "unknown")
-    title = f"all, NMS {'none' if merged is None else merged}"
-    titles = [threshold_name(float(name), rule) for name in single]
-    paper = {"all": PAPER_A1["all"]} if rule == "extent" else PAPER_A1
+    everything = range(len(settings.thresholds))
+    columns = [*([i] for i in everything), everything]
+    rows = [_figures_under(by_image, settings, taus, settings.nms_iou) for taus in columns]
+    title = f"all, NMS {'none' if settings.nms_iou is None else settings.nms_iou}"
+    titles = [threshold_name(threshold, settings.rule) for threshold in settings.thresholds]
+    names = [*map(str, settings.thresholds), "all"]
+    paper = {"all": PAPER_A1["all"]} if settings.rule == "extent" else PAPER_A1
     return _table([*titles, title], names, rows, paper)
 
 
-def table_a2(
-    images: Sequence[StoredImage], find: FindCandidates, settings: PseudoBoxSettings
-) -> tuple[list[list[str]], int]:
-    """Rows of Table A2 over some images, and their number: those that can be read."""
-    by_image = [
-        candidates for candidates in (find(image) for image in images) if candidates is not None
-    ]
+def table_a2(by_image: Sequence[Found], settings: PseudoBoxSettings) -> list[list[str]]:
+    """Rows of Table A2 over some images: all thresholds under each NMS; this run and the paper.
+
+    Args:
+        by_image: Candidates of each image, by label.
+        settings: Those of the run.
+    """
     everything = range(len(settings.thresholds))
-    rows = []
-    for nms_iou in NMS_IOUS:
-        boxes = [
-            boxes_under(candidates, settings, everything, nms_iou)[0] for candidates in by_image
-        ]
-        statistics = BoxStatistics.of(np.concatenate([np.zeros((0, 4)), *boxes]))
-        rows.append(_figures(statistics.summary(len(by_image))))
+    rows = [_figures_under(by_image, settings, everything, nms_iou) for nms_iou in NMS_IOUS]
     names = ["none" if iou is None else str(iou) for iou in NMS_IOUS]
-    return _table([f"NMS {name}" for name in names], names, rows, PAPER_A2), len(by_image)
+    return _table([f"NMS {name}" for name in names], names, rows, PAPER_A2)
+
+
+def _figures_under(
+    by_image: Sequence[Found],
+    settings: PseudoBoxSettings,
+    taus: Iterable[int],
+    nms_iou: float | None,
+) -> list[str]:
+    chosen = list(taus)
+    boxes = [boxes_under(candidates, settings, chosen, nms_iou)[0] for candidates in by_image]
+    statistics = BoxStatistics.of(np.concatenate([np.zeros((0, 4)), *boxes]))
+    return _figures(statistics.summary(len(by_image)))
 
 
 def _table(

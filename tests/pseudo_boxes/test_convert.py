@@ -28,9 +28,8 @@ def write_store(folder, count=200):
     for i in range(count):
         box = [0.01 * i, 1.1, 20 + 0.03 * i, 33.33, i % 2, i % 3 // 2]
         boxes = [box, [1, 1, 1.01, 40.55, 0, 255]][: i % 3]
-        rows = [[len(boxes), 100, 100], [0, 0, 0]]
         record = {"id": 3 * (count - i), "file_name": f"ü/{i}.jpg", "height": 64, "width": 64 + i}
-        record |= {"boxes": boxes, "per_threshold": rows, "top1": True}
+        record |= {"boxes": boxes, "top1": True}
         records.append(record if boxes else {**record, "reason": "its map is constant"})
     records[7] = {"id": 1, "file_name": os.fsdecode(b"\xff.jpg"), "reason": "it is no image"}
     writer = StoreWriter(folder, described)
@@ -162,7 +161,7 @@ class TestRoundTrip:
 
     def test_unknown_counts_are_not_zero(self, store, tmp_path):
         summary = coco_to_store(store / "annotations.json", tmp_path / "2")
-        assert (summary["top1"], summary["per_threshold"]) == (None, None)
+        assert summary["top1"] is None
         original = json.loads((store / "summary.json").read_text())
         assert original["top1"] == 1.0
         assert summary["merged"] == original["merged"]
@@ -175,7 +174,7 @@ class TestRoundTrip:
             item.pop("threshold", None)
         path = write_json(tmp_path / "instances.json", content)
         summary = coco_to_store(path, tmp_path / "boxes")
-        assert (summary["top1"], summary["per_threshold"]) == (None, {})
+        assert summary["top1"] is None
         assert "threshold" not in (tmp_path / "boxes" / "annotations.json").read_text()[200:]
 
 

@@ -70,7 +70,7 @@ def test_box_of_a_known_block(one_image, tmp_path):
     assert summary["merged"]["boxes"] == 1
     assert summary["merged"]["boxes_per_image"] == pytest.approx(1 / 3, abs=1e-4)
     assert summary["merged"]["mean_width"] == pytest.approx(width, abs=0.02)
-    assert summary["per_threshold"]["0.5"]["mean_height"] == pytest.approx(height, abs=0.02)
+    assert summary["merged"]["mean_height"] == pytest.approx(height, abs=0.02)
 
 
 def test_summary_counts_what_the_file_holds(tmp_path):

@@ -181,7 +181,7 @@ def test_image_without_a_box_at_the_chosen_threshold(tmp_path):
     write_store(tmp_path / "source", [record("a.png", [[*box, 0, 1]]), record("b.png", [])])
     summary = select_boxes(tmp_path / "source", tmp_path / "out", (0.2,))
     assert summary["without_boxes"] == {"it is empty": 1, NOTHING_ABOVE: 1}
-    assert summary["per_threshold"]["0.2"]["boxes"] == summary["merged"]["boxes"] == 0
+    assert summary["merged"]["boxes"] == 0
     again = select_boxes(tmp_path / "source", tmp_path / "other", (0.4, 0.2))
     assert again["merged"]["boxes"] == 1
     shard = PseudoBoxStore(tmp_path / "other").shards[0]
@@ -310,7 +310,6 @@ def test_merging_by_hand(nms_iou, rule, kept):
     settings = PseudoBoxSettings(thresholds=(0.2, 0.4), nms_iou=nms_iou, rule=rule)
     record = merged_boxes([(4, Candidates(boxes, np.array([1, 0])))], settings)
     assert record["boxes"] == [[*boxes[i].tolist(), 4, 1 - i] for i in kept]
-    assert record["per_threshold"] == [[1, 1000, 1000], [1, 1000, 800]]
 
 
 def test_boxes_of_one_class_do_not_suppress_those_of_another():
@@ -318,7 +317,6 @@ def test_boxes_of_one_class_do_not_suppress_those_of_another():
     found = [(label, Candidates(boxes, np.array([0]))) for label in (2, 5)]
     record = merged_boxes(found, PseudoBoxSettings(thresholds=(0.2,), nms_iou=0.5))
     assert [box[4] for box in record["boxes"]] == [2, 5]
-    assert record["per_threshold"] == [[2, 2000, 2000]]
 
 
 def test_finished_run_is_kept_and_another_refused(generate, source, tmp_path):

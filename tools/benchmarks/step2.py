@@ -389,8 +389,7 @@ def writing(folder: Path) -> None:
             boxes = np.round(np.concatenate([corner, corner + 99], 1), 2)
             rows = [[*box, index % 1000, 1] for box in boxes.tolist()]
             records.append({"file_name": f"n01440764/n01440764_{index}.JPEG", "height": 375,
-                            "width": 500, "boxes": rows, "top1": True,
-                            "per_threshold": [[1, 1, 1]] * 4})  # fmt: skip
+                            "width": 500, "boxes": rows, "top1": True})  # fmt: skip
         begin = time.perf_counter()
         writer.write(shard, records)
         took.append(time.perf_counter() - begin)

@@ -70,7 +70,6 @@ def write_shards(writer: Any, boxes: float, classes: int) -> None:
                 "width": width,
                 "boxes": own,
                 "top1": True,
-                "per_threshold": [[0, 0, 0]] * 4,
             }
             if not own:
                 record["reason"] = "made up without"
