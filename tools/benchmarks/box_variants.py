@@ -29,8 +29,7 @@ from dap.cam.extents import components, otsu_threshold
 from dap.cam.views import cells_of
 from dap.pseudo_boxes.classifier import CamClassifier
 
-STRIDE = 32
-GRABCUT_SIDE = 160  # longer side in pixels
+STRIDE, GRABCUT_SIDE = 32, 160  # of the network; longer side of images for GrabCut, in pixels
 SETS = ((0.5, 0.8, 1.2), (0.55, 0.85, 1.25), (0.5, 0.75, 1.0, 1.4), (0.5, 0.8, 1.05, 1.4))
 
 
