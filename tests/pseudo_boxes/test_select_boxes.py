@@ -460,8 +460,8 @@ def test_run_of_a_classifier_of_the_zoo(tmp_path):
     root = make_class_folders(tmp_path / "images", 3)
     zoo_run(root, tmp_path / "all", {"pseudo_boxes.nms_iou": None})
     (tmp_path / "all.pth").rename(tmp_path / "own.pth")
-    zoo_run(root, tmp_path / "own", {"pseudo_boxes.thresholds": (0.7, 1.1)})
-    select_boxes(tmp_path / "all", tmp_path / "selected", (0.7, 1.1), 0.8)
+    zoo_run(root, tmp_path / "own", {"pseudo_boxes.thresholds": (0.8, 1.25)})
+    select_boxes(tmp_path / "all", tmp_path / "selected", (0.8, 1.25), 0.8)
     own, selected = (
         (tmp_path / name / "annotations.json").read_bytes() for name in ("own", "selected")
     )
