@@ -169,7 +169,8 @@ def test_from_command_line_to_maps(timm, tmp_path, run_tool, capsys):
                "--images", tmp_path / "images", "--device", "cpu", "--workers", 0,
                "--cfg-options", "pseudo_boxes.short_sides=(64,)")  # fmt: skip
     run_tool(*command)
-    assert "class activation maps are AG-CAM over the attention of 6 blocks" in "".join(capsys.readouterr())
+    said = "".join(capsys.readouterr())
+    assert "class activation maps are AG-CAM over the attention of 6 blocks" in said
     store = PseudoBoxStore(out)
     assert store.manifest["classifier"]["map_method"] == "gradient"
     summary = (out / "summary.json").read_bytes()
