@@ -42,6 +42,8 @@ def project():
     before = list(sys.path)
     sys.path.insert(0, str(PROJECT))
     names = ("replace_boxes", "plan", "report", "run", "map_variants", "sample_target")
+    for name in names:  # of another project, which has modules of the same names
+        sys.modules.pop(name, None)
     yield {name: importlib.import_module(name) for name in names}
     sys.path[:] = before
     for name in names:
