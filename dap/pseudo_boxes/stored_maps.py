@@ -22,7 +22,7 @@ from dap.store.reader import PseudoBoxStore
 from .classifier import CamClassifier, evaluating
 from .from_config import build_classifier
 from .pipeline import Pipeline
-from .settings import Execution
+from .settings import Execution, PseudoBoxSettings
 from .window import ImageMaps
 
 
@@ -62,7 +62,7 @@ class StoredMaps:
         model: nn.Module,
         image_root: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.settings = store.settings()
+        self.settings = PseudoBoxSettings.from_store(store)
         self._classifier = CamClassifier(model, self.settings.map_method)
         given = self._classifier.weights_sha256()
         expected = store.manifest["classifier"].get("weights_sha256")
