@@ -11,22 +11,7 @@ import pytest
 
 import dap.cam
 from dap.cam import RULES, box_candidates, boxes_from_cam, nms_larger_first
-
-GOLDEN = Path(__file__).parents[3] / "shared" / "data" / "golden_boxes.npz"
-
-
-def drawn(*rows: str) -> np.ndarray:
-    """A map from rows of digits: '#' is 1, '.' is 0, '6' is .6."""
-    value = {"#": 1.0, ".": 0.0}
-    return np.array([[value.get(c, int(c) / 10 if c.isdigit() else 0) for c in r] for r in rows])
-
-
-def assert_same_set(boxes, expected, tolerance=1e-9, name=""):
-    """Compare without order: equal areas may stand either way."""
-    assert boxes.shape == np.shape(expected), name
-    distance = abs(boxes[:, None] - np.asarray(expected)[None]).max(axis=2)
-    assert distance.min(axis=0).max() <= tolerance, name
-    assert distance.min(axis=1).max() <= tolerance, name
+from tests.support.maps import assert_same_set, drawn
 
 
 def block(cx, cy, width, height):
@@ -308,26 +293,6 @@ def test_nms_suppressed_box_suppresses_nothing():
     chain = np.array([[0, 0, 10, 10], [2, 0, 11, 10], [4, 0, 12, 10]], float)
     keep, _ = nms_larger_first(chain, 0.5)
     assert keep.tolist() == [0, 2]
-
-
-@pytest.mark.skipif(not GOLDEN.exists(), reason="the golden boxes lie outside the repository")
-def test_golden_maps():
-    data = np.load(GOLDEN)
-    for k, name in enumerate(data["names"]):
-        key = f"{k:03d}"
-        cam, (width, height) = data[f"cam_{key}"], data[f"size_{key}"]
-        cell = 32 * min(width, height) / data[f"scale2_{key}"]
-        args = {"cell_size": cell, "image_size_hw": (height, width)}
-        tolerance = 1e-3 * max(1, width / 500)
-        before = box_candidates(cam, rule="release", **args).boxes
-        np.testing.assert_allclose(before, data[f"off_pre_{key}"], 0, tolerance, err_msg=name)
-        after, _ = boxes_from_cam(cam, rule="release", **args)
-        assert_same_set(after, data[f"off_nms8_{key}"], tolerance, name)
-        cells, pixels = data[f"p4_cells_{key}"], data[f"p4_px_{key}"]
-        if (cells[:, 2:] - cells[:, :2] >= 1).all():  # golden boxes have no minimum size
-            assert_same_set(box_candidates(cam, **args).boxes, pixels, 1e-6 * cell, name)
-            merged, _ = boxes_from_cam(cam, **args)
-            assert_same_set(merged, pixels[data[f"p4_keep_area_nms8_{key}"]], 1e-6 * cell, name)
 
 
 def test_one_map_takes_well_under_a_millisecond():
