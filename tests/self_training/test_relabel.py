@@ -25,10 +25,10 @@ from dap.self_training import relabel as relabel_module
 from dap.self_training.box_detector import BoxDetector, Detections
 from dap.testing import draw_image, write_image
 from dap.visualization.inspection import inspect_boxes
+from tests.support.tiny_detectors import build, tiny_model
 
-sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("pseudo_boxes", "transfer")]
-from rank_processes import in_ranks  # noqa: E402
-from tiny_detectors import build, tiny_model  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[1] / "pseudo_boxes"))
+from rank_processes import in_ranks
 
 CLASSES = ("blue", "green", "red")
 SIZE_HW = (96, 128)
