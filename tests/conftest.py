@@ -15,8 +15,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# Helpers lie beside the tests.
-sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("tests.support")
 
 

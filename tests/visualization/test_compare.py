@@ -4,11 +4,11 @@ import csv
 import json
 
 import pytest
-import tiny_runner
 from mmengine.config import Config
 
 from dap.visualization import compare
 from dap.visualization.runs import group_runs
+from tests.support import tiny_runner
 from tests.support.work_dirs import DAP, rows, warnings, write_config, write_run
 
 pytestmark = pytest.mark.usefixtures("no_drawing")

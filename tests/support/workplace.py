@@ -19,7 +19,7 @@ from dap.pseudo_boxes.shards import NO_THRESHOLD
 from dap.pseudo_boxes.writing import StoreWriter
 from dap.testing import make_class_folders, make_coco, make_voc, write_voc_annotation
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 FOLDERS = {"n00000001": "blue", "n00000002": "green", "n00000003": "red"}
 VOC_CLASSES = ("aeroplane", "bicycle", "bird")  # of VOC's twenty
