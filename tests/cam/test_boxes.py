@@ -303,7 +303,7 @@ def test_one_map_takes_well_under_a_millisecond():
     assert fastest < 1e-3
 
 
-def test_room_imports_no_mm_package():
+def test_cam_imports_no_mm_package():
     """``dap.cam`` stands on torch, numpy and cv2 alone."""
     imported = set()
     for path in Path(dap.cam.__file__).parent.glob("*.py"):

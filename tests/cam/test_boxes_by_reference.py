@@ -4,7 +4,7 @@ The reference follows the text of the paper (section 3.1, eqs. 1-6) and the rule
 release cell by cell. It calls nothing of ``dap``.
 """
 
-from math import exp, isfinite, sqrt
+from math import exp, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -217,10 +217,8 @@ def test_cases_differ_between_the_rules_and_have_boxes():
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", ["one blob", "bumps in an image that is not square"])
-def test_map_with_one_cell_that_is_no_number_is_refused(name, rule):
-    cam = CASES[name].cam.copy()
+def test_map_with_a_nan_is_refused(rule):
+    cam = CASES["one blob"].cam.copy()
     cam[-1, 2] = float("nan")
-    assert sum(not isfinite(value) for value in cam.flat) == 1
     with pytest.raises(ValueError, match=rf"1 of {cam.size} cells are NaN or infinite"):
         boxes_from_cam(cam, rule=rule)

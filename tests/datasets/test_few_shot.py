@@ -44,7 +44,7 @@ class TestDraw:
         last = sorted("12", key=lambda image: hashlib.sha256(f"0/a/{image}".encode()).digest())
         assert draw_shots(both, 1, 0) == {"a": last[:1], "b": last[1:]}
 
-    def test_no_class_starves_while_it_has_images(self):
+    def test_every_class_gets_its_images_where_it_has_them(self):
         """All images of one class also show commoner ones."""
         images_of = {"rare": list("12"), "x": list("123"), "y": list("1234"), "z": list("12345")}
         for seed in range(20):

@@ -45,7 +45,7 @@ class TestWriting:
         ("record", "message"),
         [("not json", "cannot read what is there"), ("[]", r"record\.json has \[\], this draw")],
     )
-    def test_record_that_is_none_is_refused(self, tmp_path, pets, record, message):
+    def test_invalid_record_is_refused(self, tmp_path, pets, record, message):
         (folder,) = make_few_shot_subsets(tmp_path, [2], coco=pets)
         (folder / "record.json").write_text(record)
         with pytest.raises(FileExistsError, match=message):
@@ -63,7 +63,7 @@ class TestWriting:
         make_few_shot_subsets(tmp_path, [2], voc=[root])
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
-    def test_file_of_another_is_not_written_over(self, tmp_path, pets):
+    def test_file_without_a_record_is_not_overwritten(self, tmp_path, pets):
         """A folder of the same name, made by hand: without a record."""
         foreign = tmp_path / "pets_2shot_seed0" / "annotations.json"
         foreign.parent.mkdir()

@@ -26,7 +26,10 @@ def store(tmp_path):
 
 @pytest.fixture
 def truth(tmp_path):
-    """Of the six images all but the last, one more, and one without objects."""
+    """Objects in all six images but the last, and in two that the store lacks.
+
+    One is of a category that the store lacks, and one is to be ignored.
+    """
     names = ["1", "2", "3", "broken", "5", "7", "8"]
     boxes = [("n3", LEFT), ("n3", LEFT), ("n11", LEFT), ("n11", LEFT), ("n7", LEFT), ("n7", LEFT)]
     boxes.append(("elsewhere", LEFT))

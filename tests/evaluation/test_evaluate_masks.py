@@ -74,7 +74,7 @@ class TestMasks:
         with pytest.raises(ValueError, match=r"1\.jpg: its true masks have \[100, 90\] pixels"):
             evaluate_boxes(store, read_ground_truth(truth, with_masks=True))
 
-    def test_neither_unless_both_have_them(self, store, truth, tmp_path):
+    def test_no_figures_unless_both_have_masks(self, store, truth, tmp_path):
         assert "masks" not in evaluate_boxes(store, read_ground_truth(truth))
         alone = store_of(tmp_path / "alone", [image_record("1.jpg", (LEFT, 0, 0))])
         assert "masks" not in evaluate_boxes(alone, read_ground_truth(truth, with_masks=True))

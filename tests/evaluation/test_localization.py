@@ -136,7 +136,7 @@ class TestPrecisionAndRecall:
         recalls = [own["average_recall"] for own in found["per_class"].values()]
         assert recalls == [pytest.approx(0.3), pytest.approx(0.1)]
 
-    def test_nothing_to_take_a_share_of(self):
+    def test_ratios_of_nothing_are_none(self):
         found = summary_of(([], labelled(0, LEFT)))
         assert (found["precision"], found["recall"]) == (None, 0)
         assert found["by_size"]["small"]["recall"] is None
@@ -166,12 +166,12 @@ class TestIgnored:
         )
         assert (found["precision"], found["recall"]) == (1, 1)
 
-    def test_several_boxes_on_one(self):
+    def test_several_boxes_on_one_ignored_object(self):
         found = summary_of((labelled(0, LEFT, RIGHT), labelled(0, WHOLE), {"ignored": [True]}))
         assert (found["boxes"], found["cases"], found["images"]) == (0, 0, 1)
         assert found["gt_known_localization"] is found["corloc"] is found["precision"] is None
 
-    def test_is_no_hit_for_the_one_box(self):
+    def test_ignored_object_is_no_hit_for_corloc(self):
         found = summary_of(
             (labelled(0, RIGHT), labelled(0, LEFT, RIGHT), {"ignored": [False, True]})
         )
@@ -214,7 +214,7 @@ class TestThresholds:
             },
         }
 
-    def test_largest_whatever_the_scores(self):
+    def test_largest_box_whatever_the_scores(self):
         more = {"taus": [0, 0], "scores": [0.1, 0.9]}
         found = summary_of(
             (labelled(0, LEFT, [0, 0, 9, 9]), labelled(0, LEFT), more), thresholds=(0.2,)

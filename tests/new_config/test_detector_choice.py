@@ -71,7 +71,7 @@ def test_unreadable_and_other_configs(tmp_path):
         ("glip_atss_swin-t_a_fpn_dyhead_16xb2_ms-2x_funtune_coco", "categories from texts"),
     ],
 )
-def test_detectors_that_boxes_do_not_train(name, why):
+def test_detectors_that_need_more_than_boxes_are_refused(name, why):
     with pytest.raises(ValueError, match=f"{name}: .*{why}"):
         check_detector(config_of(name).model, name)
 

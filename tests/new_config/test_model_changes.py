@@ -61,7 +61,7 @@ def test_rpn_keeps_its_one_class():
     assert changes == {"roi_head": {"bbox_head": {"num_classes": 7}}}
 
 
-def test_mask_heads_go():
+def test_mask_heads_are_removed():
     assert without_masks(config_of("mask-rcnn_r50_fpn_1x_coco").model) == {
         "roi_head": {"mask_head": None, "mask_roi_extractor": None}
     }

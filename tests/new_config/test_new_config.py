@@ -125,7 +125,7 @@ def test_set_without_masks_gets_no_mask_head(tmp_path, data):
     assert recipe.report.missing == ()
 
 
-def test_validation_set_is_brought_into_order(tmp_path, data, tiny_config):
+def test_validation_categories_are_brought_into_order(tmp_path, data, tiny_config):
     val = make_coco(tmp_path / "val", 4, ("dog", "cat"))
     recipe = new_configs(
         tiny_config, data[0], data[1], val, tmp_path / "configs",
@@ -159,7 +159,7 @@ def test_a_fifth_is_held_out_where_there_is_no_validation(tmp_path, data, tiny_c
     assert {i["id"] for i in files[0].images} & {i["id"] for i in files[1].images} == set()
 
 
-def test_what_was_edited_stays(tmp_path, data, tiny_config):
+def test_edited_config_is_not_overwritten(tmp_path, data, tiny_config):
     args = (tiny_config, data[0])
     options = {"out": tmp_path / "configs", "work_dirs": str(tmp_path / "work_dirs")}
     path = new_configs(*args, **options).pretrain
@@ -171,7 +171,7 @@ def test_what_was_edited_stays(tmp_path, data, tiny_config):
     assert path.read_text().endswith("# mine\n")
 
 
-def test_timm_backbone_before_an_own_neck(tmp_path, data):
+def test_timm_backbone_with_the_neck_of_the_detector(tmp_path, data):
     recipe = new_configs(
         "retinanet_r50_fpn_1x_coco", *data, data[1], tmp_path / "configs",
         backbone="timm:tf_efficientnet_lite0", work_dirs=str(tmp_path / "work_dirs"),
@@ -201,7 +201,7 @@ def test_backbones_that_no_neck_takes(tmp_path, data, name, message):
         new_configs("retinanet_r50_fpn_1x_coco", data[0], out=tmp_path, backbone=name)
 
 
-def test_weights_that_are_not_there(tmp_path, data):
+def test_missing_weights_are_refused(tmp_path, data):
     for backbone in (None, "timm:convnext_atto"):
         with pytest.raises(FileNotFoundError, match="nowhere"):
             new_configs(
@@ -210,7 +210,7 @@ def test_weights_that_are_not_there(tmp_path, data):
             )  # fmt: skip
 
 
-def test_boxes_that_are_not_there(tmp_path, data):
+def test_missing_boxes_or_images_are_refused(tmp_path, data):
     with pytest.raises(FileNotFoundError, match="nowhere is not there; expected a folder"):
         new_configs("retinanet_r50_fpn_1x_coco", tmp_path / "nowhere", out=tmp_path)
     with pytest.raises(ValueError, match=r"first image, .* is not there; name the folder"):

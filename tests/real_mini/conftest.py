@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parents[2] / "projects" / "real_mini"
 
 @pytest.fixture(scope="module")
 def project():
-    """The modules of the project, which are no package."""
+    """The modules of the project by name; its folder is no package."""
     before = list(sys.path)
     sys.path.insert(0, str(PROJECT))
     names = ("replace_boxes", "plan", "report", "run", "map_variants", "sample_target")

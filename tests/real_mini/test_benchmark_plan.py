@@ -149,7 +149,7 @@ def test_a_part_alone_has_its_twins_at_one_k(make_plan):
 
 
 def test_regressors_are_alike_in_both_steps(make_plan):
-    """One for all classes, which moves over; one a class by its part, as the paper has it."""
+    """One regressor for all classes, or one per class in the arms of the part ``regression``."""
     plan = make_plan("core", "regression")
     for arm in plan.arms:
         for name in (f"pretrain_{arm}", f"finetune_zoo/{arm}_5shot_seed0"):

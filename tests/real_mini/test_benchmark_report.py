@@ -83,7 +83,7 @@ def test_nothing_detected_is_an_ap_of_zero(project, work_dir, make_plan):
     }
 
 
-def test_no_result_is_said(project, make_plan):
+def test_missing_results_are_an_error(project, make_plan):
     plan = make_plan("core")
     with pytest.raises(ValueError, match=r"no two ways of pre-training have a result"):
         project["report"].write_report(plan)

@@ -49,7 +49,7 @@ def test_foreign_boxes_swap_between_images(project):
     ]
 
 
-def test_foreign_boxes_are_nobodys_own(project):
+def test_no_image_keeps_its_boxes_among_foreign_ones(project):
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 100} for i in range(9)]
     annotations = [
         {"id": i + 1, "image_id": i, "category_id": 1, "bbox": [i, i, 10, 10], "area": 100}

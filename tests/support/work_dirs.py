@@ -37,12 +37,16 @@ DAP = changed(CLS, model__init_cfg=PRETRAINED, model__backbone__init_cfg=None)
 
 
 def shot(config, k, seed=0):
+    """A config on k images per class."""
     file = f"data/few_shot/voc0712_{k}shot_seed{seed}/annotations.json"
     return changed(config, train_dataloader__dataset__ann_file=file)
 
 
 def write_run(folder, ap50, config=CLS, seed=0, started="20260101_000000", key="coco/bbox_mAP_50"):
-    """A finished run: AP50 in percent by iteration, or a whole line of the log."""
+    """Write the work directory of a finished run.
+
+    ``ap50`` has the AP50 of each validation in percent by iteration, or all of its figures.
+    """
     place = folder / started / "vis_data"
     place.mkdir(parents=True)
     lines = []
@@ -64,7 +68,7 @@ def write_config(path, config, seed=0):
 
 
 def rows(report):
-    """The lines of the first table of a report."""
+    """The lines of all tables of a report."""
     return [line for line in report.splitlines() if line.startswith("|")]
 
 

@@ -34,7 +34,7 @@ from tests.support.tiny_detectors import (
         ("dino", "query_embedding"),
     ],
 )
-def test_module_that_finds_nothing(tmp_path, family, part):
+def test_module_without_any_weight_in_the_checkpoint(tmp_path, family, part):
     path, weights = save_marked(tmp_path / "dap.pth", family, kind="raw")
     torch.save({n.replace(f"{part}.", f"{part}s."): v for n, v in weights.items()}, path)
     model_cfg = tiny_model(family, 4)
@@ -61,7 +61,7 @@ def test_box_head_of_other_names_is_not_saved_by_its_class_layers(tmp_path):
         initialised(model_cfg, path, model_cfg=model_cfg)
 
 
-def test_module_of_other_shapes_found_nothing(tmp_path):
+def test_module_whose_shapes_all_differ(tmp_path):
     path, _ = save_marked(tmp_path / "dap.pth", "retinanet", **{"bbox_head.feat_channels": 12})
 
     with pytest.raises(ValueError, match=r"nothing for bbox_head.*\(8, 8, 3, 3\).*\(12, 8, 3, 3\)"):
@@ -151,7 +151,7 @@ def test_backbone_checkpoint_is_named_as_such(classifier):
     assert f"checkpoint='{path}'))" in str(error.value)
 
 
-def test_cure_for_a_classifier_checkpoint_works(classifier):
+def test_config_proposed_for_a_classifier_checkpoint_works(classifier):
     """The config that the message proposes, and allow_missing, do the same."""
     path, model, model_cfg = classifier
     proposed = copy.deepcopy(model_cfg)

@@ -111,7 +111,7 @@ def test_config_of_raw_weights_is_passed(tmp_path, kind):
     assert_moved(detector.state_dict(), weights, FASTER_RCNN_DEPENDENT)
 
 
-def test_nothing_tells_what_depends_on_the_categories(tmp_path):
+def test_equal_class_counts_without_a_config_are_refused(tmp_path):
     path, _ = save_marked(tmp_path / "dap.pth", num_classes=9, kind="raw")
     alive = tiny_model("faster-rcnn", 9)  # what else lives must not matter
     detector = build(alive)
@@ -121,7 +121,7 @@ def test_nothing_tells_what_depends_on_the_categories(tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_shapes_tell_if_no_config_does(tmp_path, log, family):
+def test_shapes_show_category_dependent_layers_without_a_config(tmp_path, log, family):
     path, weights = save_marked(tmp_path / "dap.pth", family, num_classes=4, kind="raw")
     detector = build(tiny_model(family, 9))
 
@@ -134,7 +134,7 @@ def test_shapes_tell_if_no_config_does(tmp_path, log, family):
 
 
 @pytest.mark.parametrize("changes", [{"roi_feat_size": 5}, {"fc_out_channels": 32}])
-def test_other_differences_tell_nothing_of_the_categories(tmp_path, changes):
+def test_other_shape_differences_do_not_show_the_categories(tmp_path, changes):
     """Equal class counts, but wider: were this taken for the class layers, they would move."""
     changes = {f"roi_head.bbox_head.{key}": value for key, value in changes.items()}
     path, _ = save_marked(tmp_path / "dap.pth", num_classes=8, kind="raw")

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.usefixtures("no_drawing")
 
 
 class TestHeadStart:
-    def test_in_words(self, four_runs, tmp_path):
+    def test_sentence_on_the_head_start(self, four_runs, tmp_path):
         """CLS goes from 22 at 50 to 42 at 100 and passes 32 at 75, three times 25."""
         report = compare(four_runs, tmp_path / "out")
         assert (
@@ -47,7 +47,7 @@ class TestHeadStart:
         said = compare([f"CLS={cls}", f"DAP={dap}"], tmp_path / "out")
         assert "CLS reaches 30.0 at iteration 2 (interpolated)." in said
 
-    def test_one_that_is_behind(self, four_runs, tmp_path):
+    def test_group_behind_the_reference(self, four_runs, tmp_path):
         report = compare([four_runs[2], four_runs[0]], tmp_path / "out")
         assert (
             "- At iteration 25 cls has AP50 10.0 against dap 30.0: -20.0 (one run each). "

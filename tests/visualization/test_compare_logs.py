@@ -28,7 +28,7 @@ class TestLogs:
         ]  # fmt: skip
         assert warnings(compare([str(run), other], tmp_path / "out")) == []
 
-    def test_half_written_last_line_is_left_out_and_said(self, four_runs, tmp_path):
+    def test_half_written_last_line_is_left_out_with_a_warning(self, four_runs, tmp_path):
         (log,) = Path(four_runs[0]).glob("*/vis_data/scalars.json")
         log.write_text(log.read_text()[:-20])
         report = compare(four_runs, tmp_path / "out")
@@ -100,7 +100,7 @@ class TestLogs:
         write_config(run / "cls.py", CLS, 7)
         assert group_runs([str(run)])[0].runs[0].seed == "7"
 
-    def test_run_without_config_is_compared_and_said(self, tmp_path):
+    def test_run_without_config_is_compared_with_a_warning(self, tmp_path):
         cls = [write_run(tmp_path / f"cls_seed{i}", {5: 10 + i}, None) for i in (0, 1)]
         dap = [write_run(tmp_path / f"dap_seed{i}", {5: 20 + i}, DAP, i) for i in (0, 1)]
         report = compare([*cls, *dap], tmp_path / "out")

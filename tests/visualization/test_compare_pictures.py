@@ -45,7 +45,7 @@ class TestKShot:
             "CLS 5-shot", "CLS 10-shot", "CLS 20-shot", "DAP 5-shot", "DAP 10-shot",
         ]  # fmt: skip
 
-    def test_shots_without_a_twin_are_said(self, runs, tmp_path):
+    def test_shots_without_a_twin_are_reported(self, runs, tmp_path):
         report = compare(runs, tmp_path / "out", reference="dap_voc")
         (warning,) = warnings(report)
         assert "cls_voc 20-shot: there is no run of dap_voc on 20 images per class" in warning

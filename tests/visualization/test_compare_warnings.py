@@ -27,7 +27,7 @@ class TestWarnings:
             runs += [write_run(tmp_path / f"dap_seed{seed}", ap50, config, seed)]
         return compare(runs, tmp_path / "out")
 
-    def test_what_is_no_difference(self, tmp_path):
+    def test_differences_without_influence_are_not_reported(self, tmp_path):
         same = changed(
             DAP,
             load_from="x.pth",
