@@ -202,10 +202,10 @@ def test_release_weights_and_minimum_size():
 
 
 def test_release_judges_by_the_slice_and_counts_what_lies_in_it():
-    """A diagonal staircase fills a 3x3 slice with 5 cells; a 2x2 block inside no slice of its own.
+    """A diagonal staircase of 5 cells has a slice of 3 x 3 cells.
 
-    The dot in the corner of the staircase's slice is a component of one cell (dropped: slice 1
-    against 9), yet it lies inside the slice and so counts in its moments.
+    The cell in the corner of that slice is a component of its own. It is dropped, since its slice
+    has 1 cell against 9, but it counts in the moments of the staircase's slice.
     """
     cam = drawn("#.#..", "##...", ".##..", ".....")
     boxes = box_candidates(cam, [0.5], "release", 1.0, (20, 20)).boxes
@@ -235,7 +235,7 @@ def test_release_takes_the_last_of_equal_slices_in_scan_order():
 
 
 def test_release_orders_by_area_before_it_orders_by_scan():
-    """Slices of 4, 6, 4, 3 and 4 cells; the one of 3 is the fifth. Two thresholds, each alone."""
+    """Slices of 4, 6, 4, 3 and 4 cells; the one of 3 is the fifth. Two thresholds."""
     cam = drawn("##.###.##", "##.###.##", ".........", "###.####.")
     found = box_candidates(cam, [0.2, 0.5], "release", 1, (100, 100))
     row = [6 - sqrt(15) / 2, 3, 6 + sqrt(15) / 2, 4]
@@ -296,7 +296,7 @@ def test_nms_suppressed_box_suppresses_nothing():
 
 
 def test_one_map_takes_well_under_a_millisecond():
-    """The fastest of many runs, which other work on the machine does not slow down."""
+    """Takes the fastest of many runs, so that other work on the machine does not matter."""
     cam = np.random.default_rng(0).random((18, 24))
     cam = np.add.accumulate(np.add.accumulate(cam - 0.5, axis=0), axis=1)  # smooth
     fastest = min(timeit.repeat(lambda: boxes_from_cam(cam), number=1, repeat=300))
@@ -304,7 +304,7 @@ def test_one_map_takes_well_under_a_millisecond():
 
 
 def test_cam_imports_no_mm_package():
-    """``dap.cam`` stands on torch, numpy and cv2 alone."""
+    """``dap.cam`` imports torch, numpy and cv2 only."""
     imported = set()
     for path in Path(dap.cam.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

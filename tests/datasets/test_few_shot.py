@@ -23,7 +23,7 @@ class TestDraw:
         [
             (0, 1, {"cat": ["4"], "dog": ["3"]}),
             (0, 2, {"cat": ["4", "2"], "dog": ["3", "5"]}),
-            # For dog all are taken: it shares its next one, 4, with cat.
+            # Every image is drawn for one of them, so dog shares its next one, 4, with cat.
             (0, 3, {"cat": ["4", "2", "1"], "dog": ["3", "5", "4"]}),
             (0, 9, {"cat": ["4", "2", "1", "3"], "dog": ["3", "5", "4", "2", "1"]}),
             (1, 2, {"cat": ["3", "2"], "dog": ["1", "4"]}),  # dog leaves 3 and 2 to cat
@@ -45,7 +45,7 @@ class TestDraw:
         assert draw_shots(both, 1, 0) == {"a": last[:1], "b": last[1:]}
 
     def test_every_class_gets_its_images_where_it_has_them(self):
-        """All images of one class also show commoner ones."""
+        """All images of the rarest class also show more frequent ones."""
         images_of = {"rare": list("12"), "x": list("123"), "y": list("1234"), "z": list("12345")}
         for seed in range(20):
             drawn = draw_shots(images_of, 2, seed)
@@ -83,7 +83,7 @@ class TestSeries:
         assert five != other_five
 
     def test_runs_are_byte_identical(self, tmp_path, pets):
-        """Also where one of them draws for other k and seeds besides."""
+        """A subset does not depend on which other k and seeds are drawn in the same call."""
         (one,) = make_few_shot_subsets(tmp_path / "one", [3], [7], coco=pets)
         two = make_few_shot_subsets(tmp_path / "two", [3, 6], [2, 7], coco=pets)[2]
         assert one.name == two.name
@@ -103,7 +103,7 @@ class TestSeries:
             [0, 1]
         ] * 2
         assert [record["disjoint_k"] for record in records] == [0, 0, 5, 5, 5, 5]
-        # 24 images: 10, 10, and what is left comes short, which is said.
+        # Of 24 images 10 and 10 are drawn; the third seed gets fewer, and a warning says so.
         assert [len(images) for images in largest] == [10, 10, 4]
         assert sum(records[5]["short"].values()) <= 4
         assert "pets_5shot_seed2: " in capsys.readouterr().out
@@ -112,7 +112,7 @@ class TestSeries:
 
     def test_seeds_overlap_without_disjoint(self, tmp_path, pets):
         one, two = make_few_shot_subsets(tmp_path / "out", [9], [0, 1], coco=pets)
-        assert image_ids(one) & image_ids(two)  # 18 of 24, twice
+        assert image_ids(one) & image_ids(two)  # each draws 18 of 24
 
     def test_short_classes_are_named_once(self, tmp_path, capsys):
         images = {1: ["cat", "dog"], 2: ["dog"], 3: ["dog"], 4: ["dog"]}

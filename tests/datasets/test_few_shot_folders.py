@@ -64,7 +64,7 @@ class TestWriting:
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
     def test_file_without_a_record_is_not_overwritten(self, tmp_path, pets):
-        """A folder of the same name, made by hand: without a record."""
+        """A folder made by hand has the same name, and no record."""
         foreign = tmp_path / "pets_2shot_seed0" / "annotations.json"
         foreign.parent.mkdir()
         foreign.write_text("{}")

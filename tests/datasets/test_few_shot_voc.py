@@ -14,7 +14,7 @@ from tests.support.few_shot import edit_xml, read, write_list, write_voc
 
 class TestVoc:
     def test_lists_and_record(self, tmp_path, capsys):
-        """Each class has one image of its own and they share one: 2 shots take all that counts."""
+        """2 shots take all four images: a fox alone, dogs alone in two, and both in one."""
         first = write_voc(tmp_path / "VOC2007", {"000005": ["fox"], "000007": ["dog", "dog"]})
         second = write_voc(tmp_path / "VOC2012", {"2008_02": ["dog"], "2008_01": ["fox", "dog"]})
         (folder,) = make_few_shot_subsets(tmp_path / "out", [2], voc=[first, second])
@@ -129,7 +129,7 @@ class TestVoc:
             make_few_shot_subsets(tmp_path / "out", [1], voc=[root], split="test")
 
     def test_coco_file_of_the_draw(self, tmp_path):
-        """Box (10, 10, 40, 50) is 11..40 x 11..50 in the XML; mmdet takes a pixel less."""
+        """Box (10, 10, 40, 50) is 11..40 x 11..50 in the XML; mmdet makes it a pixel smaller."""
         root = write_voc(tmp_path / "VOC2007", {"7": ["fox"], "5": ["cat"], "3": ["cow"]})
         edit_xml(root, "5", "<difficult>0", "<difficult>1")
         edit_xml(root, "5", "</annotation>", "")
@@ -198,7 +198,7 @@ class TestVoc:
         }
 
     def test_part_of_vocs_classes_gets_the_twenty(self, tmp_path, capsys):
-        """File, record and warning agree about them; mmdet's numbers are those of the file."""
+        """File, record and warning have all of VOC's classes, in the order of mmdet."""
         voc = write_voc(tmp_path / "VOC2007", {"1": ["dog"], "2": ["cat", "dog"]})
         (folder,) = make_few_shot_subsets(tmp_path, [1], voc=[voc])
         content = read(folder / "annotations.json")

@@ -69,7 +69,7 @@ class TestMetric:
         assert evaluate(one, class_agnostic=True)["corloc"] == 1
 
     def test_instances_come_first(self):
-        """They are in pixels of the original image for certain."""
+        """Instances are always in pixels of the original image, so they are preferred."""
         instances = [
             {"bbox": RIGHT, "bbox_label": 0, "ignore_flag": 0},
             {"bbox": LEFT, "bbox_label": 0, "ignore_flag": 1},
@@ -79,7 +79,7 @@ class TestMetric:
         assert (found["corloc"], found["precision"], found["recall"]) == (1, 1, 1)
 
     def test_two_rounds(self):
-        """The results of the first are not those of the second."""
+        """Results of an earlier evaluation are forgotten."""
         evaluator = Evaluator({"type": "dap.BoxLocalization"})
         for label in (0, 1):
             evaluator.process([sample([[*LEFT, label, 0.9]], labelled(0, LEFT))])

@@ -59,7 +59,7 @@ class TestByHand:
         assert json.loads(json.dumps(found)) == found
 
     def test_class_agnostic(self, store, tmp_path):
-        """Without classes there is one, and no error for categories that do not match."""
+        """Ground truth without classes has one class, and unknown categories are no error."""
         path = tmp_path / "localization.txt"
         path.write_text("val/5.JPEG,0,0,50,100\nval/1.JPEG,50,0,100,100\n")
         found = evaluate_boxes(store, read_ground_truth(path))

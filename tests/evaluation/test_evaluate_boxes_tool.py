@@ -26,7 +26,7 @@ model = dict(
 
 @pytest.fixture
 def planted_run(tmp_path, monkeypatch):
-    """Rectangles on grey, a run of Step 2 on them, and where they are."""
+    """Images of rectangles on grey, their ground truth, and a run of Step 2 on them."""
     monkeypatch.syspath_prepend(str(PLANTED))
     from mmpretrain.datasets import CustomDataset
     from planted import planted_classifier, planted_state
@@ -68,7 +68,7 @@ class TestTool:
         assert os.listdir(out.parent) == ["quality.json"]
 
     def test_with_maps(self, planted_run, run_here):
-        """Colours on grey: all is found, by boxes and by maps."""
+        """Boxes and maps find every rectangle."""
         out = planted_run / "quality.json"
         done = run_here(
             *("evaluate_boxes", planted_run / "boxes", planted_run / "truth.csv"),

@@ -69,7 +69,7 @@ class TestMasks:
     def test_masks_of_another_size_are_refused(self, store, truth):
         content = json.loads(truth.read_text())
         content["images"][0]["width"] = 90
-        del content["annotations"][2]  # which says its size itself
+        del content["annotations"][2]  # a run-length encoding, which has a size of its own
         truth.write_text(json.dumps(content))
         with pytest.raises(ValueError, match=r"1\.jpg: its true masks have \[100, 90\] pixels"):
             evaluate_boxes(store, read_ground_truth(truth, with_masks=True))

@@ -10,7 +10,7 @@ from dap.evaluation.quality_table import quality_table
 
 
 def of_each(score_map):
-    """What gives the maps of many images, from what gives one and raises OSError."""
+    """Turn a function of one map, which may raise OSError, into one of many images."""
 
     def score_maps(items):
         for name, labels in items:
@@ -58,7 +58,7 @@ class TestMaps:
         assert "τ 0.5         20.0  20.0  20.0        20.0  20.0  20.0        75.0  75.0" in table
 
     def test_each_map_is_judged_before_the_next_is_made(self, store, truth, monkeypatch):
-        """So that those of millions of images are never in memory together."""
+        """Maps of millions of images do not fit into memory together."""
         events, add = [], MaxBoxAccuracy.add
 
         def score_map(file_name, label):
@@ -87,7 +87,7 @@ class TestMaps:
             )
 
     def test_images_without_a_map_are_counted_and_named(self, store, truth):
-        """One cannot be read, another has another size than the one whose boxes are known."""
+        """One image cannot be read, and the size of another is not that in the store."""
         sizes = {
             shard.file_name(row): (int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row]))
             for shard in store.shards for row in range(len(shard))

@@ -48,7 +48,7 @@ class TestOneBox:
         assert summary_of((labelled(0, RIGHT), labelled(0, [0, 0, 9, 9], RIGHT)))["corloc"] == 1
 
     def test_class_is_given(self):
-        """The right box of another class does not count, nor does it stand in the way."""
+        """A box of another class neither counts nor takes the place of one."""
         assert summary_of((labelled(1, LEFT), labelled(0, LEFT)))["corloc"] == 0
         assert (
             summary_of((labelled(1, WHOLE) + labelled(0, LEFT), labelled(0, LEFT)))["corloc"] == 1
@@ -153,7 +153,7 @@ class TestIgnored:
         assert (found["objects"], found["objects_ignored"], found["boxes"]) == (1, 1, 2)
 
     def test_half_of_the_box_is_enough(self):
-        """Of 0 to 20 half lies within 10 to 100; of 0 to 19 it is 9 / 19."""
+        """Half of the box from 0 to 20 lies in the ignored object, 9 / 19 of that from 0 to 19."""
         more = {"ignored": [True]}
         truth = labelled(0, [10, 0, 100, 100])
         assert summary_of((labelled(0, [0, 0, 20, 10]), truth, more))["boxes"] == 0
@@ -250,14 +250,14 @@ class TestImagesAndClasses:
         assert (found["corloc"], found["precision"], list(found["per_class"])) == (1, 1, [0])
 
     def test_class_without_objects(self):
-        """Its box costs precision; CorLoc and average recall are those of the others."""
+        """Its box lowers precision; CorLoc and average recall leave the class out."""
         found = summary_of((labelled(0, LEFT) + labelled(1, LEFT), labelled(0, LEFT)))
         assert (found["corloc"], found["average_recall"], found["precision"]) == (1, 1, 0.5)
         assert found["per_class"][1]["corloc"] is found["per_class"][1]["recall"] is None
         assert [own["label"] for own in found["worst_classes"]] == [0]
 
     def test_worst_classes(self):
-        """Of two classes with CorLoc 0 the one with recall 0 comes before that with 1 / 2."""
+        """Among classes of equal CorLoc, here 0, the one with the lower recall comes first."""
         small = [0, 0, 10, 10]
         found = summary_of(
             (labelled(0, LEFT), labelled(0, LEFT)),

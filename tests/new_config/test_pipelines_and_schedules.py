@@ -53,7 +53,7 @@ def test_resizing_becomes_that_of_the_paper(name):
 
 
 def test_masks_are_loaded_as_bitmaps():
-    """A store has no polygons, which mmdet takes alone with poly2mask=False."""
+    """With poly2mask=False mmdet takes polygons only, and a store has none."""
     recipe = train_pipeline(config_of("rtmdet-ins_tiny_8xb32-300e_coco")).inner
     assert recipe[1]["poly2mask"] is False
 

@@ -32,7 +32,7 @@ def work_dir(tmp_path, monkeypatch):
 
 @pytest.fixture
 def target(project, work_dir):
-    """A detection set of foxes and owls, of which there are the categories alone."""
+    """A detection set of foxes and owls; its files have categories and no images."""
     for split in ("train", "test"):
         categories = [{"id": 1, "name": "fox"}, {"id": 2, "name": "owl"}]
         (work_dir / f"{split}.json").write_text(json.dumps({"categories": categories}))
@@ -41,7 +41,7 @@ def target(project, work_dir):
 
 @pytest.fixture
 def make_plan(project, target):
-    """Make a plan of the benchmark, of some parts, with its arguments."""
+    """Make a plan of the benchmark that has some of its parts."""
 
     def make(*parts, shots=(5,), seeds=(0,), scale="cpu", **options):
         plan = project["plan"].Benchmark(

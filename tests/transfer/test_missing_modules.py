@@ -52,7 +52,7 @@ def test_module_without_any_weight_in_the_checkpoint(tmp_path, family, part):
 
 
 def test_box_head_of_other_names_is_not_saved_by_its_class_layers(tmp_path):
-    """Its category-dependent layers alone match, and these do not count."""
+    """Only its category-dependent layers match, and they do not count as found."""
     path, weights = save_marked(tmp_path / "dap.pth", kind="raw")
     torch.save({n.replace("shared_fcs", "fcs"): v for n, v in weights.items()}, path)
 
@@ -69,7 +69,7 @@ def test_module_whose_shapes_all_differ(tmp_path):
 
 
 def semi_supervised(detector_cfg):
-    """Give the config of a semi-supervised detector that has two of these."""
+    """Give the config of a semi-supervised detector: student and teacher of one kind."""
     preprocessor = {"type": "MultiBranchDataPreprocessor"}
     preprocessor["data_preprocessor"] = detector_cfg.data_preprocessor
     return ConfigDict(
@@ -99,7 +99,7 @@ def test_prefix_takes_one_detector_of_several(tmp_path):
 
 
 def test_prefix_that_the_config_does_not_have(tmp_path):
-    """By the names of a plain detector nothing below the prefix would be category-dependent."""
+    """model_cfg lacks the prefix, so none of its category-dependent names would match."""
     path, weights = save_marked(tmp_path / "dap.pth", kind="raw")
     torch.save({f"student.{name}": value for name, value in weights.items()}, path)
     model_cfg = tiny_model("faster-rcnn", 4)
@@ -152,7 +152,7 @@ def test_backbone_checkpoint_is_named_as_such(classifier):
 
 
 def test_config_proposed_for_a_classifier_checkpoint_works(classifier):
-    """The config that the message proposes, and allow_missing, do the same."""
+    """The config in the message and allow_missing give the same backbone."""
     path, model, model_cfg = classifier
     proposed = copy.deepcopy(model_cfg)
     proposed.backbone.init_cfg = {

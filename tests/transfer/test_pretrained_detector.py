@@ -113,7 +113,7 @@ def test_config_of_raw_weights_is_passed(tmp_path, kind):
 
 def test_equal_class_counts_without_a_config_are_refused(tmp_path):
     path, _ = save_marked(tmp_path / "dap.pth", num_classes=9, kind="raw")
-    alive = tiny_model("faster-rcnn", 9)  # what else lives must not matter
+    alive = tiny_model("faster-rcnn", 9)  # other living objects must not matter
     detector = build(alive)
 
     with pytest.raises(ValueError, match=r"dap\.pth has no config.*model_cfg=CONFIG.*--config"):
@@ -135,7 +135,7 @@ def test_shapes_show_category_dependent_layers_without_a_config(tmp_path, log, f
 
 @pytest.mark.parametrize("changes", [{"roi_feat_size": 5}, {"fc_out_channels": 32}])
 def test_other_shape_differences_do_not_show_the_categories(tmp_path, changes):
-    """Equal class counts, but wider: were this taken for the class layers, they would move."""
+    """Equal class counts, other widths: taken for class counts, the class layers would move."""
     changes = {f"roi_head.bbox_head.{key}": value for key, value in changes.items()}
     path, _ = save_marked(tmp_path / "dap.pth", num_classes=8, kind="raw")
     detector = build(tiny_model("faster-rcnn", 8, **changes))

@@ -95,7 +95,7 @@ class TestTable:
         assert "79.52" in warning
 
     def test_columns_of_coco(self, tmp_path):
-        """All six, in the paper's order; -1 and what a run has not stay empty."""
+        """All six in the paper's order. Cells of -1 and of missing metrics stay empty."""
         names = {"mAP_l": -1.0, "mAP_s": 0.1, "mAP": 0.25, "mAP_75": 0.2, "mAP_50": 0.5}
         full = {f"coco/bbox_{name}": value for name, value in names.items()}
         cls = write_run(tmp_path / "cls", {50: full | {"coco/bbox_mAP_m": 0.3}})
@@ -114,7 +114,7 @@ class TestTable:
         assert rows(compare([one, two], tmp_path / "out"))[2] == "| cls | 2 | 25.00 (n=1) |"
 
     def test_columns_of_voc(self, tmp_path):
-        """The value in full in place of the rounded one; both metrics of our VOC configs."""
+        """The unrounded value is shown, for both metrics of our VOC configs."""
         results = {"mAP": 0.79934, "AP50": 0.799}
         both = {f"voc_area/{name}": value for name, value in results.items()}
         both |= {f"voc_07/{name}": value - 0.01 for name, value in results.items()}
@@ -153,7 +153,7 @@ class TestTable:
         assert table[2].split("|")[3:5] == [" 62.50 ", "  "]
 
     def test_coco_metric_of_proposals_beside_that_of_classes(self, tmp_path):
-        """Its mAP is over IoU .5 to .95, unlike VOCMetric's."""
+        """The mAP of proposals is over IoU .5 to .95, unlike that of VOCMetric."""
         results = {"coco/bbox_mAP": 0.5, "agnostic/mAP": 0.25, "agnostic/mAP_50": 0.75}
         run = write_run(tmp_path / "cls", {5: results})
         names = ["AP", "agnostic/mAP", "agnostic/mAP_50"]
@@ -185,7 +185,7 @@ class TestTable:
         assert "Validation with the best AP of each run, chosen on the images" in report
 
     def test_figures_of_a_test(self, tmp_path):
-        """The newest, in the work directory or in its folder test, where nothing was validated."""
+        """A run without validation shows its newest test, also one in its folder ``test``."""
         for stamp, value in (("20260102_000000", 0.25), ("20260103_000000", 0.5)):
             place = tmp_path / "dap" / ("test" if value == 0.5 else ".") / stamp
             (place / "vis_data").mkdir(parents=True)

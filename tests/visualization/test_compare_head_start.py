@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("no_drawing")
 
 class TestHeadStart:
     def test_sentence_on_the_head_start(self, four_runs, tmp_path):
-        """CLS goes from 22 at 50 to 42 at 100 and passes 32 at 75, three times 25."""
+        """CLS rises from 22 at iteration 50 to 42 at 100, so it reaches 32 at 75 = 3 x 25."""
         report = compare(four_runs, tmp_path / "out")
         assert (
             "- At iteration 25 dap has AP50 32.0 against cls 12.0: +20.0 (mean of 2 seeds). "
@@ -30,14 +30,14 @@ class TestHeadStart:
             compare(four_runs, tmp_path / "out", at=[60])
 
     def test_reached_before_the_next_validation(self, tmp_path):
-        """CLS goes from 22 at 50 to 42 at 100 and passes 32 at 75."""
+        """CLS rises from 22 at iteration 50 to 42 at 100, so it reaches 32 at 75."""
         cls = write_run(tmp_path / "cls", {25: 40, 50: 22, 100: 42})
         dap = write_run(tmp_path / "dap", {25: 42, 50: 32, 100: 50}, DAP)
         report = compare([cls, dap], tmp_path / "out", at=[50])
         assert "cls reaches 32.0 at iteration 75 (interpolated), 1.5 times as many." in report
 
     def test_validation_before_the_first_iteration(self, tmp_path):
-        """A start of 0 has no number of times."""
+        """From iteration 0 on, the report states no ratio."""
         cls, dap = (
             write_run(
                 tmp_path / name, {0: {"coco/bbox_mAP_50": first}, 5: {"coco/bbox_mAP_50": 0.5}}
@@ -67,7 +67,7 @@ class TestHeadStart:
         ]
         dap = write_run(tmp_path / "dap_seed0", {25: 30, 50: 45}, DAP, 0)
         report = compare([*cls, dap], tmp_path / "out")
-        assert "Head start" not in report  # no curve, and the end stands in the table
+        assert "Head start" not in report  # there is one common iteration, and the table has it
         report = compare([*cls, dap], tmp_path / "out", at=[50])
         assert (
             "At iteration 50 dap has AP50 45.0 against cls 21.0: +24.0 (means of 1 and 2" in report

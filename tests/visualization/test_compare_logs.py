@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("no_drawing")
 
 class TestLogs:
     def test_resumed_run(self, tmp_path):
-        """What was trained anew counts; load_from is that of the first start."""
+        """Repeated iterations count as of the second start; load_from is that of the first."""
         start = changed(CLS, load_from="a.pth")
         again = changed(CLS, resume=True, load_from=None)
         run = tmp_path / "cls_seed0"
@@ -58,7 +58,7 @@ class TestLogs:
             group_runs(four_runs)
 
     def test_validation_in_which_nothing_was_detected(self, four_runs, tmp_path):
-        """The log has no figure of it: the last one stands, and it is said of which it is not."""
+        """Its log line has no figures: the validation before it counts, and a warning says so."""
         (log,) = Path(four_runs[0]).glob("*/vis_data/scalars.json")
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         last = {key: lines[-1][key] for key in ("time", "step")}

@@ -112,7 +112,7 @@ class TestWarnings:
         assert "different seeds, 0, 1, 2 and 0, 1: runs of equal" in warning
 
     def test_hash_in_an_address_tells_other_weights(self):
-        """That of a file of one's own, which extract_detector gives, is that of a seed."""
+        """The hash in the name of a local file, by extract_detector, may be due to the seed."""
 
         def values(checkpoint):
             return result_values({"model": {"init_cfg": {"checkpoint": checkpoint}}})
