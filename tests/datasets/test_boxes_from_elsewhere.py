@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dap.datasets import CheckedCocoDataset, PseudoBoxDataset
-from dap.pseudo_boxes.convert import coco_to_store
+from dap.store.convert import coco_to_store
 from dap.testing import make_class_folders, make_voc
 from tests.support.workplace import (
     CONFIGS,

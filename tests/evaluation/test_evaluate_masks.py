@@ -9,7 +9,7 @@ import pytest
 from dap.evaluation.evaluate import evaluate_boxes
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.evaluation.quality_table import quality_table
-from dap.pseudo_boxes.masks import encode_mask
+from dap.store.masks import encode_mask
 from tests.support.boxes import LEFT
 from tests.support.stores import image_record, store_of
 

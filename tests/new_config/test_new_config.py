@@ -11,7 +11,7 @@ from dap.new_config.configs import Plan, finetuning
 from dap.new_config.targets import read_target
 from dap.new_config.trees import plain
 from dap.new_config.zoo import find_detector
-from dap.pseudo_boxes.masks import counts_of
+from dap.store.masks import counts_of
 from dap.testing import make_coco, make_voc
 from tests.support.tiny_recipes import with_outlines
 

@@ -161,8 +161,9 @@ def test_regressors_are_alike_in_both_steps(make_plan):
 
 def test_pretraining_repeated_with_each_seed(make_plan):
     """DAP, centre and whole are pre-trained once per seed, all others with seed 0 alone."""
+    repeated = ["pseudo", "centre", "whole"]
     plan = make_plan(
-        "core", "paper", shots=(5, 10, 20), seeds=(0, 2), at=[5, 10], repeat_pretraining=True
+        "core", "paper", shots=(5, 10, 20), seeds=(0, 2), at=[5, 10], repeated=repeated
     )
     pretrained = {name for name in plan.jobs if name.startswith("pretrain_")}
     assert pretrained == {

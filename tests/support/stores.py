@@ -1,7 +1,7 @@
 """Stores of pseudo boxes, written from records made by hand."""
 
 from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.store.writer import StoreWriter
 
 CATEGORIES = [
     {"id": 3, "name": "n3", "readable_name": "crane"},
