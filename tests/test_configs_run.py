@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from workplace import (
+
+from tests.support.workplace import (
     CLASSIFIER_OPTIONS,
     CONFIGS,
     FOLDERS,
