@@ -20,15 +20,13 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 import dap
-from dap.devices import chosen_device, computing_on
+from dap.devices import DEVICE_ERRORS, chosen_device, computing_on
 from dap.images.image_files import check_size
 from dap.images.labelled_images import Entry, LabelledImages, Sample
 from dap.images.reading import read_in_order
-from dap.pseudo_boxes.records import Record
-from dap.pseudo_boxes.settings import Execution, default_workers
-from dap.pseudo_boxes.store_run import StoreRun, locked_by_first
-from dap.pseudo_boxes.window import DEVICE_ERRORS
 from dap.ranks import all_ranks
+from dap.runs.execution import Execution, default_workers
+from dap.runs.store_run import Record, StoreRun, locked_by_first
 from dap.store.reader import MANIFEST, PseudoBoxStore, digests, store_folder
 from dap.store.shard import Shard
 from dap.store.writer import StoreWriter

@@ -22,7 +22,8 @@ from dap.pseudo_boxes import (
     select,
     select_boxes,
 )
-from dap.pseudo_boxes.merging import FLAT, NO_LABEL, NOTHING_ABOVE, merged_boxes, rounded
+from dap.pseudo_boxes.records import FLAT, NOTHING_ABOVE, merged_boxes, rounded
+from dap.runs.verdict import NO_LABEL
 from dap.store.shard import Shard, encode_shard
 from dap.store.writer import StoreWriter
 from dap.testing import draw_image, make_class_folders, write_image

@@ -21,7 +21,7 @@ from dap.pseudo_boxes import (
     generate_pseudo_boxes,
     select_boxes,
 )
-from dap.store import convert
+from dap.store import coco_checks
 from dap.store.convert import coco_to_store, store_to_coco
 from dap.store.masks import counts_of, decode_mask, encode_mask
 from dap.store.shard import SCHEMA, encode_shard
@@ -63,7 +63,7 @@ def with_masks(generate):
 @pytest.fixture
 def warnings(monkeypatch):
     said = []
-    monkeypatch.setattr(convert, "print_log", lambda message, *_, **__: said.append(message))
+    monkeypatch.setattr(coco_checks, "print_log", lambda message, *_, **__: said.append(message))
     return said
 
 

@@ -5,7 +5,7 @@ import pytest
 from zoo import zoo_run
 
 from dap.pseudo_boxes import PseudoBoxStore
-from dap.pseudo_boxes.verdict import verdict
+from dap.runs.verdict import verdict
 from dap.store.survey import survey
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders

@@ -149,8 +149,8 @@ def maps(maker: Any, features: list[torch.Tensor]) -> None:
 def window(samples: list, maker: Any, part: Callable[..., None], options: Options) -> None:
     """A window as a whole: until all is queued, until the maps are there, and its boxes."""
     from dap.pseudo_boxes import PseudoBoxSettings
+    from dap.pseudo_boxes.batched_maps import BatchLimit, WindowMaps
     from dap.pseudo_boxes.records import window_records
-    from dap.pseudo_boxes.window import BatchLimit, WindowMaps
 
     settings = PseudoBoxSettings(autocast="bf16" if options.device == "cuda" else None)
     for _ in range(2):

@@ -102,7 +102,7 @@ def load(folder: Path) -> int:
 def judge(folder: Path, summary: dict[str, Any]) -> None:
     """Look at all boxes and say what they look like."""
     from dap.pseudo_boxes import PseudoBoxStore
-    from dap.pseudo_boxes.verdict import verdict
+    from dap.runs.verdict import verdict
     from dap.store.survey import survey
 
     verdict(survey(PseudoBoxStore(folder / "store", verify=False)), summary)

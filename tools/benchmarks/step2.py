@@ -165,8 +165,8 @@ def view_batches(
     """The views of a rank's images as Step 2 batches them, random numbers of the same shapes."""
     from dap.cam import padded_size
     from dap.images.image_files import read_image
+    from dap.pseudo_boxes.batched_maps import BatchLimit
     from dap.pseudo_boxes.pipeline import WINDOW_CPU, WINDOW_GPU
-    from dap.pseudo_boxes.window import BatchLimit
 
     sizes = [tuple(read_image(data.get_data_info(i)["img_path"]).shape[1:])
              for i in range(rank, len(data), world_size)]  # fmt: skip

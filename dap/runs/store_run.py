@@ -1,4 +1,4 @@
-"""Write a store in several processes: missing shards first, then failed images."""
+"""Writing a store in several processes: missing shards first, then failed images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dap.store.statistics import summary_line
 from dap.store.survey import survey
 from dap.store.writer import StoreWriter
 
+from .execution import Execution
 from .health import Health, refuse_too_many, too_many
-from .records import Record
-from .settings import Execution
 from .verdict import log_verdict, verdict
 
-Failed = dict[int, list[int]]  # shard → rows of images that could not be used
-Done = Callable[[Entry, Record], None]  # called for each image that is done
+Record = Mapping[str, Any]  # of an image, as :meth:`StoreWriter.write` takes it
+FailedImages = dict[int, list[int]]  # shard → rows of images that could not be used
+ImageDone = Callable[[Entry, Record], None]  # called for each computed image
 
 
 class Computed(Protocol):
@@ -33,7 +33,7 @@ class Computed(Protocol):
 
     @property
     def entry(self) -> Entry:
-        """Which image."""
+        """The image."""
 
     @property
     def readable(self) -> bool:
@@ -44,8 +44,9 @@ class RecordSource(Protocol):
     """Computes the records of images.
 
     Attributes:
-        window: Images that are computed together.
-        one_by_one: Whether each image is computed alone, so that its bits do not depend on others.
+        window: Number of images that are computed together.
+        one_by_one: Whether each image is computed separately, so that its bits do not depend on
+            other images.
     """
 
     window: int
@@ -63,57 +64,57 @@ class RecordSource(Protocol):
 
 
 class StoreRun:
-    """Writes a store in one process or several, each of which makes one of these.
+    """Writes a store in one process or several; each process creates its own object.
 
     Args:
         ranks: The processes.
-        writer: Of the store.
-        execution: How to carry it out.
+        writer: Writer of the store.
+        execution: How to carry out the run.
     """
 
     def __init__(self, ranks: Ranks, writer: StoreWriter, execution: Execution) -> None:
         self.ranks, self.writer, self.execution = ranks, writer, execution
 
-    def work(self) -> tuple[list[int], Failed]:
-        """Missing shards, and the images that failed and are tried again; in one process."""
+    def work(self) -> tuple[list[int], FailedImages]:
+        """Return the missing shards and the images to try again; to be called in one process."""
         missing = self.writer.begin()
-        again = self.execution.retry_failed
-        if not missing and not again and not self.writer.is_finished(self.execution.coco):
-            # A run that ended because of its failures tries those again.
+        retry_all = self.execution.retry_failed
+        if not missing and not retry_all and not self.writer.is_finished(self.execution.coco):
+            # The earlier run ended because too many images failed.
             failed, _ = self.writer.failures()
-            again = too_many(failed, self.writer.count, self.execution.max_bad_fraction)
-        return missing, self.writer.failed_images(temporary_only=not again)
+            retry_all = too_many(failed, self.writer.count, self.execution.max_bad_fraction)
+        return missing, self.writer.failed_images(temporary_only=not retry_all)
 
     def compute(
         self,
         source: RecordSource,
         missing: list[int],
-        failed: Failed,
+        failed: FailedImages,
         early: Mapping[int, tuple[Computed, Record]] | None = None,
-        report: Callable[[Progress], Done] | None = None,
+        report: Callable[[Progress], ImageDone] | None = None,
     ) -> None:
-        """Compute and write the result of :meth:`work`; retry temporary failures.
+        """Compute and write what :meth:`work` returned, and retry temporary failures.
 
         Args:
             source: Computes the images.
             missing: Numbers of the missing shards.
             failed: Images that are tried again.
-            early: By index, images that have been computed already.
-            report: Called once before the first image of the missing shards; gives what to call
-                for each of them that is done.
+            early: Images that have been computed already, by index.
+            report: Called once before the first image of the missing shards; returns the function
+                to call for each computed image.
         """
         self._compute_missing(source, missing, early or {}, report)
         self._compute_failed(source, failed)
         self.ranks.wait()
-        # Disks that did not answer may do so now.
+        # A disk that did not answer may answer now.
         self._compute_failed(
             source, self.ranks.on_first_rank(lambda: self._temporarily_failed(failed))
         )
         self.ranks.wait()
 
     def finish(self) -> dict[str, Any]:
-        """Complete the store for all processes; the first writes the derived files."""
-        summary, finished = self.ranks.on_first_rank(self._concluded)
+        """Complete the store, and return its summary; the first process writes derived files."""
+        summary, finished = self.ranks.on_first_rank(self._conclude)
         print_log(f"{self.writer.folder}: {summary_line(summary)}", logger="current")
         if self.ranks.rank == 0:
             if not finished:
@@ -123,26 +124,26 @@ class StoreRun:
         result: dict[str, Any] = summary
         return result
 
-    def _temporarily_failed(self, tried: Failed) -> Failed:
-        """Images that failed for a temporary reason and have been tried only once."""
+    def _temporarily_failed(self, retried: FailedImages) -> FailedImages:
+        """Return images that failed for a temporary reason, without those retried already."""
         failed = self.writer.failed_images(temporary_only=True)
-        left = {shard: sorted({*rows} - {*tried.get(shard, ())}) for shard, rows in failed.items()}
-        return {shard: rows for shard, rows in left.items() if rows}
+        rows = {shard: {*rows} - {*retried.get(shard, ())} for shard, rows in failed.items()}
+        return {shard: sorted(remaining) for shard, remaining in rows.items() if remaining}
 
     def _compute_missing(
         self,
         source: RecordSource,
         missing: list[int],
         early: Mapping[int, tuple[Computed, Record]],
-        report: Callable[[Progress], Done] | None,
+        report: Callable[[Progress], ImageDone] | None,
     ) -> None:
-        """Compute and write this rank's share of the missing shards, in their order."""
+        """Compute and write the missing shards of this rank, in order."""
         writer = self.writer
         groups = _groups(missing, writer, source)[self.ranks.rank :: self.ranks.size]
         wanted = {*missing}
         share = [shard for group in groups for shard in group if shard in wanted]
         progress = Progress(writer.images_of(share), writer.images_of(missing), self.ranks.size)
-        done = None if report is None else report(progress)
+        image_done = None if report is None else report(progress)
         health = Health(self.execution.max_bad_fraction, writer.folder)
         stream = source.records(
             [[i for shard in group for i in writer.indices(shard) if i not in early]
@@ -155,16 +156,16 @@ class StoreRun:
             for image, record in computed:
                 health.add(image.entry.path, image.readable, record)
                 progress.step()
-                if done is not None:
-                    done(image.entry, record)
-            health.hold(partial(writer.write, shard, [record for _, record in computed]))
-            health.release()
-        health.release(at_end=True)
+                if image_done is not None:
+                    image_done(image.entry, record)
+            health.delay(partial(writer.write, shard, [record for _, record in computed]))
+            health.write_delayed()
+        health.write_delayed(at_end=True)
         health.report()
         progress.close()
 
-    def _compute_failed(self, source: RecordSource, failed: Failed) -> None:
-        """Try images again that failed; write the shards of this rank's share anew."""
+    def _compute_failed(self, source: RecordSource, failed: FailedImages) -> None:
+        """Try failed images again, and write the shards of this rank that hold them again."""
         share = list(failed.items())[self.ranks.rank :: self.ranks.size]
         if share:
             count = sum(len(rows) for _, rows in share)
@@ -176,24 +177,24 @@ class StoreRun:
         for shard, rows in share:
             self.writer.replace(shard, {row: next(stream)[1] for row in rows})
 
-    def _concluded(self) -> tuple[dict[str, Any], bool]:
-        """The summary, and whether all files of the run are written."""
+    def _conclude(self) -> tuple[dict[str, Any], bool]:
+        """Return the summary, and whether all files of the run are written."""
         summary = self.writer.finished_summary(self.execution.coco)
         if summary is not None:
             return summary, True
-        failed, first = self.writer.failures()
+        failed, example = self.writer.failures()
         limit = self.execution.max_bad_fraction
-        refuse_too_many(failed, self.writer.count, limit, first, self.writer.folder)
+        refuse_too_many(failed, self.writer.count, limit, example, self.writer.folder)
         return self.writer.conclude(), False
 
 
 @contextmanager
 def locked_by_first(ranks: Ranks, folder: Path) -> Iterator[None]:
-    """Keep other runs out of the folder; the first process holds the lock for all.
+    """Lock the folder of a run; the first process holds the lock for all.
 
     Raises:
-        RuntimeError: If another process holds it.
-        OSError: If it cannot be written.
+        RuntimeError: If another run holds the lock.
+        OSError: If the lock file cannot be written.
     """
     lock = locked(folder / ".lock")
     ranks.on_first_rank(lock.__enter__)
@@ -205,10 +206,10 @@ def locked_by_first(ranks: Ranks, folder: Path) -> Iterator[None]:
 
 
 def _groups(missing: list[int], writer: StoreWriter, source: RecordSource) -> list[list[int]]:
-    """Shards that are computed together, so that batches are full.
+    """Group shards that are computed together, so that batches are full.
 
-    Where the bits of an image depend on the batch it is in, a group is computed as a whole even
-    if some of its shards exist: batches must not depend on when a run was killed.
+    If the bits of an image depend on its batch, a group is computed as a whole even if some of its
+    shards exist, so that batches do not depend on the moment at which a run was killed.
     """
     size = 1 if source.one_by_one else max(1, source.window // writer.shard_size)
     firsts = sorted({shard // size * size for shard in missing})

@@ -1,4 +1,4 @@
-"""The maps of a window of images, batched by shape."""
+"""Computing the maps of a window of images in batches of equal shape."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from torch import Tensor
 from dap.cam import (
     PAD_MULTIPLE,
     BatchMaps,
+    MergedCam,
+    Rule,
+    ScaleMaps,
     Side,
     flips_by_side,
     mapped_batch,
+    merge_scales,
     padded_size,
     resized_size,
 )
+from dap.devices import DEVICE_ERRORS
 from dap.images.labelled_images import Entry, Sample
 
 from .classifier import CamClassifier
 from .settings import PseudoBoxSettings
 
-# Errors of the device itself; torch has a class for them since 2.8.
-DEVICE_ERRORS = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
 
 
@@ -36,9 +39,9 @@ class ImageMaps(NamedTuple):
     """Maps of an image on the CPU, from which its boxes are computed.
 
     Attributes:
-        entry: Which image.
-        size_hw: Its height and width in pixels.
-        scales: Maps (F, L, h, w), stride and resized size per scale, as :class:`ScaleMaps`.
+        entry: The image.
+        size_hw: Height and width of the image in pixels.
+        scales: Maps (F, L, h, w), stride and resized size per scale, as in :class:`ScaleMaps`.
         top: The class with the largest logit.
         error: Why there are no maps, or None.
         readable: Whether the file could be read.
@@ -51,13 +54,25 @@ class ImageMaps(NamedTuple):
     error: str | None
     readable: bool
 
+    def merged(self, rule: Rule) -> MergedCam:
+        """Merge the maps of all scales.
+
+        Raises:
+            FloatingPointError: If a map is not finite.
+        """
+        scales = [ScaleMaps(torch.from_numpy(maps), *sizes) for maps, *sizes in self.scales]
+        merged = merge_scales(scales, self.size_hw, rule)
+        if not merged.maps.isfinite().all():
+            raise FloatingPointError("the activation map is NaN or infinite")
+        return merged
+
 
 class Batch(NamedTuple):
-    """Images whose views have one padded size, at one scale.
+    """Images whose views have the same padded size, at one scale.
 
     Attributes:
-        images: Which of the window.
-        scale: Which of the scales, largest first.
+        images: Indices of the images in the window.
+        scale: Index of the scale, the largest first.
     """
 
     images: list[int]
@@ -65,15 +80,16 @@ class Batch(NamedTuple):
 
 
 class BatchLimit:
-    """How many images are computed at a time: a number of pixels, halved where memory runs out.
+    """Limits the images of a batch by their pixels; the limit is lowered when memory runs out.
 
     Args:
-        images: Images of 4:3 at the largest scale; 1 for one image at a time, whatever its size.
+        images: Number of 4:3 images at the largest scale; 1 for one image at a time, whatever its
+            size.
         short_side: Short side of the largest scale in pixels, or the size of all images.
-        multiple: Views are padded to a multiple of so many pixels.
+        multiple: The sides of padded views are multiples of this number of pixels.
 
     Attributes:
-        images: As given.
+        images: The argument.
     """
 
     def __init__(self, images: int, short_side: Side, multiple: int = PAD_MULTIPLE) -> None:
@@ -82,30 +98,29 @@ class BatchLimit:
         self._pixels = float(images * height * width)
 
     def of(self, size_hw: tuple[int, int]) -> int:
-        """Number of images whose padded size is ``size_hw``, at least 1."""
+        """Return how many images of padded size ``size_hw`` make a batch, at least 1."""
         return 1 if self.images == 1 else max(1, int(self._pixels / (size_hw[0] * size_hw[1])))
 
     def lower(self, images: int, size_hw: tuple[int, int]) -> None:
-        """Allow half of so many images, which were too many, from now on."""
+        """Lower the limit to half of the number of images for which memory ran out."""
         self._pixels = min(self._pixels, images * size_hw[0] * size_hw[1] / 2)
 
 
 class WindowMaps:
     """The maps of some images, computed on the device and fetched later.
 
-    Images whose views have one padded size go through the network together. Which they are
-    follows from the images of the window alone, so that it is the same for any number of
-    processes.
+    Images whose views have the same padded size go through the network in one batch. The batches
+    depend on the images of the window only, so they are the same for any number of processes.
 
     Args:
         samples: The images.
-        classifier: In evaluation mode.
+        classifier: The classifier, in evaluation mode.
         settings: Views and rule.
-        limit: Images at a time.
-        pool: Threads that compute one batch each; None for this thread alone.
+        limit: Limit of the images of a batch.
+        pool: Threads that compute one batch each; None to use this thread only.
 
     Attributes:
-        batches: Number of batches that went through the network.
+        batches: Number of computed batches.
         batched_images: Number of images in them; an image counts once per scale.
     """
 
@@ -121,14 +136,14 @@ class WindowMaps:
         self.errors = [sample.error for sample in samples]
         self._classifier, self._settings, self._limit = classifier, settings, limit
         self._scales = flips_by_side(classifier.views(settings))
-        parts = (map if pool is None else pool.map)(self._computed, self._batches())
+        parts = (map if pool is None else pool.map)(self._compute, self._batches())
         self._parts: list[tuple[Batch, BatchMaps]] = list(chain.from_iterable(parts))
         self.batches = len(self._parts)
         self.batched_images = sum(len(batch.images) for batch, _ in self._parts)
-        self._send()
+        self._start_copy()
 
     def _batches(self) -> Iterator[Batch]:
-        """Cut the images into batches by padded size; the limit may fall meanwhile."""
+        """Divide the images into batches by padded size; the limit may be lowered meanwhile."""
         for scale, (side, _) in enumerate(self._scales):
             by_size: dict[tuple[int, int], list[int]] = {}
             for i, sample in enumerate(self.samples):
@@ -142,8 +157,8 @@ class WindowMaps:
                     start = end
 
     @torch.inference_mode()
-    def _computed(self, batch: Batch) -> list[tuple[Batch, BatchMaps]]:
-        """Compute a batch, in parts where it is too large, or to find the image at fault."""
+    def _compute(self, batch: Batch) -> list[tuple[Batch, BatchMaps]]:
+        """Compute a batch; divide it if memory runs out, or to find the image that fails."""
         try:
             return [(batch, self._maps_of(batch))]
         except (RuntimeError, AssertionError) as error:
@@ -155,7 +170,7 @@ class WindowMaps:
                     raise self._out_of_memory(batch.images[0], error) from error
                 self.errors[batch.images[0]] = f"{type(error).__name__}: {error}"
                 return []
-        # Here the exception, which keeps the tensors of the attempt alive, is gone.
+        # Outside of the except block, since the exception keeps the tensors of the attempt alive.
         if too_large:
             self._lower_limit(batch)
             parts = [batch.images[: len(batch.images) // 2], batch.images[len(batch.images) // 2 :]]
@@ -163,7 +178,7 @@ class WindowMaps:
             parts = [[i] for i in batch.images]
         if self._classifier.device.type == "cuda":
             torch.cuda.empty_cache()  # the parts need blocks of other sizes
-        return [item for part in parts for item in self._computed(Batch(part, batch.scale))]
+        return [item for part in parts for item in self._compute(Batch(part, batch.scale))]
 
     def _maps_of(self, batch: Batch) -> BatchMaps:
         side, flips = self._scales[batch.scale]
@@ -202,8 +217,8 @@ class WindowMaps:
         )
 
     @torch.inference_mode()
-    def _send(self) -> None:
-        """Start the copy of all maps, and of the classes with the largest logits, to the CPU."""
+    def _start_copy(self) -> None:
+        """Start to copy all maps, and the class with the largest logit per image, to the CPU."""
         classifier = self._classifier
         logits = torch.zeros(len(self.samples), classifier.num_classes, device=classifier.device)
         for batch, maps in self._parts:
@@ -220,7 +235,7 @@ class WindowMaps:
             self._event.record()
 
     def fetch(self) -> list[ImageMaps]:
-        """Wait for the maps; give them image by image."""
+        """Wait until the maps are copied, and return them per image."""
         if self._event is not None:
             self._event.synchronize()
         scales: list[list[Any]] = [[] for _ in self.samples]
@@ -252,38 +267,14 @@ class WindowMaps:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; libraries below torch say so only in the message.
+    """Whether memory ran out, after which the device can still be used.
 
-    So does the device where the memory is not torch's own, such as that of a kernel's code. Unlike
-    other errors of the device, this one leaves it fit for use.
+    Libraries below torch, and the device for memory that torch does not manage, such as that of the
+    code of a kernel, report it only in the message.
     """
     return isinstance(error, torch.OutOfMemoryError) or any(
         text in str(error) for text in _OUT_OF_MEMORY
     )
-
-
-def windows(
-    samples: Iterator[Sample], sizes: Sequence[int], count: int, max_bytes: int
-) -> Iterator[list[Sample]]:
-    """Cut a stream of samples into windows that cross no end of a group.
-
-    Args:
-        samples: The images of all groups, in order.
-        sizes: Number of images of each group.
-        count: Images per window at most.
-        max_bytes: Bytes of decoded images per window; the image that exceeds them ends it.
-    """
-    for size in sizes:
-        left = size
-        while left:
-            window: list[Sample] = []
-            held = 0
-            while left and len(window) < count and held < max_bytes:
-                window.append(next(samples))
-                left -= 1
-                image = window[-1].image
-                held += 0 if image is None else image.numel()
-            yield window
 
 
 def _pinned_copy(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Judge by statistics whether the boxes look like those of a useful run."""
+"""Judging by statistics whether boxes look like those of a useful run."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from dap.store.shard import Shard, encode_shard
 from dap.store.statistics import RunStatistics
 from dap.store.survey import NEARLY_ALL, TINY, Survey, survey_shards
 
-from .merging import NO_LABEL
+NO_LABEL = "it has no class"  # reason of an image without boxes
 
-# Measured on 63 photographs with EfficientNet-lite0: right weights and normalisation give a top-1
-# of .89 and no box on nearly all of an image; ImageNet's usual mean and std .79, BGR for RGB .68.
-# Images that are not normalised: .05, and such boxes on 17 % of the images; random weights, a
-# random linear layer or shuffled classes: 0, and 40 to 65 %.
+# Measured on 63 photographs with EfficientNet-lite0, as top-1 and share of images with a box on
+# nearly all of the image. Correct weights and normalisation: .89 and 0. ImageNet's usual mean and
+# std: top-1 .79; BGR for RGB: .68. No normalisation: .05 and 17 %. Random weights, a random linear
+# layer or shuffled classes: 0 and 40 to 65 %.
 LOW_TOP1 = 0.2
 MUCH_NEARLY_ALL, MUCH_TINY, MUCH_EMPTY = 0.1, 0.2, 0.05
-# The lowest threshold of the rule 'extent' gives wider boxes: on 500 photographs with
-# EfficientNet-lite0, lite1 and lite2 there is such a box in 16, 15 and 4 % of the images, by the
-# paper's rule in less than half a per cent.
+# The lowest threshold of the rule 'extent' gives wider boxes: on 500 photographs, 16, 15 and 4 % of
+# the images have such a box with EfficientNet-lite0, lite1 and lite2; with the paper's rule, less
+# than half a per cent.
 MUCH_NEARLY_ALL_OF_EXTENTS = 0.3
 MANY_BOXES = 2.0  # per image and threshold
-HOPELESS = 0.15  # of the way from chance to certainty; such a top-1 is that of a mistake
+HOPELESS = 0.15  # top-1 as a share of the way from chance to 1; a lower one means a mistake
 
 
 class Verdict(NamedTuple):
     """Judgement of a run by its statistics.
 
     Attributes:
-        text: One sentence of numbers.
-        warnings: Where they are unlike those of any useful run, and what to look at.
+        text: The statistics in one sentence.
+        warnings: Statistics that no useful run has, each with what to check.
         hopeless: Why the boxes are worthless, with the likely causes; None if they are not.
     """
 
@@ -47,7 +47,7 @@ def log_verdict(judged: Verdict, on: str = "") -> None:
 
     Args:
         judged: The verdict.
-        on: What it is on, if not on a whole run.
+        on: What was judged, if not the whole run, such as ``' on 200 images'``.
     """
     print_log(f"verdict{on}: {judged.text}", logger="current")
     for warning in judged.warnings:
@@ -60,13 +60,13 @@ def verdict_on_records(
     classes: int,
     rule: str | None = None,
 ) -> Verdict:
-    """Judge some images of a run that is not finished.
+    """Judge some images of an unfinished run.
 
     Args:
-        records: Their records, as :meth:`dap.store.writer.StoreWriter.write` takes them.
-        thresholds: Values of τ of the run.
+        records: Records of the images, as :meth:`dap.store.writer.StoreWriter.write` takes them.
+        thresholds: Thresholds of the run.
         classes: Number of classes.
-        rule: By which the boxes were made.
+        rule: The rule by which maps became boxes.
     """
     rows = [{"id": number, **record} for number, record in enumerate(records, 1)]
     statistics = RunStatistics()
@@ -80,7 +80,7 @@ def verdict(seen: Survey, summary: Mapping[str, Any]) -> Verdict:
     """Judge the boxes of a run by their statistics.
 
     Args:
-        seen: The survey of its store.
+        seen: Survey of the store.
         summary: Content of ``summary.json``.
     """
     top1 = summary["top1"]
@@ -95,7 +95,7 @@ def verdict(seen: Survey, summary: Mapping[str, Any]) -> Verdict:
 
 
 def _reason_to_stop(seen: Survey, summary: Mapping[str, Any]) -> str | None:
-    """Why boxes are worthless: the first guess of the classifier is hardly better than chance."""
+    """Return why boxes are worthless, if the classifier is hardly better than chance, or None."""
     labelled = seen.images - summary.get("without_boxes", {}).get(NO_LABEL, 0)
     if summary["top1"] is None or labelled <= 0:
         return None
@@ -122,7 +122,7 @@ def _warnings(seen: Survey, summary: Mapping[str, Any]) -> Iterator[str]:
             f"the classifier is right on {top1:.1%} of the images: look whether normalisation "
             "(data_preprocessor), checkpoint and the order of the classes belong together"
         )
-    for share, limit, what, look in (
+    for share, limit, what, advice in (
         (
             seen.share_nearly_all, much_nearly_all, f"a box on more than {NEARLY_ALL:.0%} of them",
             "the maps may be flat: look at some, and at normalisation and checkpoint",
@@ -134,7 +134,7 @@ def _warnings(seen: Survey, summary: Mapping[str, Any]) -> Iterator[str]:
         (seen.share_empty, MUCH_EMPTY, "no box at all", "the reasons stand in summary.json"),
     ):  # fmt: skip
         if share > limit:
-            yield f"{share:.1%} of the images have {what}: {look}"
+            yield f"{share:.1%} of the images have {what}: {advice}"
     rate = summary["merged"]["boxes_per_image"] or 0
     if taus and rate > MANY_BOXES * taus:
         yield (
