@@ -1,4 +1,4 @@
-"""One pass over ImageNet-14M with batch 32 (paper, section 4.1; LR and warm-up: its release)."""
+"""One pass over ImageNet-14M with batch 32 (paper, section 4.1; LR and warm-up of its code)."""
 
 _base_ = ["./pretrain_in1k.py"]
 
