@@ -92,6 +92,7 @@ class _ReadableBatches:
                 left_out |= dict.fromkeys(indices, reasons[-1])
             else:
                 yield batch
+        next(batches, None)  # ends its workers
         self._report(left_out)
 
     def _report(self, left_out: dict[int, str]) -> None:
