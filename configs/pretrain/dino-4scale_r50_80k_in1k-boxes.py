@@ -24,7 +24,8 @@ param_scheduler = [dict(type="LinearLR", start_factor=0.01, begin=0, end=500, by
 auto_scale_lr = dict(enable=True)
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=5000, max_keep_ckpts=1),
-    pictures=dict(type="dap.DetectorPicturesHook", interval=5000),
+    logger=dict(log_metric_by_epoch=False),
+    visualization=dict(type="dap.ValidationPicturesHook"),
 )
 custom_hooks = [dict(type="NumClassCheckHook"), dict(type="dap.TotalBatchHook")]
 log_processor = dict(by_epoch=False)

@@ -25,7 +25,8 @@ param_scheduler = [dict(type="LinearLR", start_factor=0.01, begin=0, end=1000, b
 auto_scale_lr = dict(enable=True, base_batch_size=256)
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=1000, max_keep_ckpts=1),
-    pictures=dict(type="dap.DetectorPicturesHook", interval=1000),
+    logger=dict(log_metric_by_epoch=False),
+    visualization=dict(type="dap.ValidationPicturesHook"),
 )
 custom_hooks = [  # the recipe's moving average, without its switch of the pipeline at epoch 280
     _base_.custom_hooks[0],

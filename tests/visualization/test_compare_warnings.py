@@ -121,7 +121,7 @@ class TestWarnings:
         assert values("https://x/r50-0676ba61.pth") != values("https://x/r50-11ad3fa6.pth")
 
     def test_pictures_are_housekeeping(self):
-        one, other = ({"default_hooks": {"pictures": {"interval": i}}} for i in (1, 2))
+        one, other = ({"default_hooks": {"visualization": {"num_images": i}}} for i in (1, 2))
         assert result_values(one) == result_values(other) == {}
 
     def test_long_values_are_cut(self):

@@ -4,4 +4,3 @@ _base_ = ["./pretrain_in1k.py"]
 
 train_cfg = dict(max_iters=443658, val_interval=20000)
 optim_wrapper = dict(optimizer=dict(weight_decay=1e-5))
-default_hooks = dict(pictures=dict(interval=20000))
