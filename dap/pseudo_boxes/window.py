@@ -17,8 +17,8 @@ from dap.cam import (
     PAD_MULTIPLE,
     BatchMaps,
     Side,
+    batch_maps,
     flips_by_side,
-    mapped_batch,
     padded_size,
     resized_size,
 )
@@ -169,7 +169,7 @@ class WindowMaps:
         side, flips = self._scales[batch.scale]
         device = self._classifier.device
         images = [cast(Tensor, self.samples[i].image) for i in batch.images]
-        return mapped_batch(
+        return batch_maps(
             [image.to(device, non_blocking=True) for image in images],
             side,
             flips,
