@@ -90,13 +90,13 @@ class TestReport:
 class TestTrials:
     def test_exception_is_reported(self, broken):
         broken("mmcv", "ops", "raise ImportError('undefined symbol: at::foo')")
-        (result,) = doctor._try("ops")
+        (result,) = doctor._check("ops")
         assert (result.found, result.state) == ("failed", FAIL)
         assert result.advice.startswith("ImportError: undefined symbol: at::foo: mmcv's operators")
 
     def test_crash_is_reported(self, broken):
         broken("mmcv", "ops", "import os; os.abort()")
-        (result,) = doctor._try("ops")
+        (result,) = doctor._check("ops")
         assert result.state == FAIL
         assert result.advice.startswith("ended with exit code -6: mmcv's operators do not run")
 
