@@ -1,4 +1,4 @@
-"""Steps 3 → 4: which weights move from one detector to another, and the report of it."""
+"""From Step 3 to Step 4: transfer weights from one detector to another, and report it."""
 
 from dap.transfer.category_dependent import category_dependent_parameters
 from dap.transfer.extract import extract_detector
