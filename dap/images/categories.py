@@ -14,8 +14,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES, IMAGENET_SIMPLE_CATEGORIES
 
 from dap.files import read_lines
-
-from .labelled_images import LabelledImages
+from dap.pseudo_boxes.labelled_images import LabelledImages
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 

@@ -12,7 +12,8 @@ from mmengine.dataset import ClassBalancedDataset, RepeatDataset
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .class_folders import warn_of_files_not_taken
+from dap.pseudo_boxes.class_folders import warn_of_files_not_taken
+
 from .image_files import failure_reason, read_image
 from .image_list import ImageList
 

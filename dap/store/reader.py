@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dap.cam import threshold_name
-
-from .shard import Shard
+from dap.pseudo_boxes.shard import Shard
 
 MANIFEST = "manifest.json"
 ANNOTATIONS, SUMMARY = "annotations.json", "summary.json"

@@ -11,9 +11,7 @@ from mmengine.logging import print_log
 
 from dap.files import remove_partial_files, whole_file, write_bytes
 from dap.images.image_list import NamesDigest
-
-from .coco import export_coco
-from .reader import (
+from dap.pseudo_boxes.reader import (
     ANNOTATIONS,
     FORMAT,
     MANIFEST,
@@ -25,8 +23,16 @@ from .reader import (
     refuse_another_run,
     refuse_foreign_files,
 )
-from .shard import Shard, encode_shard
-from .shard_files import ValidShards, failed_rows, shard_files, shard_name, valid_shards
+from dap.pseudo_boxes.shard import Shard, encode_shard
+from dap.pseudo_boxes.shard_files import (
+    ValidShards,
+    failed_rows,
+    shard_files,
+    shard_name,
+    valid_shards,
+)
+
+from .coco import export_coco
 from .statistics import RunStatistics
 
 SMALLEST_SHARD, LARGEST_SHARD = 64, 4096
