@@ -78,9 +78,13 @@ def calibrate(
     for image, stored in zip(images, stored_maps, strict=True):
         for label, cam in stored.by_label.items():
             objects = image.truth_boxes[image.counted() & (image.truth_labels == label)]
-            arguments = settings.nms_iou, "extent", cam.cell_size, stored.size_hw
             values = cam.maps[0].numpy()
-            boxes = (boxes_from_cam(values, row, *arguments)[0] for row in thresholds)
+            boxes = (
+                boxes_from_cam(
+                    values, row, settings.nms_iou, "extent", cam.cell_size, stored.size_hw
+                )[0]
+                for row in thresholds
+            )
             counts.append([_count(boxes_of_factor, objects) for boxes_of_factor in boxes])
     if not counts:
         raise ValueError(f"{store.folder}: none of its images has true boxes and a map")

@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 from mmengine.dist import all_gather_object
 from mmengine.runner import Runner, ValLoop
-from torch.utils.data import DataLoader
 
 from dap.registry import LOOPS
 
@@ -61,13 +60,14 @@ class HeldOutValLoop(ValLoop):
         shared = {key: value for key, value in train.items() if key not in NOT_INHERITED}
         dataset = {**shared, **dataloader["dataset"]}
         super().__init__(runner, {**dataloader, "dataset": dataset}, evaluator, **kwargs)
-        self.dataloader = _ReadableBatches(self.dataloader, runner)
+        readable: Any = _ReadableBatches(self.dataloader, runner)
+        self.dataloader = readable
 
 
 class _ReadableBatches:
     """The batches of a data loader, except those with an image that cannot be read."""
 
-    def __init__(self, loader: DataLoader, runner: Runner) -> None:
+    def __init__(self, loader: Any, runner: Runner) -> None:
         self._loader, self._logger = loader, runner.logger
 
     def __getattr__(self, name: str) -> Any:

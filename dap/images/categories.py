@@ -14,7 +14,8 @@ from mmengine.logging import print_log
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES, IMAGENET_SIMPLE_CATEGORIES
 
 from dap.files import read_lines
-from dap.pseudo_boxes.labelled_images import LabelledImages
+
+from .labelled_images import LabelledImages
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 

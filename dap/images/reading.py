@@ -12,8 +12,7 @@ from multiprocessing.connection import wait
 
 import torch
 
-from dap.pseudo_boxes.labelled_images import LabelledImages, Sample
-
+from .labelled_images import LabelledImages, Sample
 from .reading_worker import POLL, ReadingWorker, Task, WorkerLostError
 
 CHUNK = 8  # images that a worker hands over at once

@@ -20,9 +20,8 @@ from typing import Any, BinaryIO, NamedTuple
 import cv2
 import torch
 
-from dap.pseudo_boxes.labelled_images import Entry, LabelledImages, Sample
-
 from .image_files import TEMPORARY
+from .labelled_images import Entry, LabelledImages, Sample
 
 POLL = 1.0  # seconds between looks at a worker that says nothing
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from dap.files import PARTIAL
-from dap.pseudo_boxes.labelled_images import LabelledImages
 from dap.ranks import Ranks
 
 from .image_list import ImageList
+from .labelled_images import LabelledImages
 
 CHECKED = 1000  # images whose files all processes must see alike
 

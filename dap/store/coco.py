@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from dap.files import write_coco
-from dap.pseudo_boxes.reader import PseudoBoxStore, identity
-from dap.pseudo_boxes.shard import DECIMALS, NO_THRESHOLD, Shard, exact
 
 from .masks import segmentation
+from .reader import PseudoBoxStore, identity
+from .shard import DECIMALS, NO_THRESHOLD, Shard, exact
 
 
 def export_coco(store: PseudoBoxStore, path: Path, once: bool = False) -> None:

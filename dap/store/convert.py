@@ -14,12 +14,12 @@ from mmengine.logging import print_log
 import dap
 from dap.files import locked, output_file
 from dap.progress import Progress
-from dap.pseudo_boxes.coco_source import CocoSource, open_coco_source
-from dap.pseudo_boxes.reader import MANIFEST, PseudoBoxStore, digests
-from dap.pseudo_boxes.writer import StoreWriter, default_shard_size
 
 from .coco import export_coco
+from .coco_source import CocoSource, open_coco_source
+from .reader import MANIFEST, PseudoBoxStore, digests
 from .statistics import summary_line
+from .writer import StoreWriter, default_shard_size
 
 
 def convert_annotations(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:

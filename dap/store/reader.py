@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dap.cam import threshold_name
-from dap.pseudo_boxes.shard import Shard
+
+from .shard import Shard
 
 MANIFEST = "manifest.json"
 ANNOTATIONS, SUMMARY = "annotations.json", "summary.json"

@@ -11,7 +11,9 @@ from mmengine.logging import print_log
 
 from dap.files import remove_partial_files, whole_file, write_bytes
 from dap.images.image_list import NamesDigest
-from dap.pseudo_boxes.reader import (
+
+from .coco import export_coco
+from .reader import (
     ANNOTATIONS,
     FORMAT,
     MANIFEST,
@@ -23,16 +25,8 @@ from dap.pseudo_boxes.reader import (
     refuse_another_run,
     refuse_foreign_files,
 )
-from dap.pseudo_boxes.shard import Shard, encode_shard
-from dap.pseudo_boxes.shard_files import (
-    ValidShards,
-    failed_rows,
-    shard_files,
-    shard_name,
-    valid_shards,
-)
-
-from .coco import export_coco
+from .shard import Shard, encode_shard
+from .shard_files import ValidShards, failed_rows, shard_files, shard_name, valid_shards
 from .statistics import RunStatistics
 
 SMALLEST_SHARD, LARGEST_SHARD = 64, 4096
