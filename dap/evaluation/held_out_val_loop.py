@@ -60,8 +60,7 @@ class HeldOutValLoop(ValLoop):
         shared = {key: value for key, value in train.items() if key not in NOT_INHERITED}
         dataset = {**shared, **dataloader["dataset"]}
         super().__init__(runner, {**dataloader, "dataset": dataset}, evaluator, **kwargs)
-        readable: Any = _ReadableBatches(self.dataloader, runner)
-        self.dataloader = readable
+        self.dataloader: Any = _ReadableBatches(self.dataloader, runner)
 
 
 class _ReadableBatches:
