@@ -1,7 +1,7 @@
 """Pictures of maps and boxes, learning curves, and comparisons of runs.
 
-What needs mmpretrain is imported from its own module: :mod:`dap.visualization.inspection`,
-:mod:`dap.visualization.box_pictures`.
+Modules that need mmpretrain are imported by their own names: :mod:`dap.visualization.inspection`
+and :mod:`dap.visualization.box_pictures`.
 """
 
 from .comparison import compare

@@ -184,7 +184,7 @@ def proposal_table(proposals: Mapping[str, Sequence[str]]) -> str:
     lines = [["RPN", "AR@100"]]
     for row, folders in proposals.items():
         found = [
-            read_run(Path(folder)).tested
+            read_run(Path(folder)).test_results
             for folder in folders
             if list(Path(folder).glob("*/*.json"))
         ]

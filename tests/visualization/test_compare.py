@@ -297,7 +297,7 @@ class TestTable:
         report = compare([run, str(tmp_path / "dap")], tmp_path / "out")
         assert rows(report)[2:4] == ["| cls | 1 | 40.00 |", "| dap | 1 | 50.00 |"]
         assert "or its last test where it has none" in report
-        assert any("some of tests" in line for line in warnings(report))
+        assert any("some from tests" in line for line in warnings(report))
 
 
 class TestHeadStart:
@@ -421,11 +421,40 @@ class TestLogs:
         (said,) = (line for line in warnings(report) if "without a figure" in line)
         assert f"cls_seed0: validated at iteration {last['step']} without a figure" in said
 
-    def test_no_validation_detected_anything(self, four):
-        (log,) = Path(four[0]).glob("*/vis_data/scalars.json")
-        log.write_text('{"loss": 1.0, "iter": 5, "step": 5}\n{"time": 0.1, "step": 5}\n')
-        with pytest.raises(ValueError, match=r"cls_seed0 holds no .*at iteration 5 without a fig"):
-            group_runs(four)
+    def test_no_validation_detected_anything(self, four, tmp_path):
+        """Each validation counts as AP 0: DAP has AP50 30 and 51, CLS 0 and 0."""
+        nothing = write_run(tmp_path / "nothing", {25: {}, 100: {}}, CLS)
+        report = compare([f"CLS={nothing}", f"DAP={four[2]}"], tmp_path / "out", metrics=["AP50"])
+        cls, dap, gain = rows(report)[2:]
+        assert (cls, dap) == ("| CLS | 1 | 0.00 |", "| DAP | 1 | 51.00 |")
+        assert gain == "| Δ to CLS |  | +51.00 |"
+        assert "At iteration 25 DAP has AP50 30.0 against CLS 0.0: +30.0" in report
+        assert "At iteration 100, the last of both: +51.0." in report
+        (said,) = (line for line in warnings(report) if "AP 0" in line)
+        assert "nothing: no validation has a figure (iterations 25, 100)" in said
+
+    def test_neither_twin_detected_anything(self, tmp_path):
+        runs = [
+            write_run(tmp_path / "cls", {50: {}}, CLS),
+            write_run(tmp_path / "dap", {50: {}}, DAP),
+        ]
+        report = compare(runs, tmp_path / "out")
+        assert rows(report)[0] == "|  | seeds | AP | AP50 | AP75 |"
+        assert rows(report)[-1] == "| Δ to cls |  | +0.00 | +0.00 | +0.00 |"
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            None,
+            changed(CLS, val_evaluator__format_only=True),
+            changed(CLS, val_evaluator={"type": "VOCMetric"}),
+        ],
+    )
+    def test_no_figure_for_another_reason(self, tmp_path, config):
+        """Only COCO's metric writes no figure where nothing is detected."""
+        nothing = write_run(tmp_path / "nothing", {5: {}}, config)
+        with pytest.raises(ValueError, match=r"nothing holds no .*at iteration 5 without a fig"):
+            group_runs([nothing])
 
     def test_folder_given_twice(self, four):
         with pytest.raises(
