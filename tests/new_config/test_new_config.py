@@ -126,13 +126,13 @@ def test_names_of_the_zoo_lose_their_schedule():
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("rtmdet_tiny", "Nearest names: rtmdet_tiny_8xb32-300e_coco"),
+        ("rtmdet_tiny", "Similar names: rtmdet_tiny_8xb32-300e_coco"),
         ("faster_rcnn_r50_fpn_1x_coco", "faster-rcnn_r50_fpn_1x_coco"),
-        ("zzzzzzzz", "No name is near"),
+        ("zzzzzzzz", "No name is similar"),
     ],
 )
 def test_unknown_name(name, near):
-    with pytest.raises(ValueError, match=f"{name} is no file and no config .*{near}"):
+    with pytest.raises(ValueError, match=f"{name} is neither a file nor a config .*{near}"):
         find_detector(name)
 
 
@@ -153,10 +153,10 @@ def test_unreadable_and_other_configs(tmp_path):
     ("name", "why"),
     [
         ("rpn_r50_fpn_1x_coco", "has no bbox_head"),
-        ("rtmdet-ins_tiny_8xb32-300e_coco", "is trained by masks"),
-        ("condinst_r50_fpn_ms-poly-90k_coco_instance", "is trained by masks"),
+        ("rtmdet-ins_tiny_8xb32-300e_coco", "is trained on masks"),
+        ("condinst_r50_fpn_ms-poly-90k_coco_instance", "is trained on masks"),
         ("fast-rcnn_r50_fpn_1x_coco", "needs files of proposals"),
-        ("panoptic-fpn_r50_fpn_1x_coco", "is of panoptic segmentation"),
+        ("panoptic-fpn_r50_fpn_1x_coco", "does panoptic segmentation"),
         ("soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco", "wraps another detector"),
         ("glip_atss_swin-t_a_fpn_dyhead_16xb2_ms-2x_funtune_coco", "categories from texts"),
     ],
@@ -177,7 +177,7 @@ def test_data_without_masks_does_not_train_them(tmp_path):
     boxes = with_outlines(make_coco(tmp_path / "boxes", 3))
     data = make_coco(tmp_path / "data", 3)
 
-    with pytest.raises(ValueError, match=r"data.*: rtmdet-ins_tiny is trained by masks, and not"):
+    with pytest.raises(ValueError, match=r"data.*: rtmdet-ins_tiny is trained on masks, but not"):
         new_configs(
             "rtmdet-ins_tiny_8xb32-300e_coco",
             boxes,
@@ -366,7 +366,7 @@ def test_fixed_size_stays():
     steps, what = scaled_pipeline("ssd300_coco")
 
     assert {"type": "Resize", "scale": (300, 300), "keep_ratio": False} in steps
-    assert what.startswith("own pipeline")
+    assert what.startswith("the recipe's pipeline")
 
 
 def test_data_sets_in_wrappers():
@@ -576,7 +576,7 @@ def test_weights_that_are_not_there(tmp_path, data):
 def test_boxes_that_are_not_there(tmp_path, data):
     with pytest.raises(FileNotFoundError, match="nowhere is not there; expected a folder"):
         new_configs("retinanet_r50_fpn_1x_coco", tmp_path / "nowhere", out=tmp_path)
-    with pytest.raises(ValueError, match=r"first image, .* is not there; name the folder"):
+    with pytest.raises(ValueError, match=r"first image, .* does not exist; give the folder"):
         new_configs(
             "retinanet_r50_fpn_1x_coco", data[0], out=tmp_path, images=tmp_path,
             work_dirs=str(tmp_path),
