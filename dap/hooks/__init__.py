@@ -1,4 +1,4 @@
-"""MMEngine hooks, each a thin caller of the rooms above."""
+"""MMEngine hooks, which call the other packages."""
 
 from .detector_pictures_hook import DetectorPicturesHook
 from .pseudo_box_hook import PseudoBoxHook
