@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from dap.pseudo_boxes.masks import decode_mask
+from dap.store.masks import decode_mask
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "projects" / "masks"

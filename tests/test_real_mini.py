@@ -14,7 +14,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from dap.pseudo_boxes.folders import read_folder_names
+from dap.images.class_folders import read_folder_names
 from dap.pseudo_boxes.from_config import build_classifier
 from dap.testing import make_class_folders, make_voc
 
@@ -288,8 +288,9 @@ def test_regressors_are_alike_in_both_steps(project, work_dir):
 def test_pretraining_repeated_with_each_seed(project, work_dir):
     """DAP, centre and whole are pre-trained once per seed, all others with seed 0 alone."""
     target = make_target(project, work_dir)
+    repeated = ["pseudo", "centre", "whole"]
     plan = project["plan"].Benchmark(
-        Path("photos"), target, [5, 10, 20], [0, 2], "cpu", 2, at=[5, 10], repeat_pretraining=True
+        Path("photos"), target, [5, 10, 20], [0, 2], "cpu", 2, at=[5, 10], repeated=repeated
     )
     plan.add(["core", "paper"])
     pretrained = {name for name in plan.jobs if name.startswith("pretrain_")}

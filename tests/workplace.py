@@ -15,8 +15,8 @@ from pathlib import Path
 from mmdet.datasets import CocoDataset
 
 from dap.launch import installed_tool
-from dap.pseudo_boxes.shards import NO_THRESHOLD
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.store.shard import NO_THRESHOLD
+from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders, make_coco, make_voc, write_voc_annotation
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -27,8 +27,8 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from dap.evaluation.evaluate import evenly_spread
+from dap.images.image_files import read_image
 from dap.pseudo_boxes.classifier import evaluating
-from dap.pseudo_boxes.image_files import read_image
 from dap.registry import HOOKS
 
 

@@ -16,9 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dap.cam import MergedCam, View, ViewMaps, mapped_image
 from dap.cam.batches import PAD_MULTIPLE
 from dap.classifiers.choice import choose_method, describe, probe_image
+from dap.classifiers.fast_forward import fold_batch_norm
 from dap.classifiers.methods import Context
 
-from .fast_forward import fold_batch_norm
 from .settings import AUTOCAST, PseudoBoxSettings
 
 

@@ -6,12 +6,13 @@ from itertools import chain
 
 import numpy as np
 
+from dap.ranks import Ranks
+from dap.store.writer import StoreWriter
+
 from .pipeline import Pipeline, Record
-from .ranks import Ranks
 from .settings import Execution
 from .verdict import log_verdict, verdict_on_records
 from .window import ImageMaps
-from .writing import StoreWriter
 
 EARLY = 200  # images
 EarlyRecords = dict[int, tuple[ImageMaps, Record]]

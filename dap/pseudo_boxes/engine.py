@@ -13,19 +13,19 @@ from mmengine.logging import print_log
 from torch import nn
 
 from dap._malloc import tune_malloc
+from dap.devices import computing_on
+from dap.images.labelled_images import Entry, LabelledImages
+from dap.images.shared_images import shared_images
+from dap.progress import Progress
+from dap.ranks import Ranks, all_ranks
+from dap.store.writer import StoreWriter
 
 from .classifier import CamClassifier, evaluating
-from .devices import computing_on
 from .early_verdict import early_verdict
-from .images import Entry, LabelledImages
 from .pipeline import Pipeline, Record
-from .progress import Progress
-from .ranks import Ranks, all_ranks
 from .run_description import describe_process, describe_run
 from .settings import Execution, PseudoBoxSettings
-from .shared_images import shared_images
 from .store_run import Done, StoreRun, locked_by_first
-from .writing import StoreWriter
 
 
 class Watcher(Protocol):

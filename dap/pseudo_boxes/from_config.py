@@ -18,15 +18,15 @@ from torch import nn
 
 from dap.classifiers.choice import probe_image
 from dap.classifiers.libraries import CLASS_NAMES
+from dap.classifiers.weights import load_classifier_weights
+from dap.devices import chosen_device
 from dap.files import split_lines
+from dap.images.categories import are_imagenet_names, imagenet_wordnet_ids, is_wordnet_id
+from dap.images.class_folders import ClassFolders, find_class_folders
+from dap.images.folder_labels import CURE, composed, read_folder_names, refuse_splits
 
-from .categories import are_imagenet_names, imagenet_wordnet_ids, is_wordnet_id
 from .classifier import CamClassifier
-from .classifier_weights import load_classifier_weights
-from .devices import chosen_device
 from .engine import Watcher, generate_pseudo_boxes
-from .folder_labels import CURE, composed, read_folder_names, refuse_splits
-from .folders import ClassFolders, find_class_folders
 from .settings import Execution, PseudoBoxSettings
 
 _WRAPPERS = (

@@ -9,10 +9,10 @@ import numpy as np
 
 from dap.cam import nms_larger_first
 from dap.cam.boxes import Candidates
+from dap.store.shard import DECIMALS
 
 from .settings import PseudoBoxSettings
 
-DECIMALS = 2  # of a box coordinate, in pixels
 NO_LABEL = "it has no class"
 FLAT = "its map is constant"
 NOTHING_ABOVE = "no box at these thresholds"

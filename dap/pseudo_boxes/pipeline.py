@@ -13,11 +13,11 @@ import cv2
 import torch
 
 from dap.cam import flips_by_side
+from dap.images.labelled_images import LabelledImages
+from dap.images.reading import read_in_order
+from dap.images.reading_worker import end_with_parent
 
 from .classifier import CamClassifier
-from .images import LabelledImages
-from .reading import read_in_order
-from .reading_worker import end_with_parent
 from .records import Record, window_records
 from .settings import Execution, PseudoBoxSettings, default_workers
 from .window import BatchLimit, ImageMaps, WindowMaps, windows
@@ -77,7 +77,7 @@ class Pipeline:
 
         Yields:
             Per image, its :class:`ImageMaps` without the maps, and its record, as
-            :meth:`dap.pseudo_boxes.writing.StoreWriter.write` takes it.
+            :meth:`dap.store.writer.StoreWriter.write` takes it.
         """
         if not self.on_gpu:
             for window in self.maps(groups):

@@ -10,8 +10,8 @@ import torch
 
 from dap.cam import ScaleMaps, box_candidates, merge_scales
 from dap.cam.boxes import is_constant
+from dap.store.masks import encode_mask
 
-from .masks import encode_mask
 from .merging import FLAT, NO_LABEL, NOTHING_ABOVE, merged_boxes, rounded
 from .settings import PseudoBoxSettings
 from .window import ImageMaps
@@ -23,7 +23,7 @@ def image_record(image: ImageMaps, settings: PseudoBoxSettings) -> Record:
     """Find the boxes of one image; say why where there are none.
 
     Returns:
-        What :meth:`dap.pseudo_boxes.writing.StoreWriter.write` takes, without ``id``.
+        What :meth:`dap.store.writer.StoreWriter.write` takes, without ``id``.
     """
     name = {"file_name": image.entry.file_name}
     if image.error is not None:

@@ -14,12 +14,12 @@ import pyarrow as pa
 import torch
 
 import dap
+from dap.images.categories import coco_categories
+from dap.images.labelled_images import LabelledImages
+from dap.store.writer import default_shard_size
 
-from .categories import coco_categories
 from .classifier import CamClassifier
-from .images import LabelledImages
 from .settings import Execution, PseudoBoxSettings
-from .writing import default_shard_size
 
 # Raised whenever the same classifier and images give other boxes than before.
 ALGORITHM = 3
@@ -63,7 +63,7 @@ def describe_run(
     checkpoint: str | None,
     shard_size: int | None = None,
 ) -> dict[str, Any]:
-    """Collect what a run is made of, as :class:`dap.pseudo_boxes.writing.StoreWriter` takes it.
+    """Collect what a run is made of, as :class:`dap.store.writer.StoreWriter` takes it.
 
     Args:
         process: What :func:`describe_process` returns.

@@ -14,14 +14,14 @@ from mmengine.logging import print_log
 from dap.cam import NMS_IOU
 from dap.cam.boxes import Candidates
 from dap.files import locked
+from dap.progress import Progress
+from dap.store.reader import PseudoBoxStore, store_folder
+from dap.store.shard import Shard, exact
+from dap.store.statistics import summary_line
+from dap.store.writer import StoreWriter
 
 from .merging import NOTHING_ABOVE, merged_boxes
-from .progress import Progress
 from .settings import PseudoBoxSettings
-from .shards import Shard, exact
-from .statistics import summary_line
-from .store import PseudoBoxStore, store_folder
-from .writing import StoreWriter
 
 
 def select_boxes(
@@ -76,7 +76,7 @@ def _selected_settings(
     store: PseudoBoxStore, thresholds: Sequence[float] | None, nms_iou: float | None
 ) -> PseudoBoxSettings:
     """The settings of the derived run, if the source has what they need."""
-    given = store.settings()
+    given = PseudoBoxSettings.from_store(store)
     if thresholds is None:
         thresholds = store.thresholds
     changed = {"thresholds": thresholds, "nms_iou": nms_iou}

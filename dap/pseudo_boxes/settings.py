@@ -20,6 +20,7 @@ from dap.cam import (
     threshold_name,
 )
 from dap.classifiers.methods import METHODS
+from dap.store.reader import PseudoBoxStore
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -152,6 +153,23 @@ class PseudoBoxSettings:
             )
         if not isinstance(self.masks, bool):
             raise ValueError(f"masks: expected True or False, found {self.masks!r}")
+
+    @classmethod
+    def from_store(cls, store: PseudoBoxStore) -> PseudoBoxSettings:
+        """The settings of the run that wrote a store.
+
+        Raises:
+            ValueError: If the store was not made by Step 2, but of a COCO file.
+        """
+        # Earlier versions had no choice of map_method; masks stand there if there are any.
+        fields: dict[str, Any] = {"map_method": None, "masks": False, **store.manifest["settings"]}
+        if fields.keys() != cls.__dataclass_fields__.keys():
+            raise ValueError(
+                f"{store.folder} is no run of Step 2: its settings are "
+                f"{sorted(store.manifest['settings'])}. Give the folder of a run "
+                "that tools/generate_pseudo_boxes.py has written"
+            )
+        return cls(**fields)
 
     @property
     def views(self) -> tuple[View, ...]:

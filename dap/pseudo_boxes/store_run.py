@@ -11,18 +11,18 @@ from typing import Any, Protocol
 from mmengine.logging import print_log
 
 from dap.files import locked
+from dap.images.labelled_images import Entry
+from dap.progress import Progress
+from dap.ranks import Ranks
+from dap.store.reader import PseudoBoxStore
+from dap.store.statistics import summary_line
+from dap.store.survey import survey
+from dap.store.writer import StoreWriter
 
 from .health import Health, refuse_too_many, too_many
-from .images import Entry
-from .progress import Progress
-from .ranks import Ranks
 from .records import Record
 from .settings import Execution
-from .statistics import summary_line
-from .store import PseudoBoxStore
-from .survey import survey
 from .verdict import log_verdict, verdict
-from .writing import StoreWriter
 
 Failed = dict[int, list[int]]  # shard → rows of images that could not be used
 Done = Callable[[Entry, Record], None]  # called for each image that is done

@@ -14,15 +14,15 @@ from torch import nn
 
 from dap._malloc import tune_malloc
 from dap.cam import MergedCam, Rule, ScaleMaps, merge_scales
+from dap.devices import chosen_device, computing_on
+from dap.images.labelled_images import LabelledImages
+from dap.images.reading import CHUNK
+from dap.store.reader import PseudoBoxStore
 
 from .classifier import CamClassifier, evaluating
-from .devices import chosen_device, computing_on
 from .from_config import build_classifier
-from .images import LabelledImages
 from .pipeline import Pipeline
-from .reading import CHUNK
-from .settings import Execution
-from .store import PseudoBoxStore
+from .settings import Execution, PseudoBoxSettings
 from .window import ImageMaps
 
 
@@ -62,7 +62,7 @@ class StoredMaps:
         model: nn.Module,
         image_root: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.settings = store.settings()
+        self.settings = PseudoBoxSettings.from_store(store)
         self._classifier = CamClassifier(model, self.settings.map_method)
         given = self._classifier.weights_sha256()
         expected = store.manifest["classifier"].get("weights_sha256")

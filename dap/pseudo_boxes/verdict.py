@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from mmengine.logging import print_log
 
+from dap.store.shard import Shard, encode_shard
+from dap.store.statistics import RunStatistics
+from dap.store.survey import NEARLY_ALL, TINY, Survey, survey_shards
+
 from .merging import NO_LABEL
-from .shards import Shard, encode_shard
-from .statistics import RunStatistics
-from .survey import NEARLY_ALL, TINY, Survey, survey_shards
 
 # Measured on 63 photographs with EfficientNet-lite0: right weights and normalisation give a top-1
 # of .89 and no box on nearly all of an image; ImageNet's usual mean and std .79, BGR for RGB .68.
@@ -62,7 +63,7 @@ def verdict_on_records(
     """Judge some images of a run that is not finished.
 
     Args:
-        records: Their records, as :meth:`dap.pseudo_boxes.writing.StoreWriter.write` takes them.
+        records: Their records, as :meth:`dap.store.writer.StoreWriter.write` takes them.
         thresholds: Values of τ of the run.
         classes: Number of classes.
         rule: By which the boxes were made.

@@ -22,9 +22,9 @@ from dap.cam import (
     padded_size,
     resized_size,
 )
+from dap.images.labelled_images import Entry, Sample
 
 from .classifier import CamClassifier
-from .images import Entry, Sample
 from .settings import PseudoBoxSettings
 
 # Errors of the device itself; torch has a class for them since 2.8.

@@ -12,8 +12,8 @@ from dap.cam import box_candidates, threshold_name
 from dap.cam.boxes import Candidates
 from dap.pseudo_boxes.merging import merged_boxes, rounded
 from dap.pseudo_boxes.settings import PseudoBoxSettings
-from dap.pseudo_boxes.statistics import BoxStatistics
-from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.store.reader import PseudoBoxStore
+from dap.store.statistics import BoxStatistics
 
 from .store_pictures import StoredImage, StorePictures
 
@@ -38,11 +38,12 @@ def candidate_finder(store: PseudoBoxStore, pictures: StorePictures) -> FindCand
         Function that returns label → candidates of an image, or None for an unreadable image. None
         in place of the function if the store was merged by NMS and there is no classifier.
     """
-    if "nms_iou" in store.manifest["settings"] and store.settings().nms_iou is None:
+    if store.manifest["settings"].get("nms_iou", 0) is None:
         return stored_candidates
     if pictures.maps is None:
         return None
-    return lambda image: _map_candidates(image, pictures, store.settings())
+    settings = PseudoBoxSettings.from_store(store)
+    return lambda image: _map_candidates(image, pictures, settings)
 
 
 def boxes_under(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from dap.pseudo_boxes.masks import encode_mask, segmentation
+from dap.store.masks import encode_mask, segmentation
 from dap.testing import write_image, write_voc_annotation
 
 SIDE = 128  # of an image, in pixels

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from dap.datasets import CheckedCocoDataset, PseudoBoxDataset
 from dap.datasets.pseudo_box_dataset import StoredImages, evenly_held_out
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.store.writer import StoreWriter
 from dap.testing import make_coco
 
 CATEGORIES = [{"id": 3, "name": "n3"}, {"id": 11, "name": "n11"}, {"id": 7, "name": "n7"}]

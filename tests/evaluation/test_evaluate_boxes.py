@@ -17,8 +17,8 @@ from dap.evaluation.ground_truth import read_ground_truth
 from dap.evaluation.max_box_accuracy import MaxBoxAccuracy
 from dap.evaluation.quality_table import quality_table
 from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore, generate_pseudo_boxes
-from dap.pseudo_boxes.masks import encode_mask
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.store.masks import encode_mask
+from dap.store.writer import StoreWriter
 from dap.testing import draw_image, write_image
 
 ROOT = Path(__file__).resolve().parents[2]

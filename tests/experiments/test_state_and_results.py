@@ -13,7 +13,7 @@ from mmengine.config import Config
 from dap.experiments import Cell, ConfigTree, Launcher, Plan, Row, Run, find_experiment
 from dap.experiments.results import table
 from dap.experiments.state import differences, is_begun, is_finished, missing_inputs
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.store.writer import StoreWriter
 
 TREE = ConfigTree()
 CLS = "faster-rcnn_r50-cls-in1k_fpn_14e_voc07"

@@ -23,7 +23,7 @@ from dap.new_config.schedule import auto_scale_lr, scaled, warm_up
 from dap.new_config.targets import read_target
 from dap.new_config.trees import plain
 from dap.new_config.zoo import find_detector, zoo
-from dap.pseudo_boxes.masks import counts_of
+from dap.store.masks import counts_of
 from dap.testing import make_coco, make_voc
 
 PAPER = {

@@ -14,9 +14,9 @@ from planted import MeanColours, model_config, planted_state
 from zoo import save_random_weights, zoo_config
 
 from dap.cam import batch_maps, class_activation_map, padded_size
+from dap.images.labelled_images import Entry, Sample
 from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, build_classifier
 from dap.pseudo_boxes.classifier import evaluating
-from dap.pseudo_boxes.images import Entry, Sample
 from dap.pseudo_boxes.settings import default_workers
 from dap.pseudo_boxes.window import BatchLimit, WindowMaps
 

@@ -7,9 +7,10 @@ import os
 import pytest
 from zoo import zoo_run
 
-from dap.pseudo_boxes import PseudoBoxStore, convert, writing
-from dap.pseudo_boxes.convert import coco_to_store, convert_annotations, store_to_coco
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.pseudo_boxes import PseudoBoxStore
+from dap.store import convert, writer
+from dap.store.convert import coco_to_store, convert_annotations, store_to_coco
+from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
 
 CATEGORIES = [{"id": 9, "name": "n9"}, {"id": 4, "name": "n4", "supercategory": "bird"}]
@@ -84,7 +85,7 @@ def store(tmp_path_factory):
 @pytest.fixture
 def warnings(monkeypatch):
     said = []
-    for module in (convert, writing):
+    for module in (convert, writer):
         monkeypatch.setattr(module, "print_log", lambda message, *_, **__: said.append(message))
     return said
 

@@ -23,8 +23,8 @@ from dap.pseudo_boxes import (
     select_boxes,
 )
 from dap.pseudo_boxes.merging import FLAT, NO_LABEL, NOTHING_ABOVE, merged_boxes, rounded
-from dap.pseudo_boxes.shards import Shard, encode_shard
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.store.shard import Shard, encode_shard
+from dap.store.writer import StoreWriter
 from dap.testing import draw_image, make_class_folders, write_image
 
 TAUS = (0.2, 0.3, 0.4, 0.5)

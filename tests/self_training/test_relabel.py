@@ -17,12 +17,12 @@ from dap.datasets import PseudoBoxDataset
 from dap.evaluation.evaluate import evaluate_boxes
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.pseudo_boxes import Execution, PseudoBoxStore
-from dap.pseudo_boxes.masks import encode_mask
-from dap.pseudo_boxes.store import digests
-from dap.pseudo_boxes.writing import StoreWriter
 from dap.self_training import MergeRule, box_detector, merged_rows, relabel_boxes
 from dap.self_training import relabel as relabel_module
 from dap.self_training.box_detector import BoxDetector, Detections
+from dap.store.masks import encode_mask
+from dap.store.reader import digests
+from dap.store.writer import StoreWriter
 from dap.testing import draw_image, write_image
 from dap.visualization.inspection import inspect_boxes
 

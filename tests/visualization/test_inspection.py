@@ -20,9 +20,9 @@ from planted import planted_classifier
 from dap.evaluation.evaluate import evaluate_boxes
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore, generate_pseudo_boxes
-from dap.pseudo_boxes.convert import coco_to_store
 from dap.pseudo_boxes.stored_maps import StoredMaps
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.store.convert import coco_to_store
+from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders, write_image
 from dap.visualization.gallery import COLOURS_BGR
 from dap.visualization.inspection import inspect_boxes

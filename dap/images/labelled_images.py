@@ -12,7 +12,7 @@ from mmengine.dataset import ClassBalancedDataset, RepeatDataset
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .folders import warn_of_files_not_taken
+from .class_folders import warn_of_files_not_taken
 from .image_files import failure_reason, read_image
 from .image_list import ImageList
 

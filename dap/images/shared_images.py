@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from dap.files import PARTIAL
+from dap.ranks import Ranks
 
 from .image_list import ImageList
-from .images import LabelledImages
-from .ranks import Ranks
+from .labelled_images import LabelledImages
 
 CHECKED = 1000  # images whose files all processes must see alike
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .shards import Shard
-from .store import PseudoBoxStore
+from .reader import PseudoBoxStore
+from .shard import Shard
 
 NEARLY_ALL, TINY = 0.95, 0.01  # share of an image's area
 SIDE_EDGES = np.linspace(0.0, 1.0, 21)

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from .merging import DECIMALS
 from .statistics import flat_boxes
 
+DECIMALS = 2  # of a box coordinate, in pixels
 NO_THRESHOLD = 255  # of a box that was found at none, as in a file from elsewhere
 _BOX = [
     pa.field("bbox", pa.list_(pa.float32(), 4), nullable=False),
@@ -49,7 +49,7 @@ def encode_shard(
     Args:
         records: One dict an image: ``id``, ``file_name``, and ``height``, ``width`` (pixels) and
             ``boxes`` (rows of x1, y1, x2, y2 in pixels, label, index of the threshold) if it
-            could be used; ``masks`` (see :func:`dap.pseudo_boxes.masks.encode_mask`) of its boxes;
+            could be used; ``masks`` (see :func:`dap.store.masks.encode_mask`) of its boxes;
             ``reason`` if it has no boxes.
         metadata: JSON to keep beside them.
         with_masks: Whether each box has a mask.
@@ -182,7 +182,7 @@ class Shard:
         return str(self._masks[self._mask_ends[box] : self._mask_ends[box + 1]], "ascii")
 
     def masks_of(self, row: int) -> list[str]:
-        """Masks of the boxes of an image, see :func:`dap.pseudo_boxes.masks.decode_mask`."""
+        """Masks of the boxes of an image, see :func:`dap.store.masks.decode_mask`."""
         return [self.mask(box) for box in range(self.starts[row], self.starts[row + 1])]
 
     def records(self) -> Iterator[dict[str, Any]]:

@@ -20,16 +20,16 @@ import dap
 from dap.coco_boxes import left_out_boxes
 from dap.coco_file import canonical_id, read_coco_file
 from dap.files import locked, output_file
+from dap.images.image_list import NamesDigest
+from dap.progress import Progress
 
 from .coco import export_coco
 from .coco_reader import CocoReader
-from .image_list import NamesDigest
 from .masks import counts_of
-from .progress import Progress
-from .shards import NO_THRESHOLD
+from .reader import MANIFEST, PseudoBoxStore, digests
+from .shard import NO_THRESHOLD
 from .statistics import UNITS, summary_line
-from .store import MANIFEST, PseudoBoxStore, digests
-from .writing import StoreWriter, default_shard_size
+from .writer import StoreWriter, default_shard_size
 
 NO_BOX = "the COCO file has none"
 LARGEST = 131072  # pixels, up to which a store keeps hundredths of them

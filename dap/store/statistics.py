@@ -71,7 +71,7 @@ class RunStatistics:
         self.merged = BoxStatistics()
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Count images, see :meth:`dap.pseudo_boxes.writing.StoreWriter.write`."""
+        """Count images, see :meth:`dap.store.writer.StoreWriter.write`."""
         for record in records:
             self._add(record)
         self.merged.add(BoxStatistics.of(flat_boxes(records)[:, :4]).as_row())

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from dap.cam import threshold_name
 
-from .settings import PseudoBoxSettings
-from .shards import Shard
+from .shard import Shard
 
 MANIFEST = "manifest.json"
 ANNOTATIONS, SUMMARY = "annotations.json", "summary.json"
@@ -106,26 +105,6 @@ class PseudoBoxStore:
     def threshold_names(self) -> list[str]:
         """The thresholds as they are called in tables and pictures."""
         return [threshold_name(threshold, self.rule) for threshold in self.thresholds]
-
-    def settings(self) -> PseudoBoxSettings:
-        """The settings of the run.
-
-        Raises:
-            ValueError: If the store was not made by Step 2, but of a COCO file.
-        """
-        # Earlier versions had no choice of map_method; masks stand there if there are any.
-        given: dict[str, Any] = {
-            "map_method": None,
-            "masks": False,
-            **self.manifest["settings"],
-        }
-        if given.keys() != PseudoBoxSettings.__dataclass_fields__.keys():
-            raise ValueError(
-                f"{self.folder} is no run of Step 2: its settings are "
-                f"{sorted(self.manifest['settings'])}. Give the folder of a run "
-                "that tools/generate_pseudo_boxes.py has written"
-            )
-        return PseudoBoxSettings(**given)
 
     def locate(self, index: int) -> tuple[Shard, int]:
         """The shard of an image, and its row in there."""

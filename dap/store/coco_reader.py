@@ -10,7 +10,7 @@ LINE_LIMIT = 1 << 24  # characters; of our lines, the one with the categories is
 
 
 class CocoReader:
-    """Reads what :func:`dap.pseudo_boxes.coco.export_coco` wrote, from front to back.
+    """Reads what :func:`dap.store.coco.export_coco` wrote, from front to back.
 
     No more than a line is held: a file of ImageNet-1k has millions of them.
 

@@ -21,7 +21,7 @@ import cv2
 import torch
 
 from .image_files import TEMPORARY
-from .images import Entry, LabelledImages, Sample
+from .labelled_images import Entry, LabelledImages, Sample
 
 POLL = 1.0  # seconds between looks at a worker that says nothing
 

@@ -15,7 +15,7 @@ from mmpretrain.datasets.categories import IMAGENET_CATEGORIES, IMAGENET_SIMPLE_
 
 from dap.files import read_lines
 
-from .images import LabelledImages
+from .labelled_images import LabelledImages
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 

@@ -10,13 +10,10 @@ from typing import Any
 from mmengine.logging import print_log
 
 from dap.files import remove_partial_files, whole_file, write_bytes
+from dap.images.image_list import NamesDigest
 
 from .coco import export_coco, write_summary
-from .image_list import NamesDigest
-from .shards import Shard, encode_shard
-from .sound_shards import SoundShards, failed_rows, sound_shards
-from .statistics import RunStatistics
-from .store import (
+from .reader import (
     ANNOTATIONS,
     FORMAT,
     MANIFEST,
@@ -30,6 +27,9 @@ from .store import (
     shard_files,
     shard_name,
 )
+from .shard import Shard, encode_shard
+from .sound_shards import SoundShards, failed_rows, sound_shards
+from .statistics import RunStatistics
 
 SMALLEST_SHARD, LARGEST_SHARD = 64, 4096
 

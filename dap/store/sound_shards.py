@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from mmengine.logging import print_log
 
-from .image_files import TEMPORARY
-from .shards import Shard
-from .store import ShardFile, digests, shard_files
+from dap.images.image_files import TEMPORARY
+
+from .reader import ShardFile, digests, shard_files
+from .shard import Shard
 
 
 class SoundShard(NamedTuple):

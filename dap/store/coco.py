@@ -12,9 +12,8 @@ import numpy as np
 from dap.files import whole_file, write_coco
 
 from .masks import segmentation
-from .merging import DECIMALS
-from .shards import NO_THRESHOLD, Shard, exact
-from .store import PseudoBoxStore, identity
+from .reader import PseudoBoxStore, identity
+from .shard import DECIMALS, NO_THRESHOLD, Shard, exact
 
 
 def export_coco(store: PseudoBoxStore, path: Path, once: bool = False) -> None:

@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 
 import torch
 
-from .images import LabelledImages, Sample
+from .labelled_images import LabelledImages, Sample
 from .reading_worker import POLL, ReadingWorker, Task, WorkerLostError
 
 CHUNK = 8  # images that a worker hands over at once
