@@ -24,6 +24,7 @@ from .schedule import (
     base_batch_size,
     batch_options,
     iteration_options,
+    k_shot_options,
     last_checkpoint,
 )
 
@@ -147,8 +148,11 @@ class Plan:
     def _trained(self, run: Run, seed: int | None) -> str:
         """A training after what it reads; returns its last checkpoint."""
         seed = seed if self._is_finetuning(run.config) else None
-        plain = self.configs.load(run.config, run.options)
         options, read = dict(run.options), []
+        plain = self.configs.load(run.config, options)
+        if run.shots:
+            options |= k_shot_options(plain, run.shots)
+            plain = self.configs.load(run.config, options)
         for key, path in work_dir_paths(plain).items():
             if key.endswith("ann_file"):
                 actual = self._annotations(plain, key, seed)
@@ -161,7 +165,7 @@ class Plan:
         launcher = self.launcher.at_most(base_batch_size(plain) or self.launcher.gpus)
         options |= batch_options(plain, launcher.gpus, self.batch_per_gpu)
         name = run.name
-        if self.iterations and self.configs.folder(run.config).endswith("_kshot"):
+        if self.iterations and run.shots:
             options |= iteration_options(plain, self.iterations)
             name += f"_{self.iterations}it"
         if seed is not None:
