@@ -1,4 +1,4 @@
-"""The experiments of the paper: which runs fill which table, and running them."""
+"""The experiments of the paper: the runs behind each table, and commands that run them."""
 
 from .catalogue import Cell, Experiment, Row, Run
 from .config_tree import ConfigTree

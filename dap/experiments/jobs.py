@@ -1,4 +1,4 @@
-"""Jobs: commands, the files that show that they are finished, and their order."""
+"""Jobs: commands with their inputs and results, in the order in which they can run."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .config_tree import tools_folder
 
 @dataclass(frozen=True)
 class Job:
-    """A command and the files that show that it is finished.
+    """A command and the file that exists when it is finished.
 
     Attributes:
-        name: Folder below the work directory, or file.
-        kind: ``'boxes'``, ``'train'``, ``'extract'``, ``'test'`` or ``'files'``.
+        name: Folder in the work directory, or file.
+        kind: ``'boxes'``, ``'train'``, ``'extract'``, ``'test'``, ``'predict'`` or ``'files'``.
         command: Program and arguments; ``python`` is this interpreter.
-        makes: File, or pattern of files, that is there when it is finished.
-        resumed: The command that goes on with an unfinished one, if that is another.
-        config: What it runs, its options included; None where there is no config.
-        settings: Of pseudo boxes.
-        inputs: Files and folders that it reads.
-        reads: Those of them that other jobs make.
-        compared: Those of them whose content decides the result: it is recorded, and a result of
-            other content is not of this job. Defaults to all of them.
-        batch: Images of a training iteration, all processes together; 0 if that is not known.
-        gpus: GPUs that it uses; 0 for one process without.
+        makes: File, or pattern of files, that exists when the job is finished.
+        resumed: Command that resumes an unfinished job, if it differs from ``command``.
+        config: Config with its options; None if the command runs no config.
+        settings: Settings of pseudo boxes.
+        inputs: Files and folders that the command reads.
+        reads: Those inputs that other jobs make.
+        compared: Those inputs whose content decides the result. It is recorded; a result that was
+            made from other content does not belong to this job. Defaults to all inputs.
+        batch: Images per training iteration of all processes together; 0 if not known.
+        gpus: Number of GPUs; 0 for a process without one.
     """
 
     name: str
@@ -54,23 +54,24 @@ class Job:
 class Jobs(dict[str, Job]):
     """Jobs by name, each after those whose files it reads."""
 
-    def put(self, name: str, kind: str, command: Iterable[str], makes: str, **more: Any) -> str:
-        """Add a job unless one of its name exists; return what it makes.
+    def add(self, name: str, kind: str, command: Iterable[str], makes: str, **fields: Any) -> str:
+        """Add a job unless one of its name exists; return the file that it makes.
 
         Args:
-            name: See :class:`Job`, as all others.
-            kind: See there.
-            command: See there.
-            makes: See there.
-            **more: See there; ``reads`` are those of ``inputs`` that earlier jobs make.
+            name: See :class:`Job`.
+            kind: See :class:`Job`.
+            command: See :class:`Job`.
+            makes: See :class:`Job`.
+            **fields: Other fields of :class:`Job`, except ``reads``: these are the ``inputs`` that
+                earlier jobs make.
         """
         if name not in self:
-            made = {job.makes for job in self.values()}
-            reads = tuple(path for path in more.get("inputs", ()) if path in made)
-            self[name] = Job(name, kind, tuple(command), makes, reads=reads, **more)
+            results = {job.makes for job in self.values()}
+            reads = tuple(path for path in fields.get("inputs", ()) if path in results)
+            self[name] = Job(name, kind, tuple(command), makes, reads=reads, **fields)
         return makes
 
 
 def tool_command(tool: str, *arguments: object) -> list[str]:
-    """Command that runs one of the project's tools, ``few_shot`` for ``tools/few_shot.py``."""
+    """Build the command of one of the project's tools, ``few_shot`` for ``tools/few_shot.py``."""
     return ["python", str(tools_folder() / f"{tool}.py"), *map(str, arguments)]

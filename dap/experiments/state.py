@@ -1,9 +1,9 @@
-"""Decide whether a job is finished: its result exists, with these settings and these inputs.
+"""Decide whether a job is finished: its result exists and has the same settings and inputs.
 
-Settings are compared with the config that MMEngine or Step 2 left beside the result, inputs by
-their digests in the record that ``tools/reproduce.py`` leaves (see :mod:`.records`). Of a result
-that was made by hand there is no record: its settings alone are compared, paths of its inputs among
-them, and :func:`finished_line` says so. No date of a file is compared.
+Settings are compared with the config that MMEngine or Step 2 writes beside the result. Inputs are
+compared by the digests in the record that ``tools/reproduce.py`` writes (see :mod:`.records`). A
+result that was made by hand has no record: only its settings are compared, including the paths of
+its inputs, and :func:`finished_line` says so. Dates of files are not compared.
 """
 
 from __future__ import annotations
@@ -28,30 +28,32 @@ from .dumped import (
 from .jobs import Job
 from .records import changed_inputs, is_open, recorded_inputs, result_folder
 
-REPEATED = ("test", "predict")  # what takes minutes: made again where it is of something else
-SAME_BOXES = ("classifier", "image_list")  # parts of a manifest that a choice from its boxes keeps
+REPEATED = ("test", "predict")  # kinds that take minutes: repeated if settings or inputs differ
+SAME_BOXES = ("classifier", "image_list")  # parts of a manifest that a selection keeps
 
 
 def is_finished(job: Job) -> bool:
-    """Tell whether a job is finished.
+    """Whether a job is finished.
 
-    A test, or predictions, are repeated where they are of other settings or of another checkpoint.
-    All else of other settings or inputs is refused.
+    A test or predictions with other settings, or of another checkpoint, are not finished, so they
+    are repeated. Other results with other settings or inputs are errors.
 
     Raises:
-        ValueError: If there is a result that is not of this job.
+        ValueError: If there is a result that does not belong to this job.
     """
-    made = latest_result(job)
+    result = latest_result(job)
     if job.kind in REPEATED:
-        return made is not None and _config_of_test(job, made) != {} and not test_problem(job, made)
+        if result is None or not _config_of_test(job, result):
+            return False
+        return not test_problem(job, result)
     if job.kind == "train":
-        made = made if made is not None and _ended(Path(made)) else None
-        _check_training(job, made)
-    if made is None:
+        result = result if result is not None and _is_complete(Path(result)) else None
+        _check_training(job, result)
+    if result is None:
         return False
-    if job.kind == "boxes" and not _is_same_boxes(job, Path(made).parent):
+    if job.kind == "boxes" and not _is_same_boxes(job, Path(result).parent):
         return False
-    _check_inputs(job, made)
+    _check_inputs(job, result)
     return True
 
 
@@ -61,24 +63,24 @@ def is_begun(job: Job) -> bool:
 
 
 def latest_result(job: Job) -> str | None:
-    """What shows that a job is finished, the last by name of several: MMEngine names by time."""
+    """Result of a job; the last by name if there are several, since MMEngine names them by time."""
     return max(glob(job.makes), default=None)
 
 
 def finished_line(job: Job) -> str:
-    """Say that a job is finished, and what was not compared of a result that was made by hand."""
+    """Say that a job is finished and, for a result made by hand, what was not compared."""
     line = f"# {job.name} is finished: {job.makes}"
-    made = latest_result(job)
-    if made is None or job.kind == "boxes" or recorded_inputs(job, made) is not None:
+    result = latest_result(job)
+    if result is None or job.kind == "boxes" or recorded_inputs(job, result) is not None:
         return line
     compared = "its settings alone are compared" if job.config else "nothing is compared"
     return f"{line} (no record of its inputs, as of one made by hand: {compared})"
 
 
 def missing_inputs(jobs: list[Job]) -> list[str]:
-    """Files that jobs read, that do not exist, and that no job makes.
+    """List the files that jobs read, that do not exist, and that no job makes.
 
-    What an annotation file that is there was made from is not needed.
+    Inputs of annotation files that exist already are not needed.
     """
     waiting = [job for job in jobs if job.kind != "files" or not Path(job.makes).exists()]
     paths = dict.fromkeys(path for job in waiting for path in job.inputs if path not in job.reads)
@@ -88,19 +90,24 @@ def missing_inputs(jobs: list[Job]) -> list[str]:
 def differences(
     expected: Mapping[str, Any], found: Mapping[str, Any], parts: Sequence[str] = TRAINING
 ) -> list[str]:
-    """Differences between two configs that change the result.
+    """List the differences between two configs that change the result.
 
-    A total batch that a training by hand does not say is unknown, and unknown is not equal.
+    A total batch that a training by hand does not state is unknown, and differs from any other.
+
+    Args:
+        expected: Config of the job.
+        found: Config of a result.
+        parts: Keys of the configs to compare.
 
     Returns:
-        ``'key: found there, expected now'``, sorted.
+        ``'key: VALUE there, VALUE now'``, sorted.
     """
     now, then = (deciding_values(config, parts) for config in (expected, found))
-    if parts == TEST:  # of given weights: where they began does not matter
+    if parts == TEST:  # a test is of given weights, whatever they were initialised from
         now, then = ({k: v[k] for k in v if not is_initialisation(k)} for v in (now, then))
     if "total_batch" in now:
         then.setdefault("total_batch", UNKNOWN)
-    if found.get("resume"):  # mmdet empties load_from then
+    if found.get("resume"):  # load_from is empty then
         now.pop("load_from", None)
         then.pop("load_from", None)
     return [
@@ -108,58 +115,58 @@ def differences(
     ]
 
 
-def test_problem(job: Job, made: str) -> str:
-    """Say why a test, or predictions, are not of this job; ``''`` if they are, as far as is known.
+def test_problem(job: Job, result: str) -> str:
+    """Say why the result of a test or prediction does not belong to a job; ``''`` if it does.
 
     Args:
         job: The test.
-        made: Its result. Where no config is beside it, its settings are not compared.
+        result: Its result. Without a config beside it, settings are not compared.
     """
     assert job.config is not None
-    config = _config_of_test(job, made)
+    config = _config_of_test(job, result)
     expected = in_any_place(job.config.to_dict(), result_folder(job), job.name)
     differing = differences(expected, config, TEST) if config else []
     if differing:
-        return f"{made} is of other settings ({_first(differing)})"
+        return f"{result} has other settings ({_first(differing)})"
     if is_open(job):
-        return f"{made} is of an earlier run: a later one was begun and did not end"
-    recorded = recorded_inputs(job, made)
+        return f"{result} is from an earlier run: a later one was started and did not end"
+    recorded = recorded_inputs(job, result)
     if recorded is not None:
         changed = changed_inputs(job.compared, recorded)
-        return f"{made} is of other inputs: {_first(changed)}" if changed else ""
-    return _problem_by_hand(job, made, config)
+        return f"{result} was made from other inputs: {_first(changed)}" if changed else ""
+    return _problem_without_record(job, result, config)
 
 
-def _config_of_test(job: Job, made: str) -> dict[str, Any]:
-    """The config of a test; empty if there is none."""
+def _config_of_test(job: Job, result: str) -> dict[str, Any]:
+    """Config of a test; empty if there is none."""
     assert job.config is not None
     folder = result_folder(job)
-    config = test_config(Path(made), folder, Path(str(job.config.filename)).name)
-    return _there(config or {}, job)
+    config = test_config(Path(result), folder, Path(str(job.config.filename)).name)
+    return _in_any_place(config or {}, job)
 
 
-def _there(config: Mapping[str, Any], job: Job) -> dict[str, Any]:
-    """A config as it was dumped, wherever its work directory was then."""
+def _in_any_place(config: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    """A dumped config, independent of where its work directory was."""
     return in_any_place(config, Path(config.get("work_dir") or ""), job.name)
 
 
-def _problem_by_hand(job: Job, made: str, config: Mapping[str, Any]) -> str:
-    """Of a test without a record, its config names the checkpoint; a later training is another."""
+def _problem_without_record(job: Job, result: str, config: Mapping[str, Any]) -> str:
+    """Check the checkpoint of a test by the path in its config and by the names of later runs."""
     checkpoint = next((path for path in job.inputs if path.endswith(".pth")), None)
     if checkpoint is None:
         return ""
     expected = in_any_place({"load_from": checkpoint}, result_folder(job), job.name)["load_from"]
     tested = config.get("load_from")
     if tested and Path(tested).absolute() != Path(expected).absolute():
-        return f"{made} is of another checkpoint: {tested} there, {expected} now"
+        return f"{result} is of another checkpoint: {tested} there, {expected} now"
     trained = [start.name for start in training_starts(Path(checkpoint).parent)]
     tests = [start.name for start in run_folders(result_folder(job))]
     if trained and tests and trained[-1] > tests[-1]:
-        return f"{made} was made before the training {trained[-1]} of {checkpoint} began"
+        return f"{result} was made before the training {trained[-1]} of {checkpoint} began"
     return ""
 
 
-def _check_training(job: Job, made: str | None) -> None:
+def _check_training(job: Job, result: str | None) -> None:
     assert job.config is not None
     folder = Path(job.makes).parent
     name = Path(str(job.config.filename)).name
@@ -168,54 +175,53 @@ def _check_training(job: Job, made: str | None) -> None:
         if glob(str(folder / "*.pth")):
             raise ValueError(
                 f"{folder} has checkpoints but no {name}, the config that MMEngine writes: "
-                "where they are from is not known. Move the folder away, or name another --work-dir"
+                "their origin is not known. Move the folder away, or name another --work-dir"
             )
         return
     expected = in_any_place(job.config.to_dict(), folder, job.name)
     expected["total_batch"] = expected.get("total_batch") or job.batch or None
-    recorded = recorded_inputs(job, made)
+    recorded = recorded_inputs(job, result)
     for config in configs:
-        known = recorded is not None or not expected.get("load_from")  # its content is compared
+        known = recorded is not None or not expected.get("load_from")  # the content is compared
         if config.get("load_from") == UNKNOWN and known:
             config["load_from"] = expected.get("load_from")
         config["resume"] = False  # load_from is that of the first start
-        differing = differences(expected, _there(config, job))
+        differing = differences(expected, _in_any_place(config, job))
         if differing:
             raise ValueError(
-                f"{folder} is of other settings ({_first(differing)}). Nothing of it is touched; "
-                "move it away, or name another --work-dir"
+                f"{folder} has other settings ({_first(differing)}). It is not changed; move it "
+                "away, or name another --work-dir"
             )
-    if made is None and is_begun(job):
+    if result is None and is_begun(job):
         _check_inputs(job, None)
 
 
-def _check_inputs(job: Job, made: str | None) -> None:
-    """Compare digests: of the result, or of the training that was begun.
+def _check_inputs(job: Job, result: str | None) -> None:
+    """Compare the digests of a result's inputs, or of those of an unfinished training.
 
     Raises:
         ValueError: If one differs.
     """
-    recorded = recorded_inputs(job, made)
+    recorded = recorded_inputs(job, result)
     if recorded is None:
         return
-    # Boxes come to the same in two ways, and a record has the inputs of the one it went.
+    # Boxes can be made in two ways with the same result; a record has the inputs of one of them.
     known = [path for path in job.compared if job.kind != "boxes" or path in recorded]
     changed = changed_inputs([p for p in known if not _is_source(job, p)], recorded)
     if changed:
         raise ValueError(
-            f"{made or result_folder(job)} was made from other inputs than there are now: "
-            f"{_first(changed)}. Move it away to have it made again, or bring back what it was "
-            "made from"
+            f"{result or result_folder(job)} was made from other inputs than there are now: "
+            f"{_first(changed)}. Move it away to make it again, or restore the inputs"
         )
 
 
 def _is_source(job: Job, path: str) -> bool:
-    """Whether a path is the store that boxes are chosen from: their manifests are compared."""
+    """Whether a path is the store that boxes are selected from; manifests are compared instead."""
     return job.kind == "boxes" and Path(path).name == MANIFEST
 
 
 def _is_same_boxes(job: Job, folder: Path) -> bool:
-    """Compare settings; a run that was killed before its end is for the tool to go on with."""
+    """Compare the settings of a finished store; False for an unfinished one, which is resumed."""
     assert job.settings is not None
     manifest = read_manifest(folder) or {}
     if "shards" not in manifest or not (folder / SUMMARY).exists():
@@ -223,7 +229,7 @@ def _is_same_boxes(job: Job, folder: Path) -> bool:
     stored, expected = manifest["settings"], job.settings.as_json()
     if stored != expected:
         raise ValueError(
-            f"{folder} holds boxes of other settings: {stored} there, {expected} now. "
+            f"{folder} has boxes with other settings: {stored} there, {expected} now. "
             "Move it away, or name another --work-dir"
         )
     for source in (Path(path).parent for path in job.inputs if _is_source(job, path)):
@@ -231,8 +237,8 @@ def _is_same_boxes(job: Job, folder: Path) -> bool:
         for part in SAME_BOXES if "shards" in other else ():
             if _without_root(manifest.get(part)) != _without_root(other.get(part)):
                 raise ValueError(
-                    f"{folder} holds boxes of another {part} than {source}, which they would be "
-                    f"chosen from: {manifest.get(part)} there, {other.get(part)} in {source}. "
+                    f"{folder} has boxes of another {part} than {source}, which they would be "
+                    f"selected from: {manifest.get(part)} there, {other.get(part)} in {source}. "
                     "Move one of them away, or name another --work-dir"
                 )
     return True
@@ -242,13 +248,13 @@ def _without_root(part: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (part or {}).items() if key != "root"}
 
 
-def _ended(checkpoint: Path) -> bool:
-    """MMEngine notes a checkpoint when all of it is written."""
-    note = checkpoint.with_name("last_checkpoint")
-    return note.exists() and Path(note.read_text().strip()).name == checkpoint.name
+def _is_complete(checkpoint: Path) -> bool:
+    """Whether MMEngine lists a checkpoint as the last one, which it does when it is written."""
+    last = checkpoint.with_name("last_checkpoint")
+    return last.exists() and Path(last.read_text().strip()).name == checkpoint.name
 
 
-def _first(items: Iterable[str], most: int = 4) -> str:
-    named = list(items)
-    more = f" and {len(named) - most} more" if len(named) > most else ""
-    return "; ".join(named[:most]) + more
+def _first(items: Iterable[str], count: int = 4) -> str:
+    listed = list(items)
+    more = f" and {len(listed) - count} more" if len(listed) > count else ""
+    return "; ".join(listed[:count]) + more

@@ -316,7 +316,7 @@ def test_one_job_by_its_name(workplace, first):
     ):
         reproduce(workplace, *row, "--job", "nothing")
     test = "faster-rcnn_r50-dap-in1k_fpn_14e_voc07_seed8/test"
-    with pytest.raises(SystemExit, match=r"reads files that are not there: .*epoch_1\.pth"):
+    with pytest.raises(SystemExit, match=r"reads files that do not exist: .*epoch_1\.pth"):
         reproduce(workplace, *row, "--seeds", "8", "--job", test)
 
 

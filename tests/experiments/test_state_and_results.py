@@ -254,7 +254,7 @@ def test_checkpoints_of_unknown_origin_are_refused(plan):
     job = plan.jobs[CLS]
     Path(job.makes).parent.mkdir(parents=True)
     Path(job.makes).touch()
-    with pytest.raises(ValueError, match="where they are from is not known"):
+    with pytest.raises(ValueError, match="their origin is not known"):
         is_finished(job)
 
 
