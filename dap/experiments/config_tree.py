@@ -11,7 +11,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from dap.visualization.config_difference import leaves
+from dap.comparison.config_difference import leaves
+from dap.jobs.shipped import shipped_folder
 
 READ_BY_TRAINING = ("model", "train_dataloader", "load_from")
 
@@ -29,7 +30,8 @@ class ConfigTree:
 
     def __init__(self, overrides: str | Path | None = None) -> None:
         self._roots: dict[str, tuple[Path, Path]] = {}  # name → root, path below it
-        for root in (_shipped("configs"), *([Path(overrides).resolve()] if overrides else [])):
+        roots = [shipped_folder("configs"), *([Path(overrides).resolve()] if overrides else [])]
+        for root in roots:
             self._roots |= _named_configs(root)
 
     def __contains__(self, name: str) -> bool:
@@ -57,16 +59,6 @@ class ConfigTree:
         config = _read(str(self.path(name))).copy()
         config.merge_from_dict(dict(options or {}))
         return config
-
-
-def tools_folder() -> Path:
-    """Folder of the tools, in the clone or in the installed package."""
-    return from_here(_shipped("tools"))
-
-
-def from_here(path: Path) -> Path:
-    """Make a path relative if it is below the current folder."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def work_dir_paths(config: Config) -> dict[str, str]:
@@ -124,10 +116,3 @@ def _read(path: str) -> Config:
 @cache
 def _cached_path(find: Callable[[str, str], Any], base: str) -> Any:
     return find(base, "")
-
-
-def _shipped(folder: str) -> Path:
-    """Find a folder of the clone, or of the installed package."""
-    package = Path(__file__).resolve().parents[1]
-    in_clone = (package.parent / "pyproject.toml").exists()
-    return package.parent / folder if in_clone else package / ".mim" / folder

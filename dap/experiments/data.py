@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from dap.datasets.few_shot_voc import VOC_CLASSES
+from dap.jobs.jobs import tool_command
+from dap.jobs.launcher import option_words
+from dap.jobs.shipped import from_here
 
-from .config_tree import ConfigTree, from_here
-from .jobs import tool_command
-from .launcher import option_words
+from .config_tree import ConfigTree
 from .schedule import SCHEDULES, batch_options, k_shot_options
 
 DRAWN = re.compile(r"(?:(?P<out>.*)/)?(?P<name>[^/]+)_(?P<k>\d+)shot_seed(?P<seed>\d+)/[^/]+")
@@ -146,8 +147,8 @@ def unlabelled(path: str, dataset: Mapping[str, Any]) -> Preparation:
     if classes != tuple(VOC_CLASSES):
         raise ValueError(
             f"{path}: expected VOC's classes in the config of the predictions, found {classes}. "
-            "Make the list with tools/unlabelled_images.py --classes, outside work_dirs, and set it "
-            "as ann_file in that config"
+            "Make the list with tools/unlabelled_images.py --classes, outside work_dirs, and set it"
+            " as ann_file in that config"
         )
     arguments, source = [str(images)], str(images)
     if images.name == "JPEGImages":

@@ -10,13 +10,13 @@ from typing import Any
 
 from mmengine.config import Config
 
+from dap.jobs.jobs import Jobs, tool_command
+from dap.jobs.launcher import Launcher
 from dap.pseudo_boxes import PseudoBoxSettings, settings_from_config
 
 from .catalogue import Row, Run
 from .config_tree import ConfigTree, work_dir_paths
 from .data import below_root, data_files, full_path, of_seed, preparation, unlabelled
-from .jobs import Jobs, tool_command
-from .launcher import Launcher
 from .paper_runs import CLASSIFIERS, PREDICTIONS, PRETRAININGS, SELECTIONS
 from .schedule import (
     added_options,

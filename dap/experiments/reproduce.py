@@ -7,19 +7,19 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from dap.comparison import read_curve
 from dap.files import whole_file
-from dap.visualization import read_curve
+from dap.jobs.jobs import Job
+from dap.jobs.running import run_job, run_jobs, visible_gpus
+from dap.jobs.state import finished_line, is_begun, is_finished, missing_inputs
+from dap.jobs.submission import Submission, submit
 
 from .catalogue import Experiment, Row
 from .config_tree import ConfigTree
 from .cost import describe_total, gpu_hours
-from .jobs import Job
 from .paper import EXPERIMENTS
 from .plan import Plan
 from .results import find_problems, table
-from .running import run_job, run_jobs, visible_gpus
-from .state import finished_line, is_begun, is_finished, missing_inputs
-from .submission import Submission, submit
 
 
 def find_experiment(name: str) -> Experiment:

@@ -7,15 +7,15 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from dap.comparison.tables import markdown_line, mean_and_deviation
 from dap.evaluation.coco_figures import coco_figures
 from dap.files import whole_file
-from dap.visualization.tables import markdown_line, mean_and_deviation
+from dap.jobs.jobs import Job
+from dap.jobs.records import digest, result_folder
+from dap.jobs.state import REPEATED, is_finished, latest_result, test_problem
 
 from .catalogue import Cell, Row
-from .jobs import Job
 from .plan import Plan
-from .records import digest, result_folder
-from .state import REPEATED, is_finished, latest_result, test_problem
 
 NOTE_MARK = "†"
 FIGURE_KINDS = ("test", "boxes")  # kinds of jobs that give figures

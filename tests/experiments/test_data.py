@@ -14,8 +14,8 @@ from dap.experiments import (
     k_shot_command,
     training_options,
 )
-from dap.experiments.running import run_job
-from dap.experiments.state import missing_inputs
+from dap.jobs.running import run_job
+from dap.jobs.state import missing_inputs
 from dap.testing import make_voc
 
 TREE = ConfigTree()

@@ -18,7 +18,7 @@ from dap.experiments import (
 )
 from dap.experiments.cost import describe_total, gpu_hours
 from dap.experiments.schedule import batch_options, iteration_options, last_checkpoint
-from dap.experiments.state import differences, missing_inputs
+from dap.jobs.state import differences, missing_inputs
 
 TREE = ConfigTree()
 STEP_3 = "faster-rcnn_r50_fpn_40k_in1k-boxes"

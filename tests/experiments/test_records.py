@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from dap.experiments import ConfigTree, Job, Plan, Row, find_experiment, report
-from dap.experiments.jobs import Jobs
-from dap.experiments.records import begin_record, digest, end_record
 from dap.experiments.results import find_problems, table
-from dap.experiments.running import run_job
-from dap.experiments.state import finished_line, is_finished, latest_result
+from dap.jobs.jobs import Jobs
+from dap.jobs.records import begin_record, digest, end_record
+from dap.jobs.running import run_job
+from dap.jobs.state import finished_line, is_finished, latest_result
 from dap.store.writer import StoreWriter
 
 TREE = ConfigTree()

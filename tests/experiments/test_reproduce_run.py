@@ -21,7 +21,7 @@ from dap.experiments import ConfigTree, Experiment, Job, Plan, Row
 from dap.experiments import reproduce as run
 from dap.experiments.config_tree import _read
 from dap.experiments.paper import TABLE_A1
-from dap.experiments.running import run_job
+from dap.jobs.running import run_job
 from dap.testing import tiny_classifier_config
 
 TOOL = ROOT / "tools" / "reproduce.py"

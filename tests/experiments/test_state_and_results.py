@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from dap.experiments import Cell, ConfigTree, Launcher, Plan, Row, Run, find_experiment
 from dap.experiments.results import table
-from dap.experiments.state import differences, is_begun, is_finished, missing_inputs
+from dap.jobs.state import differences, is_begun, is_finished, missing_inputs
 from dap.store.writer import StoreWriter
 
 TREE = ConfigTree()

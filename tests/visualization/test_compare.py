@@ -12,10 +12,8 @@ import pytest
 import tiny_runner
 from mmengine.config import Config
 
-from dap.experiments import ConfigTree
-from dap.experiments.schedule import k_shot_options
-from dap.visualization import compare, comparison
-from dap.visualization.config_difference import (
+from dap.comparison import compare, comparison
+from dap.comparison.config_difference import (
     differences,
     initialisation,
     is_initialisation,
@@ -23,8 +21,10 @@ from dap.visualization.config_difference import (
     shortened,
     shots_of,
 )
-from dap.visualization.head_start import reaching
-from dap.visualization.runs import group_runs
+from dap.comparison.head_start import reaching
+from dap.comparison.runs import group_runs
+from dap.experiments import ConfigTree
+from dap.experiments.schedule import k_shot_options
 
 TREE = ConfigTree()
 CLS = {

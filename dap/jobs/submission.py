@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config_tree import tools_folder
 from .jobs import Job
 from .launcher import Launcher
 from .running import log_file
+from .shipped import tools_folder
 from .state import finished_line, is_finished
 
 QUEUED = "PENDING,CONFIGURING,RUNNING,SUSPENDED"

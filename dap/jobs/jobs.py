@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from dap.pseudo_boxes import PseudoBoxSettings
 
-from .config_tree import tools_folder
+from .shipped import tools_folder
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class LoggedRun:
 
     Attributes:
         folder: The work directory.
-        validations: Results of each validation, see `dap.visualization.curves.Log`.
+        validations: Results of each validation, see `dap.comparison.curves.Log`.
         test_results: Results of the last test by their names; read if there is no validation.
         iterations: Iterations trained according to the log; 0 for a test alone.
         config: The config as MMEngine dumped it; None if it is missing or empty.

@@ -13,9 +13,9 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+from dap.comparison.config_difference import TEST, TRAINING, deciding_values, is_initialisation
+from dap.comparison.config_difference import differences as value_differences
 from dap.store.reader import MANIFEST, SUMMARY, read_manifest
-from dap.visualization.config_difference import TEST, TRAINING, deciding_values, is_initialisation
-from dap.visualization.config_difference import differences as value_differences
 
 from .dumped import (
     UNKNOWN,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from .config_tree import from_here, tools_folder
+from .shipped import from_here, tools_folder
 
 
 @dataclass(frozen=True)
