@@ -174,7 +174,7 @@ def last_checkpoint(config: Config) -> str:
     return f"epoch_{train.max_epochs}.pth"
 
 
-def _schedulers(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _schedulers(config: Config) -> Iterator[tuple[str, Any]]:
     """The schedulers of a training, each with its key."""
     if isinstance(config.param_scheduler, dict):
         yield "param_scheduler", config.param_scheduler
