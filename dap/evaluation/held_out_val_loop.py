@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 from mmengine.dist import all_gather_object
 from mmengine.runner import Runner, ValLoop
-from torch.utils.data import DataLoader
 
 from dap.registry import LOOPS
 
@@ -70,9 +69,9 @@ def _innermost(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class _ReadableBatches:
-    """The batches of a data loader, except those with an image that cannot be read."""
+    """The batches of a ``DataLoader``, except those with an image that cannot be read."""
 
-    def __init__(self, loader: DataLoader, runner: Runner) -> None:
+    def __init__(self, loader: Any, runner: Runner) -> None:
         self._loader, self._logger = loader, runner.logger
 
     def __getattr__(self, name: str) -> Any:
