@@ -34,6 +34,9 @@ class HeldOutValLoop(ValLoop):
     ``data_prefix``, ``held_out``, … Whoever names other boxes for the training has named them for
     the validation, too.
 
+    A batch with an image that cannot be read is left out, and the training goes on. A warning
+    counts and names these images.
+
     Args:
         runner: The runner.
         dataloader: Config of a data loader.
