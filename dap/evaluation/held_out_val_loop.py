@@ -34,6 +34,9 @@ class HeldOutValLoop(ValLoop):
     ``ann_file``, ``data_prefix``, ``held_out``, … Boxes, for example, need to be set for the
     training set only.
 
+    A batch with an image that cannot be read is left out, and the training goes on. A warning
+    counts and names these images.
+
     Args:
         runner: The runner.
         dataloader: Config of a data loader.
@@ -64,7 +67,7 @@ class HeldOutValLoop(ValLoop):
 
 
 class _ReadableBatches:
-    """The batches of a data loader, except those with an image that cannot be read."""
+    """The batches of a ``DataLoader``, except those with an image that cannot be read."""
 
     def __init__(self, loader: Any, runner: Runner) -> None:
         self._loader, self._logger = loader, runner.logger

@@ -308,9 +308,9 @@ class TestTrainingGoesOn:
         runner.train()
         assert runner.iter == 5
         assert list(validated(tmp_path)) == [2, 4, 5]
-        lines = [x for x in capsys.readouterr().out.splitlines() if "WARNING" in x]
-        said = f"1 of 7 held-out images are left out of the validation.*: {path} "
-        assert [bool(re.search(said, line)) for line in lines if "held-out" in line] == [True] * 3
+        (line,) = (x for x in capsys.readouterr().out.splitlines() if "held-out" in x)
+        said = f"WARNING - 1 of 7 held-out images are left out of the validation.*: {path} "
+        assert re.search(said, line)  # MMEngine logs the same warning once
         assert len(pictures(tmp_path)) == 6  # of the batches that there are
 
     def test_picture_that_cannot_be_drawn(self, data, tmp_path, capsys, monkeypatch):
@@ -324,7 +324,7 @@ class TestTrainingGoesOn:
         assert runner.iter == 5
         assert list(validated(tmp_path)) == [2, 4, 5]
         lines = [x for x in capsys.readouterr().out.splitlines() if "cannot be drawn" in x]
-        assert len(lines) == 6
+        assert len(lines) == 2
         assert re.search(r"WARNING - .*\.jpg cannot be drawn: OSError: no space left", lines[0])
 
     def test_visualizer_that_draws_no_boxes(self, data, tmp_path):
@@ -369,7 +369,7 @@ def test_two_processes(data, tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(300)
         process.kill()  # if it is still there
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
@@ -382,5 +382,5 @@ def test_two_processes(data, tmp_path):
     assert steps_shown(tmp_path / "run") == {1: [2, 4, 5], 3: [2, 4, 5]}
     assert list(validated(tmp_path / "run")) == [2, 4, 5]
     (log,) = (tmp_path / "run").glob("*/*.log")
-    assert log.read_text().count(f"1 of 7 held-out images are left out of the validation, their "
-                                 f"batches cannot be read: {lost}") == 3  # fmt: skip
+    assert log.read_text().count("1 of 7 held-out images are left out") == 1
+    assert f"their batches cannot be read: {lost}" in log.read_text()

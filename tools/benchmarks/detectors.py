@@ -175,8 +175,9 @@ def small(config: Any, side: int) -> Any:
     config.test_dataloader = config.test_evaluator = config.test_cfg = None
     config.train_cfg.update(max_iters=ITERATIONS, val_interval=ITERATIONS)
     config.default_hooks.checkpoint.update(interval=ITERATIONS, save_optimizer=False)
-    if config.default_hooks.visualization.type == "dap.ValidationPicturesHook":
-        config.default_hooks.visualization.num_images = 1
+    pictures = config.default_hooks.get("visualization", {})
+    if pictures.get("type") == "dap.ValidationPicturesHook":
+        pictures.num_images = 1
     config.default_hooks.logger.interval = 1
     for node in walk(config.model):
         start = node.get("init_cfg")
