@@ -11,10 +11,8 @@ import zipfile
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
-import fake_packages
 import numpy as np
 import pytest
-import tiny_runner
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
@@ -24,6 +22,7 @@ from mmengine.runner import load_checkpoint
 
 import dap.registry
 from dap import _requirements
+from tests.support import fake_packages, tiny_runner
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCATIONS = sorted(

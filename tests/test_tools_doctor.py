@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fake_packages
 import pytest
 import torch
 import torchvision
@@ -13,6 +12,7 @@ import dap
 from dap import _probes, _requirements, doctor
 from dap._requirements import Finding, Requirement
 from dap.doctor import FAIL, NOTE, OK, Result
+from tests.support import fake_packages
 
 DOCTOR = Path(__file__).resolve().parents[1] / "tools" / "doctor.py"
 

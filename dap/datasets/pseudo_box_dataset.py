@@ -11,10 +11,10 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset
 
 from dap.coco_boxes import OUTSIDE, SMALL, LeftOutBoxes
-from dap.pseudo_boxes.masks import segmentation
-from dap.pseudo_boxes.shards import Shard, exact
-from dap.pseudo_boxes.store import PseudoBoxStore
 from dap.registry import DATASETS
+from dap.store.masks import segmentation
+from dap.store.reader import PseudoBoxStore
+from dap.store.shard import Shard, exact
 
 from .checked_coco_dataset import check_categories, check_mask_loading, no_box_to_train_on
 

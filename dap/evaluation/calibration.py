@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dap.cam import boxes_from_cam
-from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.pseudo_boxes.settings import PseudoBoxSettings
 from dap.pseudo_boxes.stored_maps import StoredMap
+from dap.store.reader import PseudoBoxStore
 
 from .evaluate import Request, evenly_spread
 from .ground_truth import GroundTruth
@@ -66,7 +67,7 @@ def calibrate(
         raise ValueError(f"{store.folder}: expected a run by rule='extent', found {store.rule!r}")
     if truth.categories is None:
         raise ValueError(f"a ground truth from {truth.layout} has no classes, and a map has one")
-    settings = store.settings()
+    settings = PseudoBoxSettings.from_store(store)
     thresholds = np.round(np.outer(FACTORS, settings.thresholds), 4)
     matching = Matching(store, truth, class_agnostic=False)
     indices = [i for i in sorted(matching.images) if matching.image(i).counted_labels()]

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dap.pseudo_boxes.progress import Progress
-from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.progress import Progress
+from dap.store.reader import PseudoBoxStore
 
 from .ground_truth import GroundTruth
 from .localization import LocalizationQuality

@@ -34,11 +34,11 @@ from dap.evaluation.localization import LOCALIZATION_IOUS, LocalizationQuality, 
 from dap.evaluation.max_box_accuracy import TOP, MaxBoxAccuracy
 from dap.evaluation.name_matching import match_categories
 from dap.files import whole_file
-from dap.pseudo_boxes.categories import coco_categories
+from dap.images.categories import coco_categories
+from dap.images.image_files import read_image
+from dap.images.labelled_images import LabelledImages
 from dap.pseudo_boxes.classifier import CamClassifier, evaluating
 from dap.pseudo_boxes.from_config import build_class_folders, build_classifier, known_classes
-from dap.pseudo_boxes.image_files import read_image
-from dap.pseudo_boxes.images import LabelledImages
 
 PERCENTILES = (10, 20, 30, 45, 60)
 FIGURES = ("GT-known", "MaxBoxAcc", "V2", "V2 .3", "V2 .5", "V2 .7", "precision", "recall", "AR")

@@ -15,11 +15,11 @@ from planted import MeanColours, model_config, planted_state
 from zoo import save_random_weights, zoo_config
 
 from dap.cam import batch_maps, class_activation_map, linear_maps, padded_size
+from dap.images.labelled_images import Entry, Sample
 from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, build_classifier
+from dap.pseudo_boxes.batched_maps import BatchLimit, WindowMaps
 from dap.pseudo_boxes.classifier import evaluating
-from dap.pseudo_boxes.images import Entry, Sample
-from dap.pseudo_boxes.settings import default_workers
-from dap.pseudo_boxes.window import BatchLimit, WindowMaps
+from dap.runs.execution import default_workers
 
 SETTINGS = PseudoBoxSettings(short_sides=(64, 128))
 

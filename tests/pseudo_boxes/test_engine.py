@@ -13,7 +13,8 @@ from planted import model_config, planted_classifier, planted_state
 from pycocotools.coco import COCO
 from zoo import zoo_run
 
-from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes, health
+from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes
+from dap.runs import health
 from dap.testing import draw_image, make_class_folders, write_image
 
 SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5), rule="paper")

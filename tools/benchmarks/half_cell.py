@@ -28,11 +28,11 @@ from dap._malloc import tune_malloc
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.evaluation.localization import LocalizationQuality
 from dap.evaluation.name_matching import match_categories
-from dap.pseudo_boxes.categories import coco_categories
+from dap.images.categories import coco_categories
+from dap.images.image_files import read_image
+from dap.images.labelled_images import LabelledImages
 from dap.pseudo_boxes.classifier import CamClassifier, evaluating
 from dap.pseudo_boxes.from_config import build_class_folders, build_classifier, known_classes
-from dap.pseudo_boxes.image_files import read_image
-from dap.pseudo_boxes.images import LabelledImages
 
 FIGURES = ("AR, IoU .5:.95", "GT-known", "recall, IoU .5")
 UPSIDE_DOWN = 5  # every so many images are shown upside down, too
