@@ -1,13 +1,13 @@
-"""Opening a store of made-up boxes, and reading from it, beside mmdet's CocoDataset.
+"""Compare opening and reading a store of random boxes with mmdet's CocoDataset.
 
     python tools/benchmarks/store.py open --images 1281167 --boxes 4.1e6 --classes 1000
     python tools/benchmarks/store.py open --images 14200000 --boxes 47e6 --classes 21841
     python tools/benchmarks/store.py read --photographs FOLDER
 
-``open``: seconds until ``dap.PseudoBoxDataset`` is ready, checksums included, its private memory
-above what the imports take, and the time of 10,000 random samples; mmdet's own data set does the
-same with the COCO file of ``--coco-images`` of the images. ``read``: images per second of the
-pipeline of Step 3 on real files, both data sets in turn, in one process.
+``open`` measures the time until ``dap.PseudoBoxDataset`` is ready, including checksums, its private
+memory in addition to the imports, and the time of 10,000 random samples; likewise for mmdet's data
+set with a COCO file of ``--coco-images`` of the images. ``read`` measures images per second of the
+pipeline of Step 3 on real files, for both data sets in turn, in one process.
 """
 
 import argparse
@@ -26,7 +26,7 @@ TAUS = [0.2, 0.3, 0.4, 0.5]
 
 
 def make_store(folder: Path, images: int, boxes: float, classes: int) -> None:
-    """Write a store of random boxes by the tool's own writer."""
+    """Write a store of random boxes with the writer of Step 2."""
     from dap.store.writer import StoreWriter, default_shard_size
 
     writer = StoreWriter(
@@ -45,14 +45,14 @@ def make_store(folder: Path, images: int, boxes: float, classes: int) -> None:
     writer.finish()
 
 
-def made_up_name(index: int, classes: int) -> str:
-    """File name of an image; its label is ``index % classes``."""
+def image_name(index: int, classes: int) -> str:
+    """Return the file name of an image with the label ``index % classes``."""
     label = index % classes
     return f"n{label:08d}/n{label:08d}_{index}.JPEG"
 
 
 def write_shards(writer: Any, boxes: float, classes: int) -> None:
-    """Write all shards of a store with random boxes, so many in all."""
+    """Write all shards of a store with ``boxes`` random boxes in total."""
     generator, images = np.random.default_rng(0), writer.count
     for shard in writer.begin():
         indices = writer.indices(shard)
@@ -62,17 +62,17 @@ def write_shards(writer: Any, boxes: float, classes: int) -> None:
         records, start = [], 0
         for i, (height, width), count in zip(indices, sizes, counts.tolist(), strict=True):
             label = i % classes
-            own = [[*row, label, 0] for row in rows[start : start + count]]
+            image_boxes = [[*row, label, 0] for row in rows[start : start + count]]
             start += count
             record: dict[str, Any] = {
-                "file_name": made_up_name(i, classes),
+                "file_name": image_name(i, classes),
                 "height": height,
                 "width": width,
-                "boxes": own,
+                "boxes": image_boxes,
                 "top1": True,
             }
-            if not own:
-                record["reason"] = "made up without"
+            if not image_boxes:
+                record["reason"] = "generated without boxes"
             records.append(record)
         writer.write(shard, records)
 
@@ -85,13 +85,13 @@ def _rows(generator: np.random.Generator, count: int) -> list[list[float]]:
 
 
 def private_megabytes() -> float:
-    """Memory of this process that no other shares."""
+    """Private memory of this process in MB."""
     status = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith("RssAnon")).split()[1]) / 1024
 
 
 def open_one(kind: str, ann_file: str, queue: Any) -> None:
-    """Open a data set and take samples of it, in a process of its own."""
+    """Open a data set and read samples of it, in a separate process."""
     from mmdet.registry import DATASETS
     from mmengine.registry import init_default_scope
 
@@ -117,7 +117,7 @@ def open_one(kind: str, ann_file: str, queue: Any) -> None:
 
 
 def report(kind: str, ann_file: Path) -> None:
-    """Open in a fresh process and print what it took."""
+    """Open a data set in a new process and print its time and memory."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
     process = context.Process(target=open_one, args=(kind, str(ann_file), queue))
@@ -132,7 +132,7 @@ def report(kind: str, ann_file: Path) -> None:
 
 
 def reduced(annotations: Path, out: Path, images: int) -> None:
-    """Write the first images of a COCO file as one of its own."""
+    """Write a COCO file with the first images of another one."""
     from dap.files import write_coco
     from dap.store.coco_reader import CocoReader
 
@@ -144,7 +144,7 @@ def reduced(annotations: Path, out: Path, images: int) -> None:
 
 
 def read(photographs: Path, folder: Path, rounds: int = 5) -> None:
-    """Images per second of both data sets, in turn."""
+    """Measure images per second of both data sets, in turn."""
     from mmdet.registry import DATASETS
     from mmengine.registry import init_default_scope
 
@@ -210,7 +210,7 @@ def read(photographs: Path, folder: Path, rounds: int = 5) -> None:
 
 
 def main() -> None:
-    """Measure what was asked for."""
+    """Run one of the benchmarks."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
