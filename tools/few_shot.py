@@ -15,6 +15,9 @@ such image left and shares one, and the 5-shot subset of a seed is contained in 
 All boxes of an image are kept, because objects without boxes would be trained as background, so
 that a class can occur in more than k images. record.json has both counts, drawn_for and images, and
 names the classes with fewer than k.
+For VOC 2007 + 2012 and COCO, the tool prints the command that fine-tunes the DAP detector on each
+subset, with the number of steps in configs/finetune; data is expected in the folders of those
+configs.
 Images of a VOC folder can have any format; a COCO file can have any origin. Boxes that training
 would leave out are counted and named in a warning.
 Images in ImageSets/Main/test.txt of a VOC folder are never drawn. If all classes of VOC folders are
@@ -27,10 +30,11 @@ import sys
 
 import dap  # noqa: F401  (checks versions)
 from dap.datasets.few_shot import make_few_shot_subsets
+from dap.experiments import ConfigTree, k_shot_command
 
 
 def main() -> None:
-    """Write the subsets and print their folders."""
+    """Write the subsets, print their folders, and how to train on them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,8 +62,12 @@ def main() -> None:
     )
     args = parser.parse_args()
     try:
-        for folder in make_few_shot_subsets(**vars(args)):
-            print(folder)
+        folders = make_few_shot_subsets(**vars(args))
+        print(*folders, sep="\n")
+        configs = ConfigTree()
+        commands = filter(None, (k_shot_command(folder, configs) for folder in folders))
+        for command in commands:
+            print(command)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

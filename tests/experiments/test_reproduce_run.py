@@ -70,7 +70,7 @@ TREE = {
     "finetune/voc07/faster-rcnn_r50-dap-in1k_fpn_14e_voc07.py": FULL,
     "finetune/voc0712/faster-rcnn_r50-dap-in1k_fpn_14e_voc0712.py": FULL_0712,
     "finetune/coco/faster-rcnn_r50-dap-in1k_fpn_90k_coco.py": FEW,
-    "finetune/voc_kshot/faster-rcnn_r50-dap-in1k_fpn_voc-5shot.py": FEW,
+    "finetune/voc_kshot/faster-rcnn_r50-dap-in1k_fpn_voc-kshot.py": FEW,
 }
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from dap.experiments import ConfigTree
+from dap.experiments.schedule import k_shot_options
 from dap.visualization import compare
 from dap.visualization.config_difference import (
     differences,
@@ -77,13 +78,16 @@ class TestWarnings:
         assert found.key == "train_dataloader.batch_size"
 
     @pytest.mark.parametrize(
-        ("name", "shots"), [("14e_voc07", None), ("voc-5shot", 5), ("coco-100shot", 100)]
+        ("name", "shots"), [("14e_voc07", None), ("voc-kshot", 5), ("coco-kshot", 100)]
     )
     def test_our_twins_differ_in_initialisation_alone(self, name, shots):
-        cls, dap = (
-            TREE.load(f"faster-rcnn_r50-{start}-in1k_fpn_{name}").to_dict()
-            for start in ("cls", "dap")
-        )
+        configs = [
+            TREE.load(f"faster-rcnn_r50-{start}-in1k_fpn_{name}") for start in ("cls", "dap")
+        ]
+        if shots:
+            for config in configs:
+                config.merge_from_dict(k_shot_options(config, f"{shots}shot"))
+        cls, dap = (config.to_dict() for config in configs)
         found = differences(result_values(cls), result_values(dap))
         assert found
         assert all(is_initialisation(difference.key) for difference in found)

@@ -1,6 +1,6 @@
-"""Faster R-CNN R50-FPN, 10 images a class of COCO: DAP, ImageNet-14M (paper, Figure 3)."""
+"""Faster R-CNN R50-FPN, k images per class of COCO: DAP, ImageNet-14M (paper, Figure 3)."""
 
-_base_ = ["./faster-rcnn_r50-cls-in14m_fpn_coco-10shot.py"]
+_base_ = ["./faster-rcnn_r50-cls-in14m_fpn_coco-kshot.py"]
 
 model = dict(
     init_cfg=dict(

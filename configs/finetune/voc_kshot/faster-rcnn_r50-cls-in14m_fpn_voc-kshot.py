@@ -1,6 +1,6 @@
-"""Faster R-CNN R50-FPN, 20 images a class of VOC 07+12: CLS, ImageNet-14M (paper, Figure 4)."""
+"""Faster R-CNN R50-FPN, k images per class of VOC 07+12: CLS, ImageNet-14M (paper, Figure 4)."""
 
-_base_ = ["./faster-rcnn_r50-cls-in1k_fpn_voc-20shot.py"]
+_base_ = ["./faster-rcnn_r50-cls-in1k_fpn_voc-kshot.py"]
 
 model = dict(
     backbone=dict(

@@ -1,6 +1,6 @@
-"""Faster R-CNN R50-FPN, 100 images a class of VOC 07+12: DAP, ImageNet-1k (paper, Figure 4)."""
+"""Faster R-CNN R50-FPN, k images per class of VOC 07+12: DAP, ImageNet-1k (paper, Figure 4)."""
 
-_base_ = ["./faster-rcnn_r50-cls-in1k_fpn_voc-100shot.py"]
+_base_ = ["./faster-rcnn_r50-cls-in1k_fpn_voc-kshot.py"]
 
 model = dict(
     init_cfg=dict(

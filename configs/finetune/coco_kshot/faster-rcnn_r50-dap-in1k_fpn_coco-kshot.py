@@ -1,6 +1,6 @@
-"""Faster R-CNN R50-FPN, 5 images a class of COCO: DAP, ImageNet-1k (paper, Figure 3)."""
+"""Faster R-CNN R50-FPN, k images per class of COCO: DAP, ImageNet-1k (paper, Figure 3)."""
 
-_base_ = ["./faster-rcnn_r50-cls-in1k_fpn_coco-5shot.py"]
+_base_ = ["./faster-rcnn_r50-cls-in1k_fpn_coco-kshot.py"]
 
 model = dict(
     init_cfg=dict(

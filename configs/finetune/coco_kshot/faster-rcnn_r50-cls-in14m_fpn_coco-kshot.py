@@ -1,6 +1,6 @@
-"""Faster R-CNN R50-FPN, 5 images a class of VOC 07+12: CLS, ImageNet-14M (paper, Figure 4)."""
+"""Faster R-CNN R50-FPN, k images per class of COCO: CLS, ImageNet-14M (paper, Figure 3)."""
 
-_base_ = ["./faster-rcnn_r50-cls-in1k_fpn_voc-5shot.py"]
+_base_ = ["./faster-rcnn_r50-cls-in1k_fpn_coco-kshot.py"]
 
 model = dict(
     backbone=dict(

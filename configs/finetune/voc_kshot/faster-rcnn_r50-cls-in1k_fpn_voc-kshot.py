@@ -1,4 +1,4 @@
-"""Faster R-CNN R50-FPN, 5 images a class of VOC 07+12: CLS, ImageNet-1k (paper, Figure 4)."""
+"""Faster R-CNN R50-FPN, k images per class of VOC 07+12: CLS, ImageNet-1k (paper, Figure 4)."""
 
 _base_ = [
     "../../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",
@@ -10,8 +10,3 @@ model = dict(
     roi_head=dict(bbox_head=dict(num_classes=20)),
 )
 train_dataloader = dict(dataset=dict(ann_file="data/few_shot/voc0712_5shot_seed0/annotations.json"))
-train_cfg = dict(max_iters=500)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1.0 / 3, begin=0, end=100, by_epoch=False),
-    dict(type="MultiStepLR", milestones=[357], gamma=0.1, by_epoch=False),
-]
