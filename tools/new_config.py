@@ -27,8 +27,8 @@ from dap.new_config import new_configs
 from dap.transfer.report import shorten
 
 
-def main() -> None:
-    """Write the configs and report which weights will be transferred."""
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,32 +36,23 @@ def main() -> None:
     add("detector", help="name of a config of MMDetection, or a config file")
     add("boxes", help="store of pseudo boxes, or a COCO file")
     add("--finetune", metavar="DATA", help="detection set to fine-tune on")
-    add(
-        "--val",
-        metavar="DATA",
-        help="validation set; default: the split val or test of DATA, or a fifth of it",
-    )
+    add("--val", metavar="DATA", help="validation set; default: val or test, or a fifth, of DATA")
     add("--out", default="my_configs", help="folder of the configs: %(default)s")
     add("--images", help="folder of the images of BOXES, if BOXES does not state it")
-    add(
-        "--finetune-images", help="folder of the images of DATA, if it is not that of the COCO file"
-    )
+    add("--finetune-images", help="folder of the images of DATA, if not beside the COCO file")
     add("--backbone", metavar="timm:NAME", help="backbone to use instead of the detector's")
-    add(
-        "--weights",
-        metavar="FILE",
-        help="weights of the classifier, instead of those in the detector's config",
-    )
-    add(
-        "--iterations",
-        type=int,
-        help="iterations of the pre-training; default: one epoch, at least 2000",
-    )
+    add("--weights", metavar="FILE", help="classifier's weights, instead of those in the config")
+    add("--iterations", type=int, help="of the pre-training; default: one epoch, at least 2000")
     add("--finetune-iterations", type=int, help="default: 12 epochs, at least 2000")
     add("--batch-size", type=int, help="images per GPU; default: that of the detector's config")
     add("--work-dirs", default="work_dirs", help="folder of the work directories: %(default)s")
     add("--name", help="name of the configs; default: that of the detector")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Write the configs and report which weights will be transferred."""
+    args = parse_args()
     try:
         MMLogger.get_instance("dap", logger_name="dap")
         recipe = new_configs(**vars(args))
@@ -72,7 +63,7 @@ def main() -> None:
     for note in recipe.notes:
         print(f"- {note}")
     if report := recipe.report:
-        print(f"\nwhat will move from {report.checkpoint}:\n{report.table()}")
+        print(f"\nweights that will be transferred from {report.checkpoint}:\n{report.table()}")
         print(f"new, because they depend on the categories: {shorten(report.category_dependent)}")
         if report.missing:
             print(f"new, because the pre-training has none: {shorten(report.missing)}")

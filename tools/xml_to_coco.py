@@ -17,8 +17,8 @@ from dap.datasets.voc_xml import convert_xml_tree, read_classes
 from dap.files import left_out_line, read_lines
 
 
-def main() -> None:
-    """Write the file and print a summary."""
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -26,31 +26,21 @@ def main() -> None:
     add("annotations", help="folder of XML files, also in subfolders")
     add("images", help="folder of images, with the same subfolders")
     add("--out", required=True, help="COCO file to write")
-    add(
-        "--classes",
-        help="file with category names in order, one per line, or COCO file (.json); default: all",
-    )
-    add(
-        "--list",
-        help="file with XML files without .xml, one per line; a number after the name is ignored",
-    )
-    add(
-        "--one-based",
-        action="store_true",
-        help="XML corners are 1-based and inclusive, as in Pascal VOC",
-    )
-    args = parser.parse_args()
+    add("--classes", help="category names in order, one per line, or COCO file (.json)")
+    add("--list", help="XML files without .xml, one per line; a number after a name is ignored")
+    add("--one-based", action="store_true", help="XML corners are 1-based, as in Pascal VOC")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Write the file and print a summary."""
+    args = parse_args()
     try:
         classes = read_classes(args.classes) if args.classes else None
         lines = read_lines(args.list) if args.list else None
         stems = lines and [re.sub(r"\s+-?\d+$", "", line) for line in lines]
         summary = convert_xml_tree(
-            args.annotations,
-            args.images,
-            args.out,
-            classes,
-            stems=stems,
-            one_based=args.one_based,
+            args.annotations, args.images, args.out, classes, stems=stems, one_based=args.one_based
         )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -82,17 +82,8 @@ def profile(options: Options, report: Report) -> None:
                 for sample in samples
             ]
         pixels = [sample.image for sample in samples if sample.image is not None]
-        copied: list[torch.Tensor] = []
-        part(
-            "copy to the device",
-            best(
-                lambda: copied.__setitem__(
-                    slice(None),
-                    [image.to(cam_classifier.device, non_blocking=True) for image in pixels],
-                ),
-                count,
-            ),
-        )
+        copied = copy_to(pixels, cam_classifier.device)
+        part("copy to the device", best(lambda: copy_to(pixels, cam_classifier.device), count))
         part("resize, normalise, pad", best(lambda: resize(copied, cam_classifier), count))
         forward = cam_classifier.features_with("bf16" if options.device == "cuda" else None)
         batches = view_batches(ClassFolderImages(options.images, count), options.device, 32)
@@ -106,6 +97,11 @@ def profile(options: Options, report: Report) -> None:
         part("maps and pooled features", best(lambda: maps(cam_classifier, features), 32))
         window(samples, cam_classifier, part, options)
     report(Row("memory", peak_memory()))
+
+
+def copy_to(images: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """Copy images to a device asynchronously."""
+    return [image.to(device, non_blocking=True) for image in images]
 
 
 def reading(options: Options, report: Report) -> None:
@@ -170,7 +166,7 @@ def window(samples: list, cam_classifier: Any, part: Callable[..., None], option
     part("boxes, in a process", since(begin, len(samples)), max(1, options.workers // 4))
 
 
-def best(function: Callable[[], None], count: int) -> float:
+def best(function: Callable[[], object], count: int) -> float:
     """Milliseconds per image, the better of two calls after a warm-up call."""
     taken = []
     for _ in range(3):

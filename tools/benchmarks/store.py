@@ -143,19 +143,10 @@ def reduced(annotations: Path, out: Path, images: int) -> None:
         write_coco(out, {}, reader.categories, map(json.dumps, kept), map(json.dumps, boxes))
 
 
-def read(photographs: Path, folder: Path, rounds: int = 5) -> None:
-    """Measure images per second of both data sets, in turn."""
-    from mmdet.registry import DATASETS
-    from mmengine.registry import init_default_scope
-
-    import dap.datasets
-    import dap.store.convert  # noqa: F401
-    from dap.store.convert import convert_annotations
-
-    init_default_scope("mmdet")
+def write_example_boxes(photographs: Path, out: Path) -> list[str]:
+    """Write a COCO file with three boxes per photograph; return the names of its classes."""
     import cv2
 
-    cv2.setNumThreads(1)
     files = sorted(path for path in photographs.glob("*/*") if path.is_file())[:300]
     classes = sorted({path.parent.name for path in files})
     images, boxes = [], []
@@ -171,7 +162,22 @@ def read(photographs: Path, folder: Path, rounds: int = 5) -> None:
                           "area": round(box[2] * box[3], 2)})  # fmt: skip
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
     coco = {"images": images, "annotations": boxes, "categories": categories}
-    (folder / "boxes.json").write_text(json.dumps(coco))
+    out.write_text(json.dumps(coco))
+    return classes
+
+
+def read(photographs: Path, folder: Path, num_rounds: int = 5) -> None:
+    """Measure images per second of both data sets, in turn."""
+    import cv2
+    from mmdet.registry import DATASETS
+    from mmengine.registry import init_default_scope
+
+    import dap.datasets  # noqa: F401
+    from dap.store.convert import convert_annotations
+
+    init_default_scope("mmdet")
+    cv2.setNumThreads(1)
+    classes = write_example_boxes(photographs, folder / "boxes.json")
     convert_annotations(folder / "boxes.json", folder / "store")
     pipeline = [
         {"type": "LoadImageFromFile"},
@@ -192,9 +198,9 @@ def read(photographs: Path, folder: Path, rounds: int = 5) -> None:
         ),
     }  # fmt: skip
     rates: dict[str, list[float]] = {name: [] for name in datasets}
-    for _ in range(rounds):
+    for _ in range(num_rounds):
         for name, dataset in datasets.items():
-            np.random.seed(0)  # noqa: NPY002 - what mmdet's transforms draw from
+            np.random.seed(0)  # noqa: NPY002 - used by mmdet's transforms
             begin = time.perf_counter()
             for index in range(len(dataset)):
                 dataset[index]
@@ -202,11 +208,11 @@ def read(photographs: Path, folder: Path, rounds: int = 5) -> None:
             begin = time.perf_counter()
             for index in range(len(dataset)):
                 dataset.get_data_info(index)
-            alone = 1e6 * (time.perf_counter() - begin) / len(dataset)
-    for name, own in rates.items():
-        print(f"{name}: {statistics.median(own):.1f} images/s, rounds "
-              f"{' '.join(f'{rate:.1f}' for rate in own)}")  # fmt: skip
-    print(f"(of an image's time, the last look-up alone took {alone:.0f} µs)")
+            look_up = 1e6 * (time.perf_counter() - begin) / len(dataset)
+    for name, rounds in rates.items():
+        print(f"{name}: {statistics.median(rounds):.1f} images/s, rounds "
+              f"{' '.join(f'{rate:.1f}' for rate in rounds)}")  # fmt: skip
+    print(f"(get_data_info of the last data set took {look_up:.0f} µs per image)")
 
 
 def main() -> None:
