@@ -12,11 +12,11 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.utils import get_installed_path
 
+from dap.comparison.config_difference import leaves
 from dap.experiments import EXPERIMENTS, ConfigTree
 from dap.experiments.config_tree import work_dir_paths
 from dap.experiments.paper_runs import CLASSIFIERS
 from dap.experiments.schedule import k_shot_options
-from dap.visualization.config_difference import leaves
 
 ROOT = Path(__file__).resolve().parents[1]
 TREE = ConfigTree()

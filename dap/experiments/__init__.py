@@ -1,14 +1,15 @@
-"""The experiments of the paper: which runs fill which table, and running them."""
+"""The experiments of the paper: the runs behind each table, and commands that run them."""
+
+from dap.jobs.jobs import Job, Jobs, tool_command
+from dap.jobs.launcher import Launcher, training_options
+from dap.jobs.submission import Submission
 
 from .catalogue import Cell, Experiment, Row, Run
 from .config_tree import ConfigTree
 from .data import k_shot_command
-from .jobs import Job, Jobs, tool_command
-from .launcher import Launcher, training_options
 from .paper import EXPERIMENTS
 from .plan import Plan
 from .reproduce import find_experiment, list_experiments, report, reproduce, run_one
-from .submission import Submission
 
 __all__ = [
     "EXPERIMENTS",

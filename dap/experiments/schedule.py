@@ -75,7 +75,7 @@ def length_options(config: Config, factor: float, warm_up: bool) -> dict[str, An
         if scheduler.get("by_epoch", True):
             continue
         if "milestones" in scheduler:
-            milestones = [_stretched(step, factor) for step in scheduler.milestones]
+            milestones = [_stretched(step, factor) for step in scheduler["milestones"]]
             options[f"{key}.milestones"] = milestones
         elif warm_up:
             for count in ("begin", "end", "T_max"):

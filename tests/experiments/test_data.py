@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dap.experiments import ConfigTree, Plan, find_experiment, k_shot_command, training_options
-from dap.experiments.running import run_job
-from dap.experiments.state import missing_inputs
+from dap.jobs.running import run_job
+from dap.jobs.state import missing_inputs
 from dap.testing import make_voc
 from tests.support.workplace import VOC_CLASSES, make_tiny_det
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dap.comparison.config_difference import shots_of
 from dap.experiments import (
     EXPERIMENTS,
     ConfigTree,
@@ -18,8 +19,7 @@ from dap.experiments import (
 )
 from dap.experiments.cost import describe_total, gpu_hours
 from dap.experiments.schedule import batch_options, iteration_options, last_checkpoint
-from dap.experiments.state import differences, missing_inputs
-from dap.visualization.config_difference import shots_of
+from dap.jobs.state import differences, missing_inputs
 
 TREE = ConfigTree()
 STEP_3 = "faster-rcnn_r50_fpn_40k_in1k-boxes"

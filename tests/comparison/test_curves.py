@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dap.visualization import draw_curves, read_curve
+from dap.comparison import draw_curves, read_curve
 
 METRICS = {"AP50": "coco/bbox_mAP_50"}
 

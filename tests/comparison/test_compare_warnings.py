@@ -2,10 +2,8 @@
 
 import pytest
 
-from dap.experiments import ConfigTree
-from dap.experiments.schedule import k_shot_options
-from dap.visualization import compare
-from dap.visualization.config_difference import (
+from dap.comparison import compare
+from dap.comparison.config_difference import (
     differences,
     initialisation,
     is_initialisation,
@@ -13,6 +11,8 @@ from dap.visualization.config_difference import (
     shortened,
     shots_of,
 )
+from dap.experiments import ConfigTree
+from dap.experiments.schedule import k_shot_options
 from tests.support.work_dirs import CLS, DAP, changed, warnings, write_run
 
 pytestmark = pytest.mark.usefixtures("no_drawing")

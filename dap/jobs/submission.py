@@ -1,4 +1,4 @@
-"""Hand planned jobs to Slurm's queue, one ``sbatch`` each, and leave the login node."""
+"""Submit planned jobs to Slurm, each by one ``sbatch``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config_tree import tools_folder
 from .jobs import Job
 from .launcher import Launcher
 from .running import log_file
+from .shipped import tools_folder
 from .state import finished_line, is_finished
 
 QUEUED = "PENDING,CONFIGURING,RUNNING,SUSPENDED"
@@ -22,17 +22,17 @@ QUEUED = "PENDING,CONFIGURING,RUNNING,SUSPENDED"
 
 @dataclass(frozen=True)
 class Submission:
-    """How jobs are handed to Slurm.
+    """How jobs are submitted to Slurm.
 
-    Each is a batch job of its own, seeds too, with ``afterok`` on those whose files it reads. Job
-    arrays for the seeds would need ``aftercorr`` between arrays of the same indices, which finished
-    seeds and steps that all seeds share leave without a partner.
+    Each job becomes a batch job, one per seed, with ``afterok`` on the jobs whose files it reads.
+    Job arrays over seeds are not used: they need ``aftercorr`` between arrays with the same
+    indices, but steps that all seeds share, and finished seeds, have no such partner.
 
     Attributes:
-        call: The command that runs one of the jobs when ``--job NAME`` is put behind it.
-        time: Limit of each job, as ``sbatch --time`` takes it; '' for that of the partition. A
-            job that meets it is queued again and goes on.
-        options: More options of ``sbatch``.
+        call: Command that runs one job when ``--job NAME`` is appended.
+        time: Time limit of each job for ``sbatch --time``; '' for that of the partition. A job that
+            reaches it is queued again and resumed.
+        options: Further options of ``sbatch``.
     """
 
     call: tuple[str, ...]
@@ -49,19 +49,20 @@ def submit(
 ) -> None:
     """Submit all jobs that are not finished, each after those whose files it reads.
 
-    A job that an earlier call has queued, for this or another table, is waited for and not queued
-    twice. When a job fails, Slurm removes those that wait for it; the same call queues them again.
+    A job that an earlier call has queued, for this or another table, is not queued twice; others
+    wait for it. If a job fails, Slurm removes those that wait for it; the same call queues them
+    again.
 
     Args:
-        jobs: In an order in which they could run one after the other.
+        jobs: Jobs in an order in which they could run one after the other.
         launcher: Partition and GPUs per node.
         root: The work directory.
-        submission: See there.
-        dry_run: Print a script for a shell and submit nothing; the queue is not asked.
+        submission: Command, time limit and options of the batch jobs.
+        dry_run: Print a shell script instead of submitting. The queue is not read.
 
     Raises:
-        ValueError: If there is no Slurm, or a result of other settings is there.
-        RuntimeError: If Slurm refuses a job.
+        ValueError: If Slurm is not installed, or there is a result with other settings.
+        RuntimeError: If Slurm rejects a job.
     """
     queued = {} if dry_run else _queued_jobs()
     if dry_run:
@@ -70,9 +71,9 @@ def submit(
         log_file(root, "x").parent.mkdir(parents=True, exist_ok=True)
     ids: dict[str, str] = {}
     for number, job in enumerate(jobs, 1):
-        after = [ids[path] for path in job.reads if path in ids]
+        dependencies = [ids[path] for path in job.reads if path in ids]
         name = job_name(job, root)
-        if not after and is_finished(job):
+        if not dependencies and is_finished(job):
             print(finished_line(job))
             continue
         if name in queued:
@@ -80,7 +81,7 @@ def submit(
             print(f"# {job.name} is in the queue: {queued[name]}")
             continue
         head, tail = sbatch_command(job, launcher, root, submission)
-        waits = [f"--dependency=afterok:{':'.join(after)}"] if after else []
+        waits = [f"--dependency=afterok:{':'.join(dependencies)}"] if dependencies else []
         if dry_run:
             ids[job.makes] = f"$job{number}"
             line = " ".join([shlex.join(head), *waits, shlex.join(tail)])
@@ -91,7 +92,7 @@ def submit(
 
 
 def job_name(job: Job, root: str) -> str:
-    """Name of a job in the queue; the same for the same job of the same work directory alone."""
+    """Name of a job in the queue. It identifies the job and its work directory."""
     digest = hashlib.sha256(str(Path(root).absolute()).encode()).hexdigest()[:8]
     return f"{job.name}@{digest}"
 
@@ -99,7 +100,7 @@ def job_name(job: Job, root: str) -> str:
 def sbatch_command(
     job: Job, launcher: Launcher, root: str, submission: Submission
 ) -> tuple[list[str], list[str]]:
-    """The command that submits a job, in two parts: the dependency goes in between."""
+    """Build the command that submits a job, in two parts; dependencies go between them."""
     per_node = min(job.gpus, launcher.gpus_per_node)
     tasks = [f"--gres=gpu:{per_node}", f"--ntasks={job.gpus}", f"--ntasks-per-node={per_node}"]
     head = [
@@ -115,26 +116,26 @@ def sbatch_command(
 
 
 def _queued_jobs() -> dict[str, str]:
-    """Names of the user's jobs in the queue → their IDs."""
+    """Read the user's jobs in the queue: name → ID."""
     if shutil.which("sbatch") is None:
         raise ValueError(
             "--submit: there is no sbatch on this machine; expected Slurm's commands. --dry-run "
-            "prints a script for a machine that has them"
+            "prints a script for a machine that has Slurm"
         )
     command = ["squeue", "--noheader", f"--user={os.getuid()}", f"--states={QUEUED}"]
-    done = subprocess.run([*command, "--format=%A %j"], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"squeue ended with code {done.returncode}: {done.stderr.strip()}")
-    lines = (line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
+    process = subprocess.run([*command, "--format=%A %j"], capture_output=True, text=True)
+    if process.returncode:
+        raise RuntimeError(f"squeue ended with code {process.returncode}: {process.stderr.strip()}")
+    lines = (line.split(maxsplit=1) for line in process.stdout.splitlines() if line.strip())
     return {name: identifier for identifier, name in lines}
 
 
 def _submitted(job: Job, command: Sequence[str]) -> str:
     """Submit a job; return its ID."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
         raise RuntimeError(
-            f"{job.name}: sbatch ended with code {done.returncode}: {done.stderr.strip()}. The "
-            "jobs before it are in the queue; the same call goes on from here"
+            f"{job.name}: sbatch ended with code {process.returncode}: {process.stderr.strip()}. "
+            "The jobs before it are in the queue; the same call continues from here"
         )
-    return done.stdout.strip().split(";")[0]  # behind it, the cluster's name
+    return process.stdout.strip().split(";")[0]  # the cluster's name may follow

@@ -12,7 +12,7 @@ from io import StringIO
 
 from .runs import Group, LoggedRun
 
-# The paper's columns (Tables 1 and 4) by mmdet's names.
+# The paper's columns (Tables 1 and 4) by MMDetection's names.
 BOX_COLUMNS = {
     "bbox_mAP": "AP",
     "bbox_mAP_50": "AP50",
@@ -23,14 +23,14 @@ BOX_COLUMNS = {
 }
 VOC_COLUMN = re.compile(r"mAP|AP\d+")
 ELEVEN_POINTS = "voc_07"  # prefix of VOC 2007's own metric in our configs
-# Metrics of mmdet that lie in [0, 1], -1 where there is nothing to measure.
+# Metrics of MMDetection in [0, 1], shown in percent; -1 if there is nothing to measure.
 FRACTION = re.compile(
     r"(bbox|segm|proposal)_m?AP\w*|mAP(_\w+)?|AP\d+|AR@.*|recall@.*|\w+_precision"
     r"|gt_known_localization|corloc|average_recall|(precision|recall)(_\w+)?"
 )
 LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{character: f"{{{character}}}" for character in "[*"},  # else arguments of the line before
+    **{character: f"{{{character}}}" for character in "[*"},  # else arguments of \\
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -54,7 +54,7 @@ class Column:
     factor: float
 
     def value(self, results: Mapping[str, float]) -> float | None:
-        """The figure to show; None where there is none: not measured, no number, no such size."""
+        """Figure to show; None if it was not measured, is not finite, or is -1 for a fraction."""
         value = results.get(self.key)
         if value is None or not math.isfinite(value) or (self.factor == 100 and value < 0):
             return None
@@ -63,13 +63,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a table is made of.
+    """Content of a table.
 
     Attributes:
-        groups: Rows, of fewer shots first, of whole sets last.
+        groups: Rows, sorted by the number of shots; whole training sets last.
         columns: Metrics.
-        reference: Name of the groups that the others of as many shots are compared with.
-        best: Metric whose best validation counts; None for the last validation.
+        reference: Name of the groups that others with the same number of shots are compared with.
+        best: Metric that selects the validation of each run, the one where it is highest; None for
+            the last validation.
     """
 
     groups: Sequence[Group]
@@ -78,12 +79,12 @@ class Figures:
     best: Column | None = None
 
     def values(self, group: Group, column: Column) -> list[float]:
-        """The figures of a group's runs; missing ones are left out."""
+        """Figures of a group's runs; missing ones are left out."""
         values = (column.value(self._results(run)) for run in group.runs)
         return [value for value in values if value is not None]
 
     def twin(self, group: Group) -> Group | None:
-        """The group to compare with; None for the reference itself, or where there is none."""
+        """Group to compare with; None for the reference itself, or if there is none."""
         return next(
             (
                 other
@@ -94,14 +95,17 @@ class Figures:
         )
 
     def gain(self, group: Group, column: Column) -> float | None:
-        """Difference of the means of a group and its twin."""
+        """Difference between the means of a group and its twin; None if one is missing."""
         twin = self.twin(group)
-        values, others = self.values(group, column), self.values(twin, column) if twin else []
-        return statistics.fmean(values) - statistics.fmean(others) if values and others else None
+        values = self.values(group, column)
+        twin_values = self.values(twin, column) if twin else []
+        if not values or not twin_values:
+            return None
+        return statistics.fmean(values) - statistics.fmean(twin_values)
 
     def _results(self, run: LoggedRun) -> Mapping[str, float]:
         if not run.validations:
-            return run.tested
+            return run.test_results
         if self.best is None:
             return run.validations[-1]
         rated = [(self.best.value(row), row) for row in run.validations]
@@ -110,13 +114,13 @@ class Figures:
 
 
 def all_columns(groups: Sequence[Group]) -> list[Column]:
-    """Every metric of some runs under the paper's name, those of the paper first.
+    """List every metric of some runs under the paper's name, the paper's columns first.
 
-    VOCMetric rounds ``AP50`` to a tenth of a percent and gives the same in full as ``mAP``: where
-    there is one threshold, ``mAP`` is shown as AP50 and the rounded one left out.
+    VOCMetric rounds ``AP50`` to a tenth of a percent; with one IoU threshold, ``mAP`` is the same
+    figure unrounded. It is then shown as AP50, and the rounded one is left out.
     """
     runs = [run for group in groups for run in group.runs]
-    results = [results for run in runs for results in (*run.validations, run.tested)]
+    results = [results for run in runs for results in (*run.validations, run.test_results)]
     keys = list(dict.fromkeys(key for row in results for key in row if key != "iteration"))
     labels = {key: label for key in keys if (label := _label(key, keys))}
     order = [*BOX_COLUMNS.values()]
@@ -135,7 +139,7 @@ def all_columns(groups: Sequence[Group]) -> list[Column]:
 
 
 def choose_columns(columns: Sequence[Column], names: Sequence[str] | None) -> list[Column]:
-    """Find columns by label or by name in the log; by default those of boxes, or all.
+    """Find columns by label or by name in the log. Defaults to metrics of boxes, else to all.
 
     Raises:
         ValueError: If there is no such column.
@@ -153,7 +157,7 @@ def choose_columns(columns: Sequence[Column], names: Sequence[str] | None) -> li
 
 
 def mean_and_deviation(values: Sequence[float], decimals: int = 2) -> str:
-    """Write mean ± standard deviation (n - 1), the mean alone of one value, '' of none."""
+    """Write mean ± standard deviation (n - 1); the mean for one value, '' for none."""
     if not values:
         return ""
     mean = f"{statistics.fmean(values):.{decimals}f}"
@@ -161,19 +165,19 @@ def mean_and_deviation(values: Sequence[float], decimals: int = 2) -> str:
 
 
 def markdown_line(texts: Iterable[str]) -> str:
-    """A line of a table in Markdown."""
+    """Write a row of a table in Markdown."""
     return f"| {' | '.join(texts)} |"
 
 
 def markdown_table(figures: Figures) -> str:
-    """The table in Markdown, with Δ rows below the groups that have a twin."""
+    """Write the table in Markdown, with a Δ row below each group that has a twin."""
     head, *body = _cells(figures)
     lines = [head, ["---"] * len(head), *body]
     return "\n".join(markdown_line(cell.replace("|", r"\|") for cell in line) for line in lines)
 
 
 def latex_table(figures: Figures, caption: str) -> str:
-    """The table as a ``tabular`` that needs no package; the caption is a comment."""
+    """Write the table as a ``tabular`` that needs no package; the caption is a comment."""
     head, *body = (" & ".join(map(_latex, line)) + r" \\" for line in _cells(figures))
     columns = "l" + "r" * (1 + len(figures.columns))
     return "\n".join(
@@ -187,7 +191,7 @@ def latex_table(figures: Figures, caption: str) -> str:
 
 
 def csv_table(figures: Figures) -> str:
-    """One line for each group and metric, for programs; nothing is rounded to what is shown."""
+    """Write one line per group and metric, for programs, with ten significant digits."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = ("group", "shots", "metric", "name_in_log", "mean", "deviation", "n", "values")
@@ -211,7 +215,7 @@ def csv_table(figures: Figures) -> str:
 
 
 def _cells(figures: Figures) -> list[list[str]]:
-    """The texts of the table, its head first."""
+    """Texts of the table's cells; the first row is the head."""
     lines = [["", "seeds", *(column.label for column in figures.columns)]]
     for group in figures.groups:
         texts = [_cell(figures.values(group, column), group) for column in figures.columns]
@@ -225,7 +229,7 @@ def _cells(figures: Figures) -> list[list[str]]:
 
 
 def _cell(values: Sequence[float], group: Group) -> str:
-    """A cell that says how many values it has where some runs have none."""
+    """Text of a cell, with the number of values if some runs have none."""
     text = mean_and_deviation(values)
     return f"{text} (n={len(values)})" if text and len(values) < len(group.runs) else text
 
@@ -252,15 +256,15 @@ def _rank(label: str, order: Sequence[str]) -> int:
 
 
 def _label(key: str, keys: Sequence[str]) -> str:
-    """Name of a column; '' for one that another shows in full."""
+    """Label of a column; '' if another column shows the same figure unrounded."""
     prefix, _, metric = key.rpartition("/")
     if metric in BOX_COLUMNS:
         return BOX_COLUMNS[metric]
-    if not VOC_COLUMN.fullmatch(metric) or f"{prefix}/mAP_50" in keys:  # COCO's of proposals
+    if not VOC_COLUMN.fullmatch(metric) or f"{prefix}/mAP_50" in keys:  # the latter: proposals
         return key
-    mine = [other for other in keys if other.rpartition("/")[0] == prefix]
-    thresholds = [m for other in mine if re.fullmatch(r"AP\d+", m := _metric(other))]
-    if len(thresholds) == 1 and f"{prefix}/mAP".lstrip("/") in mine:
+    same_prefix = [other for other in keys if other.rpartition("/")[0] == prefix]
+    thresholds = [m for other in same_prefix if re.fullmatch(r"AP\d+", m := _metric(other))]
+    if len(thresholds) == 1 and f"{prefix}/mAP".lstrip("/") in same_prefix:
         name = thresholds[0] if metric == "mAP" else ""
     else:
         name = metric

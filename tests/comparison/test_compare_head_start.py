@@ -2,8 +2,8 @@
 
 import pytest
 
-from dap.visualization import compare
-from dap.visualization.head_start import reaching
+from dap.comparison import compare
+from dap.comparison.head_start import reaching
 from tests.support.work_dirs import CLS, DAP, warnings, write_run
 
 pytestmark = pytest.mark.usefixtures("no_drawing")

@@ -12,14 +12,14 @@ from .runs import Group, LoggedRun
 from .tables import Figures
 
 ONE_RUN = (
-    "one run is no evidence: the paper prints one and the same run as AP50 79.93 (Table 2) and as "
-    "79.52 (Table 9). Take three seeds"
+    "one run is no evidence: the paper prints the same run as AP50 79.93 (Table 2) and as 79.52 "
+    "(Table 9). Train with three seeds"
 )
-NAMED = 6  # differences that a warning names
+MAX_LISTED = 6  # differences that a warning lists
 
 
 def find_warnings(figures: Figures) -> list[str]:
-    """All warnings about a comparison, as sentences."""
+    """List all warnings about a comparison, as sentences."""
     warnings = [
         f"{run.folder}: {note}" for g in figures.groups for run in g.runs for note in run.notes
     ]
@@ -32,30 +32,30 @@ def find_warnings(figures: Figures) -> list[str]:
     for group, twin, differing in config_differences(figures):
         warnings += _warnings_of_pair(group, twin, differing)
     if len({group.name for group in figures.groups}) > 1:
-        warnings += _without_twin(figures)
+        warnings += _warnings_without_twin(figures)
     return warnings
 
 
 def config_differences(figures: Figures) -> list[tuple[Group, Group, list[Difference]]]:
-    """Each group with its twin and the differences of their configs beyond initialisation.
+    """List each group, its twin, and the differences of their configs beyond initialisation.
 
-    There are none where one has no config, which `find_warnings` says.
+    The list of differences is empty if one of the two has no config; `find_warnings` reports that.
     """
     compared = []
     for group in figures.groups:
         twin = figures.twin(group)
         if twin is not None:
-            both = _differences(twin.values, group.values)
-            compared.append((group, twin, [d for d in both if not is_initialisation(d.key)]))
+            differing = _differences(twin.values, group.values)
+            compared.append((group, twin, [d for d in differing if not is_initialisation(d.key)]))
     return compared
 
 
 def _warnings_within(group: Group) -> Iterator[str]:
     """Warnings about runs that should differ only in their seed."""
-    without = [str(run.folder) for run in group.runs if run.config is None]
-    if without:
+    without_config = [str(run.folder) for run in group.runs if run.config is None]
+    if without_config:
         yield (
-            f"{group.label}: no config in {_joined(without)} (expected "
+            f"{group.label}: no config in {_joined(without_config)} (expected "
             "<timestamp>/vis_data/config.py); whether more differs than initialisation and seed is "
             "not known"
         )
@@ -64,7 +64,7 @@ def _warnings_within(group: Group) -> Iterator[str]:
         if differing:
             yield (
                 f"{group.label}: {run.folder} differs from the first run in more than its seed: "
-                f"{_named(differing)}"
+                f"{_listed(differing)}"
             )
         if unfinished := _unfinished(run):
             yield f"{group.label}: {run.folder} {unfinished}"
@@ -74,33 +74,30 @@ def _warnings_within(group: Group) -> Iterator[str]:
             f"{group.label}: its runs were trained for different numbers of iterations by their "
             f"logs: {_joined(lengths)}"
         )
-    twice = [seed for seed, count in _seeds(group).items() if count > 1]
-    if twice:
+    repeated = [seed for seed, count in _seeds(group).items() if count > 1]
+    if repeated:
         yield (
-            f"{group.label}: several runs have the seed {_joined(twice)}; the deviation says less "
-            "than that of runs with different seeds"
+            f"{group.label}: several runs have the seed {_joined(repeated)}; their deviation does "
+            "not show the variation over seeds"
         )
 
 
 def _warnings_of_curve(group: Group) -> Iterator[str]:
-    left_out = mean_curve(group, []).left_out
-    if left_out:
-        shown = ", ".join(map(str, left_out[:NAMED])) + (" …" if len(left_out) > NAMED else "")
+    partial = mean_curve(group, []).partial_iterations
+    if partial:
+        more = " …" if len(partial) > MAX_LISTED else ""
         yield (
-            f"{group.label}: {len(left_out)} iterations were validated in a part of the runs only "
-            f"and are left out of the curve: {shown}"
+            f"{group.label}: {len(partial)} iterations were validated in a part of the runs only "
+            f"and are left out of the curve: {_joined(partial[:MAX_LISTED])}{more}"
         )
 
 
 def _warnings_of_pair(group: Group, twin: Group, differing: list[Difference]) -> Iterator[str]:
     pair = f"{group.label} and {twin.label}"
     if differing:
-        yield f"{pair} differ in more than initialisation: {_named(differing)}"
-    files = [
-        d for d in differing if d.key.startswith(("val_", "test_")) and d.key.endswith("ann_file")
-    ]
-    if files:
-        yield f"{pair} are evaluated on different files, so their figures do not compare"
+        yield f"{pair} differ in more than initialisation: {_listed(differing)}"
+    if any(d.key.startswith(("val_", "test_")) and d.key.endswith("ann_file") for d in differing):
+        yield f"{pair} are evaluated on different files, so their figures cannot be compared"
     lengths = [sorted({run.iterations for run in g.runs if run.iterations}) for g in (group, twin)]
     if all(lengths) and lengths[0] != lengths[1]:
         yield (
@@ -109,16 +106,16 @@ def _warnings_of_pair(group: Group, twin: Group, differing: list[Difference]) ->
         )
     sources = [{run.figures_of for run in g.runs} for g in (group, twin)]
     if sources[0] | sources[1] == {"validation", "test"}:
-        yield f"{pair}: some figures are of validations, some of tests"
+        yield f"{pair}: some figures are from validations, some from tests"
     seeds, others = _seeds(group), _seeds(twin)
     if seeds and others and seeds.keys() != others.keys():
         yield (
             f"{pair} have different seeds, {_joined(sorted(seeds))} and {_joined(sorted(others))}: "
-            "runs of equal seeds compare best"
+            "compare runs with the same seeds"
         )
 
 
-def _without_twin(figures: Figures) -> Iterator[str]:
+def _warnings_without_twin(figures: Figures) -> Iterator[str]:
     for group in figures.groups:
         if group.name != figures.reference and figures.twin(group) is None:
             where = "" if group.shots is None else f" on {group.shots} images per class"
@@ -126,7 +123,7 @@ def _without_twin(figures: Figures) -> Iterator[str]:
 
 
 def _unfinished(run: LoggedRun) -> str:
-    """Say that a run ended early; '' if it did not, or its config does not count iterations."""
+    """Describe a run that ended early; '' if it did not, or its config counts no iterations."""
     config: Mapping[str, Any] = run.config or {}
     last = (config.get("train_cfg") or {}).get("max_iters")
     interval = ((config.get("default_hooks") or {}).get("logger") or {}).get("interval", 10)
@@ -136,7 +133,7 @@ def _unfinished(run: LoggedRun) -> str:
 
 
 def _seeds(group: Group) -> Counter[str]:
-    """The known seeds of a group."""
+    """Count the runs of a group by seed; unknown seeds are left out."""
     return Counter(run.seed for run in group.runs if "unknown" not in run.seed)
 
 
@@ -146,10 +143,10 @@ def _differences(
     return [] if first is None or second is None else differences(first, second)
 
 
-def _named(differing: list[Difference]) -> str:
-    named = [f"{d.key} {shortened(d.reference)} → {shortened(d.other)}" for d in differing[:NAMED]]
-    more = f"; and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
-    return "; ".join(named) + more
+def _listed(differing: list[Difference]) -> str:
+    listed = [f"{d.key} {shortened(d.reference)} → {shortened(d.other)}" for d in differing]
+    more = f"; and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+    return "; ".join(listed[:MAX_LISTED]) + more
 
 
 def _joined(items: Iterable[object]) -> str:

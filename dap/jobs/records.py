@@ -1,15 +1,16 @@
-"""Records of results: the digests of the inputs, in a file beside each result.
+"""Record the digests of a job's inputs in a file beside its result.
 
-``<result>.inputs.json``, or ``inputs.json`` in a folder whose results have names of their own::
+The file is ``<result>.inputs.json``, or ``inputs.json`` if the name of the result is not known::
 
     {"job": "…/test", "root": "work_dirs",
      "inputs": {"work_dirs/…/epoch_14.pth": "sha256:…", "data/VOCdevkit/VOC2007": null},
      "result": {"name": "…", "digest": "sha256:…", "size": 1234, "mtime_ns": 1234}}
 
-It is begun before the command runs and gets its ``result`` at the end. Content counts, no date: a
-copied work directory has the same digests. Size and date of the result only save reading a large
-file that has not been touched since. A folder, such as one of images, has no digest and is not
-compared; a store of pseudo boxes has that of its manifest, which holds the checksums of its shards.
+It is written before the command runs; ``result`` is added at the end. Only content is compared, not
+dates, so a copied work directory has the same digests. Size and date of the result only avoid
+reading a large file that has not changed since. A folder, such as one of images, has no digest and
+is not compared. The digest of a store is that of its manifest, which has the checksums of the
+shards.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from dap.store.reader import MANIFEST, read_manifest
 from .dumped import moved_paths, work_root
 from .jobs import Job
 
-END = "inputs.json"
+SUFFIX = "inputs.json"
 
 
 def result_folder(job: Job) -> Path:
-    """Work directory of a job: the folder of what it makes, without what has names of its own."""
+    """Work directory of a job: the part of its result's path before the file name or a star."""
     before, star, _ = job.makes.partition("*")
     return Path(before) if star else Path(job.makes).parent
 
 
 def begin_record(job: Job) -> None:
-    """Write the digests of a job's inputs before it starts."""
+    """Write the digests of a job's inputs. Called before it starts."""
     content = {
         "job": job.name,
         "root": work_root(result_folder(job), job.name),
@@ -47,7 +48,7 @@ def begin_record(job: Job) -> None:
 
 
 def end_record(job: Job, result: str | None) -> None:
-    """Add the result to the record; a job started by hand has no record."""
+    """Add the result to the record, if there is one."""
     content = _read(_record_path(job))
     if content is None or result is None:
         return
@@ -62,38 +63,39 @@ def end_record(job: Job, result: str | None) -> None:
 
 
 def recorded_inputs(job: Job, result: str | None) -> dict[str, str | None] | None:
-    """Digests of what a result was made from, by paths as they are in today's work directory.
+    """Read the digests of the inputs that a result was made from.
 
     Args:
-        job: What makes it.
-        result: The result; None for one that was begun and is not there yet.
+        job: Job that makes the result.
+        result: The result; None for a job that has started and not ended.
 
     Returns:
-        None if nothing is known of it: there is no record, or one of another result.
+        Path in today's work directory → digest; None if there is no record, or one of another
+        result.
     """
     content = _read(_record_path(job))
     if content is None:
         return None
-    noted = content.get("result")
-    if (noted and noted["digest"]) != (result and digest(result)):
+    recorded = content.get("result")
+    if (recorded and recorded["digest"]) != (result and digest(result)):
         return None
-    then, now = content.get("root"), work_root(result_folder(job), job.name)
+    old_root, new_root = content.get("root"), work_root(result_folder(job), job.name)
     inputs: dict[str, str | None] = content["inputs"]
-    if then is None or now is None:
+    if old_root is None or new_root is None:
         return inputs
-    return inputs | {moved_paths(path, then, now): value for path, value in inputs.items()}
+    return inputs | {moved_paths(path, old_root, new_root): v for path, v in inputs.items()}
 
 
 def is_open(job: Job) -> bool:
-    """Whether a job was started and has not ended, so that an existing result is older."""
+    """Whether a job was started and has not ended; an existing result is from an earlier run."""
     content = _read(_record_path(job))
     return content is not None and "result" not in content
 
 
 def changed_inputs(paths: Iterable[str], recorded: dict[str, str | None]) -> list[str]:
-    """What of some inputs is other than it was: ``'a.pth (sha256:0123456789ab then, … now)'``.
+    """List inputs whose content has changed: ``'a.pth (sha256:0123456789ab then, … now)'``.
 
-    Files that are no longer there, and folders, are not compared.
+    Folders and files that no longer exist are not compared.
     """
     changed = []
     for path in paths:
@@ -104,10 +106,10 @@ def changed_inputs(paths: Iterable[str], recorded: dict[str, str | None]) -> lis
 
 
 def digest(path: str) -> str | None:
-    """Digest of the content of a file, or of the boxes of a store; None for a folder, or nothing.
+    """Digest of the content of a file, or of a store; None for a folder or a missing file.
 
     Raises:
-        ValueError: If it is the manifest of a store that is damaged.
+        ValueError: If the manifest of a store is damaged.
     """
     file = Path(path)
     if not file.is_file():
@@ -128,19 +130,19 @@ def _store_digest(manifest: Path) -> str | None:
 
 @cache
 def _file_digest(path: str, size: int, mtime_ns: int) -> str:
-    """SHA-256 of a file, that of its record where it is untouched since."""
-    record = _read(Path(f"{path}.{END}")) or {}
-    noted = record.get("result", {})
-    if (noted.get("size"), noted.get("mtime_ns")) == (size, mtime_ns):
-        return str(noted["digest"])
+    """SHA-256 of a file, read from its record if the file has not changed since."""
+    record = _read(Path(f"{path}.{SUFFIX}")) or {}
+    recorded = record.get("result", {})
+    if (recorded.get("size"), recorded.get("mtime_ns")) == (size, mtime_ns):
+        return str(recorded["digest"])
     with open(path, "rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _record_path(job: Job) -> Path:
     if "*" in job.makes:
-        return result_folder(job) / END
-    return Path(f"{job.makes}.{END}")
+        return result_folder(job) / SUFFIX
+    return Path(f"{job.makes}.{SUFFIX}")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -151,8 +153,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         content["inputs"].items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} is not what tools/reproduce.py writes ({error!r}). Remove it: the result is "
-            "then taken as one made by hand, of which the settings alone are compared"
+            f"{path} is not what tools/reproduce.py writes ({error!r}). Remove it: the result then "
+            "counts as one made by hand, of which only the settings are compared"
         ) from error
     return content
 

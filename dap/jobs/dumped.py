@@ -1,4 +1,4 @@
-"""What MMEngine leaves in a work directory: the configs and the total batch that a run had."""
+"""Read what MMEngine writes to a work directory: the configs and the total batch of a run."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from mmengine.config import Config
 UNKNOWN = "unknown"
 _TIMESTAMP = re.compile(r"\d{8}_\d{6}")
 _PROCESSES = re.compile(r"^\s*GPU number: (\d+)\s*$", re.MULTILINE)  # in MMEngine's log: world size
-_HEAD = 1 << 20  # bytes of a log in which its head is
+_HEAD = 1 << 20  # bytes of a log that contain its head
 
 
 def training_configs(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Configs of the starts that led to what a training has written, the first one first.
+    """Read the configs of a training and of the starts that it resumed, first start first.
 
-    A start that resumed goes on with the one before it. Each config has the ``total_batch`` that
-    it was run with, ``'unknown'`` where neither log nor config say it, and the ``load_from`` of
-    the first one: a resumed start has none. Where no log of a start is left, the config in the
-    folder itself is all there is.
+    ``total_batch`` of each config is the one that it was run with, or ``'unknown'`` if neither log
+    nor config state it. ``load_from`` is that of the first start, since resumed ones have none. If
+    no log of a start exists, the config in the folder itself is read.
 
     Args:
         folder: Work directory.
-        name: File of the config that MMEngine writes there.
+        name: File name of the config that MMEngine writes there.
 
     Returns:
-        None of them if there is no config.
+        The configs; empty if there is none.
     """
     starts: list[dict[str, Any]] = []
     for start in reversed(training_starts(folder)):
@@ -51,7 +50,7 @@ def training_configs(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def training_starts(folder: Path) -> list[Path]:
-    """Folders ``<timestamp>`` of the trainings in a work directory, by time; tests are none."""
+    """List the folders ``<timestamp>`` of all trainings in a work directory, by time."""
     needed = ("scalars.json", "config.py")
     return [
         start
@@ -61,17 +60,17 @@ def training_starts(folder: Path) -> list[Path]:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """Folders ``<timestamp>`` of all runs of MMEngine in a work directory, by time."""
+    """List the folders ``<timestamp>`` of all runs of MMEngine in a work directory, by time."""
     return sorted(path for path in folder.glob("*") if _TIMESTAMP.fullmatch(path.name))
 
 
 def test_config(result: Path, folder: Path, name: str) -> dict[str, Any] | None:
-    """The config of a test: that beside its result, or the last one in its work directory.
+    """Read the config of a test, beside its result or from its work directory.
 
     Args:
-        result: What the test has written.
-        folder: Its work directory.
-        name: File of the config that MMEngine writes there.
+        result: File that the test has written.
+        folder: Work directory of the test.
+        name: File name of the config that MMEngine writes there.
     """
     for path in (result.parent / "vis_data" / "config.py", folder / name):
         if path.exists() and path.stat().st_size:
@@ -80,12 +79,14 @@ def test_config(result: Path, folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def in_any_place(config: Mapping[str, Any], folder: Path, below: str) -> dict[str, Any]:
-    """A config whose paths below the work directory of all results begin with ``work_dirs``.
+    """Replace the root of all work directories by ``work_dirs`` in the paths of a config.
+
+    Configs of the same run in different places become equal.
 
     Args:
-        config: A config of a run.
+        config: Config of a run.
         folder: Work directory of the run, as the config's paths have it.
-        below: Path of the folder below the work directory of all results.
+        below: Path of the work directory, relative to the root of all work directories.
     """
     root = work_root(folder, below)
     moved: dict[str, Any] = moved_paths(dict(config), root or ".", "work_dirs")
@@ -93,21 +94,21 @@ def in_any_place(config: Mapping[str, Any], folder: Path, below: str) -> dict[st
 
 
 def work_root(folder: Path, below: str) -> str | None:
-    """The work directory of all results, of which ``folder`` is a part; None if it is not."""
+    """Root of all work directories: ``folder`` without its end ``below``; None if it has none."""
     parts = Path(below).parts
     if folder.parts[-len(parts) :] != parts:
         return None
     return str(Path(*folder.parts[: -len(parts)]))
 
 
-def moved_paths(value: Any, then: str, now: str) -> Any:
-    """Replace the beginning of all paths below a folder in nested dicts and lists."""
+def moved_paths(value: Any, old_root: str, new_root: str) -> Any:
+    """Replace the root of all paths below ``old_root`` in nested dicts and lists."""
     if isinstance(value, Mapping):
-        return {key: moved_paths(child, then, now) for key, child in value.items()}
+        return {key: moved_paths(child, old_root, new_root) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [moved_paths(child, then, now) for child in value]
-    if isinstance(value, str) and then != "." and value.startswith(f"{then}/"):
-        return str(Path(now) / value.removeprefix(f"{then}/"))
+        return [moved_paths(child, old_root, new_root) for child in value]
+    if isinstance(value, str) and old_root != "." and value.startswith(f"{old_root}/"):
+        return str(Path(new_root) / value.removeprefix(f"{old_root}/"))
     return value
 
 
@@ -118,13 +119,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 @cache
 def _parsed(path: Path, size: int, mtime_ns: int) -> dict[str, Any]:
-    """Read a config, which takes a tenth of a second, once while it is not written again."""
+    """Read a config, which takes a tenth of a second, only once as long as it does not change."""
     config: dict[str, Any] = Config.fromfile(path, import_custom_modules=False).to_dict()
     return config
 
 
 def _processes(start: Path) -> int | None:
-    """Processes of a start by its log; None if it has no log that says it."""
+    """Number of processes of a start according to its log; None if it is not known."""
     log = start / f"{start.name}.log"
     if not log.exists():
         return None
@@ -134,7 +135,7 @@ def _processes(start: Path) -> int | None:
 
 
 def _total_batch(config: Mapping[str, Any], processes: int | None) -> Any:
-    """Images of an iteration, all processes together."""
+    """Images per iteration of all processes together; ``'unknown'`` if nothing states it."""
     size = (config.get("train_dataloader") or {}).get("batch_size")
     if isinstance(size, int) and processes is not None:
         return size * processes

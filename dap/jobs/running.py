@@ -1,4 +1,4 @@
-"""Carry out planned jobs: one after the other, or several at a time."""
+"""Run planned jobs, one after the other or several at a time."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def run_job(
     log: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run a job unless it is finished; go on with an unfinished training.
+    """Run a job unless it is finished; resume an unfinished training.
 
-    Two calls at once, also of two processes, wait for each other.
+    A lock lets simultaneous calls, also of other processes, run the job one after the other.
 
     Args:
-        job: What to run.
-        root: The work directory; a lock per job is kept in it.
-        log: File for what the command prints, added at its end; the terminal if None.
-        environment: Variables of the command beside those of this process.
+        job: The job.
+        root: The work directory; it contains the locks.
+        log: File to append the output of the command to; None for the terminal.
+        environment: Additional environment variables of the command.
 
     Raises:
-        ValueError: If a result of other settings is there.
-        RuntimeError: If the command fails, or ends without its result.
+        ValueError: If there is a result with other settings.
+        RuntimeError: If the command fails, or ends without a result.
     """
     with _exclusive_lock(Path(root) / ".locks" / job.name.replace("/", "_")) as lock:
         if is_finished(job):
@@ -58,8 +58,8 @@ def run_job(
         if code:
             where = "above" if log is None else f"in {log.absolute()}"
             raise RuntimeError(
-                f"{job.name}: its command ended with code {code}; what it wrote stands {where} "
-                "and in its work directory. The same call goes on from here"
+                f"{job.name}: its command ended with code {code}; its output is {where} and in "
+                "its work directory. The same call continues from here"
             )
         end_record(job, latest_result(job))
         if not is_finished(job):
@@ -74,54 +74,54 @@ def run_jobs(
     gpus: Sequence[str] = (),
     logged: bool = True,
 ) -> None:
-    """Run jobs, several at a time, each after those whose files it reads.
+    """Run several jobs at a time, each after those whose files it reads.
 
-    A job takes as many of the places as it has GPUs, at least one and at most all. One that is
-    ready and for which there are places starts, even if an earlier one still waits for more. After
-    a failure no further job starts, and those that run are waited for.
+    A job takes as many slots as it has GPUs, at least one and at most all. A job that is ready
+    starts as soon as there are slots for it, even if an earlier job still waits for more. After a
+    failure no further job starts; running jobs are waited for.
 
     Args:
-        jobs: In an order in which they could run one after the other.
+        jobs: Jobs in an order in which they could run one after the other.
         root: The work directory.
-        processes: Places.
-        environment: Variables of all commands beside those of this process.
-        gpus: Name of the GPU of each place, for ``CUDA_VISIBLE_DEVICES`` of the jobs that have
-            GPUs; none to leave that variable as it is.
-        logged: Whether what a job prints goes to its :func:`log_file`; else to the terminal.
+        processes: Number of slots.
+        environment: Additional environment variables of all commands.
+        gpus: GPU of each slot, for ``CUDA_VISIBLE_DEVICES`` of jobs that have GPUs. If empty, that
+            variable is not changed.
+        logged: Whether the output of a job goes to its :func:`log_file` or to the terminal.
 
     Raises:
-        ValueError: If ``processes`` is not positive, or a result of other settings is there;
-            nothing was run then.
-        RuntimeError: If a command fails: that of the first such job.
+        ValueError: If ``processes`` is not positive, or there is a result with other settings.
+            Nothing has been run then.
+        RuntimeError: If a command fails; the message is about the first such job in ``jobs``.
     """
     if processes < 1:
         raise ValueError(f"processes: expected 1 or more, found {processes}")
     for job in jobs:
-        is_finished(job)  # refuses what is of other settings
+        is_finished(job)  # rejects results with other settings
     free = list(gpus) or [""] * processes
-    waiting, unmade = list(jobs), {job.makes for job in jobs}
+    waiting, missing = list(jobs), {job.makes for job in jobs}
     running: dict[Future[None], tuple[Job, list[str]]] = {}
     failures: dict[str, BaseException] = {}
 
-    def start(job: Job, places: Sequence[str]) -> Future[None]:
-        names = {"CUDA_VISIBLE_DEVICES": ",".join(places)} if gpus and job.gpus else {}
+    def start(job: Job, slots: Sequence[str]) -> Future[None]:
+        visible = {"CUDA_VISIBLE_DEVICES": ",".join(slots)} if gpus and job.gpus else {}
         log = log_file(root, job.name) if logged else None
-        return pool.submit(run_job, job, root, log, {**(environment or {}), **names})
+        return pool.submit(run_job, job, root, log, {**(environment or {}), **visible})
 
     with ThreadPoolExecutor(processes) as pool:
         while running or (waiting and not failures):
             for job in [] if failures else list(waiting):
                 needed = min(max(1, job.gpus), processes)
-                if needed <= len(free) and not unmade.intersection(job.reads):
+                if needed <= len(free) and not missing.intersection(job.reads):
                     waiting.remove(job)
-                    places, free = free[:needed], free[needed:]
-                    running[start(job, places)] = (job, places)
+                    slots, free = free[:needed], free[needed:]
+                    running[start(job, slots)] = (job, slots)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, places = running.pop(future)
-                free += places
+                job, slots = running.pop(future)
+                free += slots
                 error = future.exception()
                 if error is None:
-                    unmade.discard(job.makes)
+                    missing.discard(job.makes)
                 else:
                     failures[job.name] = error
     for job in jobs:
@@ -130,19 +130,19 @@ def run_jobs(
 
 
 def log_file(root: str | Path, name: str) -> Path:
-    """Where the output of a job goes that does not go to the terminal."""
+    """File for the output of a job that is not printed to the terminal."""
     return Path(root) / "logs" / f"{name.replace('/', '_')}.log"
 
 
 def visible_gpus(count: int) -> list[str]:
-    """Name so many of the GPUs that this process may use.
+    """List ``count`` of the GPUs that this process may use.
 
     Returns:
-        Numbers or UUIDs, as ``CUDA_VISIBLE_DEVICES`` has them, counted from 0 where it is not set.
-        None where it allows no GPU at all: processes stay on the CPU.
+        Numbers or UUIDs from ``CUDA_VISIBLE_DEVICES``; 0, 1, … if it is not set. An empty list if
+        it allows no GPU, so that processes use the CPU.
 
     Raises:
-        ValueError: If there are fewer.
+        ValueError: If it allows fewer GPUs, but not none.
     """
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is None:
@@ -168,9 +168,9 @@ def _opened(log: Path | None) -> Iterator[IO[str] | None]:
 
 @contextmanager
 def _exclusive_lock(lock: Path) -> Iterator[IO[str]]:
-    """Wait for the lock on a file; it ends with the last process that holds the file open.
+    """Wait for the lock on a file. It is released when the last process closes the file.
 
-    Where the file system has no locks, a warning says so, and nothing is locked.
+    If the file system does not support locks, a warning is printed and nothing is locked.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "w") as file:

@@ -1,4 +1,4 @@
-"""Read work directories of MMEngine as runs, and group runs that differ only in their seed."""
+"""Read MMEngine's work directories as runs, and group runs that differ only in their seed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
-from .config_difference import SEED, draw_of, result_values, same_training_key, shots_of
-from .curves import read_log
+from .config_difference import SEED, draw_of, result_values, same_training_key, shots_of, type_name
+from .curves import Log, read_log
 
 SHOTS = re.compile(r"[-_]?\d+[-_]?shot")
-# What executing a damaged file may end with.
+# Exceptions that a damaged config file may raise.
 CONFIG_ERRORS = (
     *(SyntaxError, NameError, TypeError, ValueError, AttributeError, KeyError, ImportError),
     *(OSError, ConfigParsingError),
@@ -30,17 +30,16 @@ class LoggedRun:
 
     Attributes:
         folder: The work directory.
-        validations: Its results by iteration, see `dap.visualization.curves.Log`.
-        tested: Results of its last test, under their names there; read where there is no
-            validation.
-        iterations: How far it was trained by its log; 0 for a test alone.
-        config: As MMEngine dumped it; None if there is none, or it is empty.
-        notes: What to say of its files.
+        validations: Results of each validation, see `dap.comparison.curves.Log`.
+        test_results: Results of the last test by their names; read if there is no validation.
+        iterations: Iterations trained according to the log; 0 for a test alone.
+        config: The config as MMEngine dumped it; None if it is missing or empty.
+        notes: Remarks on the files, for the warnings of a report.
     """
 
     folder: Path
     validations: list[dict[str, float]]
-    tested: dict[str, float]
+    test_results: dict[str, float]
     iterations: int
     config: Mapping[str, Any] | None
     notes: tuple[str, ...] = ()
@@ -52,17 +51,17 @@ class LoggedRun:
 
     @property
     def values(self) -> dict[str, Any] | None:
-        """What of the config decides the figures, see `result_values`."""
+        """Values of the config that decide the figures, see `result_values`."""
         return None if self.config is None else result_values(self.config, self.figures_of)
 
     @property
     def shots(self) -> int | None:
-        """Images per class; None if it was not trained on a k-shot set."""
+        """Images per class of a k-shot training set; None for other sets."""
         return None if self.config is None else shots_of(self.config)
 
     @property
     def seed(self) -> str:
-        """Seed, with that of the draw where it is another one; ``'unknown'`` if none was set."""
+        """Seed of the run, and of the k-shot draw if it differs; ``'unknown'`` if none was set."""
         randomness = (self.config or {}).get("randomness") or {}
         seed = randomness.get("seed")
         draw = None if self.config is None else draw_of(self.config)
@@ -75,9 +74,9 @@ class Group:
     """Runs that should differ only in their seed.
 
     Attributes:
-        name: Of the initialisation; groups of other numbers of shots may share it.
-        shots: Images per class of k-shot runs.
-        runs: At least one.
+        name: Name of the initialisation; groups with other numbers of shots may share it.
+        shots: Images per class of k-shot runs, else None.
+        runs: One run or more.
     """
 
     name: str
@@ -86,7 +85,7 @@ class Group:
 
     @property
     def label(self) -> str:
-        """Name for people: ``'DAP 5-shot'``."""
+        """Name in tables and curves: ``'DAP 5-shot'``."""
         return self.name if self.shots is None else f"{self.name} {self.shots}-shot"
 
     @property
@@ -98,8 +97,12 @@ class Group:
 def read_run(folder: Path) -> LoggedRun:
     """Read a work directory.
 
+    A run is given AP 0 if MMDetection's COCO metric found no detection in any validation: the
+    metric writes no figures then.
+
     Raises:
-        ValueError: If it has no result, or a file of it cannot be read; the folder is named.
+        ValueError: If it has no result, or a file of it cannot be read. The message names the
+            folder or file.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; expected the work directory of a run")
@@ -115,38 +118,59 @@ def read_run(folder: Path) -> LoggedRun:
             "<timestamp>/<timestamp>.json, the result of a test. Name the work directory of one "
             "run, the folder above <timestamp>"
         )
-    log = read_log(folder) if logs else None
-    validations = log.validations if log else []
-    tested = {} if validations or not tests else _read_test(tests[-1])
+    log = read_log(folder) if logs else Log([], [], 0, [], [])
+    config = _read_config(folder, logs or tests)
+    validations = log.validations
+    test_results = {} if validations or not tests else _read_test(tests[-1])
     notes = [
         f"the last line of {file} was cut off, as when a run is killed; it is left out"
-        for file in (log.cut_off if log else ())
+        for file in log.cut_off
     ]
-    if log and log.without_result:
+    without_result = ", ".join(map(str, log.without_result))
+    zeros = {} if validations or test_results else _zero_results(config)
+    if without_result and zeros:
+        validations = [{"iteration": iteration, **zeros} for iteration in log.without_result]
         notes.append(
-            f"validated at iteration {', '.join(map(str, log.without_result))} without a figure, "
-            "as when nothing is detected; it is left out"
+            f"no validation has a figure (iterations {without_result}), as when nothing is "
+            "detected: each counts as AP 0"
         )
-    if not validations and not tested:
+    elif without_result:
+        notes.append(
+            f"validated at iteration {without_result} without a figure, as when nothing is "
+            "detected; it is left out"
+        )
+    if not validations and not test_results:
         raise ValueError(
             f"{folder} holds no result: its {len(logs)} log(s) have no figure of a validation, and "
             f"there is no test of it. {'; '.join(notes) or 'It was ended before its first one'}, "
             "or val_cfg is None. Validate or test it, or leave it out"
         )
-    config = _read_config(folder, logs or tests)
-    return LoggedRun(
-        folder, validations, tested, log.iterations if log else 0, config, tuple(notes)
-    )
+    return LoggedRun(folder, validations, test_results, log.iterations, config, tuple(notes))
+
+
+def _zero_results(config: Mapping[str, Any] | None) -> dict[str, float]:
+    """Results of a validation without detections; empty if its metric is not COCO's alone."""
+    evaluators = (config or {}).get("val_evaluator") or ()
+    evaluators = [evaluators] if isinstance(evaluators, Mapping) else evaluators
+    results: dict[str, float] = {}
+    for evaluator in evaluators:
+        if type_name(evaluator) != "CocoMetric" or evaluator.get("format_only"):
+            return {}
+        metrics = evaluator.get("metric") or "bbox"
+        for metric in [metrics] if isinstance(metrics, str) else metrics:
+            name = f"{evaluator.get('prefix') or 'coco'}/{metric}_mAP"
+            results |= {name: 0.0, f"{name}_50": 0.0, f"{name}_75": 0.0}
+    return results
 
 
 def group_runs(arguments: Sequence[str]) -> list[Group]:
     """Read runs and group those that differ only in their seed.
 
     Args:
-        arguments: Work directories, or ``NAME=DIR,DIR…`` for a group of one's own; patterns after
-            a name are expanded. A named group of runs with several numbers of images per class
-            is one group for each of these numbers. Folders without a name are grouped by their
-            configs and named by their own names, seed and number of shots left out.
+        arguments: Work directories, or ``NAME=DIR,DIR…`` for a named group. Patterns after a name
+            are expanded. A named group is divided by the number of images per class. Folders
+            without a name are grouped by their configs and named by their own names, without seed
+            and number of shots.
 
     Returns:
         Groups in the order of the arguments.
@@ -165,13 +189,13 @@ def group_runs(arguments: Sequence[str]) -> list[Group]:
 
 
 def _training_key(run: LoggedRun) -> str:
-    """The same for runs that differ in their seed alone; without a config, by their names."""
+    """Text that is equal for runs that differ only in their seed; a name if there is no config."""
     values = run.values
     return _name(run.folder, 1) if values is None else same_training_key(values)
 
 
 def _folders(arguments: Sequence[str]) -> list[tuple[str, Path]]:
-    """Name, or '', and folder of each run."""
+    """List the folder of each run with its name, or ''."""
     folders: list[tuple[str, Path]] = []
     for argument in arguments:
         name, sign, parts = argument.partition("=")
@@ -194,27 +218,27 @@ def _folders(arguments: Sequence[str]) -> list[tuple[str, Path]]:
 
 
 def _name(folder: Path, parts: int) -> str:
-    """The last parts of a path that say more than a seed or a number of shots."""
+    """The last parts of a path, without seeds and numbers of shots."""
     names = (SHOTS.sub("", SEED.sub("", name)) for name in folder.resolve().parts[1:])
     return "/".join([name for name in names if name][-parts:])
 
 
 def _name_groups(groups: Sequence[Group]) -> None:
-    """Give names to groups without one: as much of their paths as tells them apart."""
-    waiting = [group for group in groups if not group.name]
-    given = {(group.name, group.shots) for group in groups if group.name}
-    longest = max((len(group.runs[0].folder.resolve().parts) for group in waiting), default=1)
+    """Name the groups without a name by the shortest ends of their paths that differ."""
+    unnamed = [group for group in groups if not group.name]
+    taken = {(group.name, group.shots) for group in groups if group.name}
+    longest = max((len(group.runs[0].folder.resolve().parts) for group in unnamed), default=1)
     for parts in range(1, longest + 1):
-        names = [(_name(group.runs[0].folder, parts), group.shots) for group in waiting]
-        if len(set(names)) == len(names) and not given.intersection(names):
+        names = [(_name(group.runs[0].folder, parts), group.shots) for group in unnamed]
+        if len(set(names)) == len(names) and not taken.intersection(names):
             break
     else:
         raise ValueError(
-            f"the configs of {', '.join(str(group.runs[0].folder) for group in waiting)} differ in "
+            f"the configs of {', '.join(str(group.runs[0].folder) for group in unnamed)} differ in "
             "more than their seed, and two of these would have the same name. Name them: "
             "NAME=DIR,DIR…"
         )
-    for group, (name, _) in zip(waiting, names, strict=True):
+    for group, (name, _) in zip(unnamed, names, strict=True):
         group.name = name
 
 
@@ -230,7 +254,7 @@ def _read_test(path: Path) -> dict[str, float]:
 
 
 def _read_config(folder: Path, results: Sequence[Path]) -> Mapping[str, Any] | None:
-    """The config of the last of a run's results; ``load_from`` is that of its first start."""
+    """Read the config of the last result, with the ``load_from`` of the run's first start."""
     dumped = [
         *(path.with_name("config.py") for path in results if path.name == "scalars.json"),
         *(path.parent / "vis_data/config.py" for path in results if path.name != "scalars.json"),
@@ -240,7 +264,7 @@ def _read_config(folder: Path, results: Sequence[Path]) -> Mapping[str, Any] | N
     if not configs:
         return None
     config = _parse(configs[-1])
-    if config.get("resume"):  # which takes the place of load_from
+    if config.get("resume"):  # load_from is empty then
         config["load_from"] = _parse(configs[0]).get("load_from")
     return config or None
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dap.visualization import compare
-from dap.visualization.runs import group_runs
+from dap.comparison import compare
+from dap.comparison.runs import group_runs
 from tests.support.work_dirs import CLS, DAP, changed, rows, warnings, write_config, write_run
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -68,11 +68,41 @@ class TestLogs:
         (said,) = (line for line in warnings(report) if "without a figure" in line)
         assert f"cls_seed0: validated at iteration {last['step']} without a figure" in said
 
-    def test_no_validation_detected_anything(self, four_runs):
-        (log,) = Path(four_runs[0]).glob("*/vis_data/scalars.json")
-        log.write_text('{"loss": 1.0, "iter": 5, "step": 5}\n{"time": 0.1, "step": 5}\n')
-        with pytest.raises(ValueError, match=r"cls_seed0 holds no .*at iteration 5 without a fig"):
-            group_runs(four_runs)
+    def test_no_validation_detected_anything(self, four_runs, tmp_path):
+        """Each validation counts as AP 0: DAP has AP50 30 and 51, CLS 0 and 0."""
+        nothing = write_run(tmp_path / "nothing", {25: {}, 100: {}}, CLS)
+        runs = [f"CLS={nothing}", f"DAP={four_runs[2]}"]
+        report = compare(runs, tmp_path / "out", metrics=["AP50"])
+        cls, dap, gain = rows(report)[2:]
+        assert (cls, dap) == ("| CLS | 1 | 0.00 |", "| DAP | 1 | 51.00 |")
+        assert gain == "| Δ to CLS |  | +51.00 |"
+        assert "At iteration 25 DAP has AP50 30.0 against CLS 0.0: +30.0" in report
+        assert "At iteration 100, the last of both: +51.0." in report
+        (said,) = (line for line in warnings(report) if "AP 0" in line)
+        assert "nothing: no validation has a figure (iterations 25, 100)" in said
+
+    def test_neither_twin_detected_anything(self, tmp_path):
+        runs = [
+            write_run(tmp_path / "cls", {50: {}}, CLS),
+            write_run(tmp_path / "dap", {50: {}}, DAP),
+        ]
+        report = compare(runs, tmp_path / "out")
+        assert rows(report)[0] == "|  | seeds | AP | AP50 | AP75 |"
+        assert rows(report)[-1] == "| Δ to cls |  | +0.00 | +0.00 | +0.00 |"
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            None,
+            changed(CLS, val_evaluator__format_only=True),
+            changed(CLS, val_evaluator={"type": "VOCMetric"}),
+        ],
+    )
+    def test_no_figure_for_another_reason(self, tmp_path, config):
+        """Only COCO's metric writes no figure where nothing is detected."""
+        nothing = write_run(tmp_path / "nothing", {5: {}}, config)
+        with pytest.raises(ValueError, match=r"nothing holds no .*at iteration 5 without a fig"):
+            group_runs([nothing])
 
     def test_folder_given_twice(self, four_runs):
         with pytest.raises(

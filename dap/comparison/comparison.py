@@ -1,4 +1,4 @@
-"""Compare trainings by MMEngine's own logs: tables, learning curves, k-shot curves, warnings."""
+"""Compare trainings from MMEngine's logs: tables, learning curves, k-shot curves, warnings."""
 
 from __future__ import annotations
 
@@ -43,36 +43,37 @@ def compare(
     ::
 
         out/
-        ├── report.md        the table, the head start, the runs, warnings, differences of configs
+        ├── report.md        table, head start, runs, warnings, differences between configs
         ├── table.md, table.tex, table.csv
         ├── curves.png, curves.svg   metrics by iteration: mean ± standard deviation over seeds
-        └── kshot.png, kshot.svg     metrics by images per class, of runs on several k-shot sets
+        └── kshot.png, kshot.svg     metrics by images per class, for runs on several k-shot sets
 
     Args:
-        runs: Work directories, or ``NAME=DIR,DIR…``, see `group_runs`.
+        runs: Work directories, or ``NAME=DIR,DIR…``; see `group_runs`.
         out: Folder to write to.
         reference: Name of the group that the others are compared with. Defaults to the first.
-        metrics: Labels or names in the log. Defaults to those of boxes.
-        best: Metric by whose best validation a run is judged. Defaults to the last validation.
-        at: Iterations at which to state the head start. Defaults to the first of all.
+        metrics: Labels of metrics, or their names in the log. Defaults to the metrics of boxes.
+        best: Metric that selects the validation to report: the one where it is highest. Defaults
+            to the last validation.
+        at: Iterations at which to report the head start. Defaults to the first one that all runs
+            share.
 
     Returns:
         The report, in Markdown.
 
     Raises:
         ValueError: If an argument or a work directory is malformed.
-        OSError: If something cannot be written.
+        OSError: If a file cannot be written.
     """
     groups = group_runs(runs)
     names = list(dict.fromkeys(group.name for group in groups))
-    first = reference or names[0]
-    if first not in names:
-        raise ValueError(f"--reference {first}: expected a group's name, one of {names}")
+    reference = reference or names[0]
+    if reference not in names:
+        raise ValueError(f"--reference {reference}: expected the name of a group, one of {names}")
     groups.sort(key=lambda group: group.shots or math.inf)
     columns = all_columns(groups)
-    chosen = choose_columns(columns, metrics)
-    judged = choose_columns(columns, [best])[0] if best else None
-    figures = Figures(groups, chosen, first, judged)
+    best_column = choose_columns(columns, [best])[0] if best else None
+    figures = Figures(groups, choose_columns(columns, metrics), reference, best_column)
     report = _report(figures, at)
     folder = Path(out)
     caption = describe_figures(figures)
@@ -91,15 +92,15 @@ def compare(
 
 
 def describe_figures(figures: Figures) -> str:
-    """What the figures of a table are, in a few sentences."""
+    """Describe in a few sentences what the figures of a table are."""
     tested = any(not run.validations for group in figures.groups for run in group.runs)
-    judged = (
+    validation = (
         f"Validation with the best {figures.best.label} of each run, chosen on the images that the "
         "figures are of"
         if figures.best
         else "Last validation of each run"
     )
-    sentences = [judged + (", or its last test where it has none" if tested else "")]
+    sentences = [validation + (", or its last test where it has none" if tested else "")]
     if any(column.factor == 100 for column in figures.columns):
         sentences.append("AP in percent")
     if any(len(group.runs) > 1 for group in figures.groups):
@@ -112,7 +113,7 @@ def describe_figures(figures: Figures) -> str:
 
 
 def main_column(columns: Sequence[Column]) -> Column:
-    """The metric of the head start: AP50, or the first."""
+    """The metric of the head start: AP50 if there is one, else the first."""
     return next((column for column in columns if column.label == "AP50"), columns[0])
 
 
@@ -122,7 +123,7 @@ def _report(figures: Figures, at: Sequence[int]) -> str:
         ("", [describe_figures(figures), "", markdown_table(figures)]),
         ("Head start", _head_starts(figures, at)),
         ("Warnings", [f"- {warning}" for warning in find_warnings(figures)]),
-        ("Runs", [_described(group) for group in figures.groups]),
+        ("Runs", [_runs_line(group) for group in figures.groups]),
         *(
             (f"Config of {group.label} beside that of {twin.label}", _difference_table(differences))
             for group, twin, differences in compared
@@ -138,20 +139,20 @@ def _report(figures: Figures, at: Sequence[int]) -> str:
 
 def _head_starts(figures: Figures, at: Sequence[int]) -> list[str]:
     column = main_column(figures.columns)
-    twins = [(group, figures.twin(group)) for group in figures.groups]
-    pairs = [(group, twin) for group, twin in twins if twin]
-    known = sorted({i for pair in pairs for i in common_iterations(*pair, column)})
-    missing = [iteration for iteration in at if iteration not in known]
+    pairs = [(group, twin) for group in figures.groups if (twin := figures.twin(group))]
+    shared = sorted({i for pair in pairs for i in common_iterations(*pair, column)})
+    missing = [iteration for iteration in at if iteration not in shared]
     if missing:
         raise ValueError(
             f"--at {missing[0]}: expected an iteration at which all runs of two groups have "
-            f"{column.label}, one of {known}"
+            f"{column.label}, one of {shared}"
         )
     described = (describe_head_start(*pair, column, at) for pair in pairs)
     return [f"- {' '.join(sentences)}" for sentences in described if sentences]
 
 
-def _described(group: Group) -> str:
+def _runs_line(group: Group) -> str:
+    """Seeds, initial weights and folders of a group's runs."""
     seeds = ", ".join(run.seed for run in group.runs)
     configs = [run.config for run in group.runs if run.config is not None]
     starts = dict.fromkeys(weights for config in configs for weights in initialisation(config))
@@ -171,7 +172,7 @@ def _difference_table(differences: Sequence[Difference]) -> list[str]:
 
 
 def _draw(figures: Figures, folder: Path) -> list[Path]:
-    """Draw the pictures that there are points for; those of an earlier comparison are removed."""
+    """Draw the curves that have points; pictures of an earlier comparison are removed."""
     for name in PICTURES:
         (folder / name).unlink(missing_ok=True)
     curves = {group.label: mean_curve(group, figures.columns) for group in figures.groups}
@@ -188,9 +189,9 @@ def _draw(figures: Figures, folder: Path) -> list[Path]:
 def _draw_both(
     draw: Callable[..., Path], figures: Figures, curves: Curves, deviations: Curves, path: Path
 ) -> list[Path]:
-    """Draw the metrics that have values as SVG and PNG; the PNG is returned."""
-    known = {key for points in curves.values() for point in points for key in point}
-    labels = [column.label for column in figures.columns if column.label in known]
+    """Draw the metrics that have values, as SVG and PNG; return the PNG."""
+    measured = {key for points in curves.values() for point in points for key in point}
+    labels = [column.label for column in figures.columns if column.label in measured]
     if not labels:
         return []
     title = "mean ± standard deviation over seeds" if any(deviations.values()) else ""
@@ -201,19 +202,19 @@ def _draw_both(
 def _k_shot_points(
     figures: Figures,
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, list[dict[str, float]]]]:
-    """Means and deviations by number of shots, of each initialisation."""
+    """Means and standard deviations of each initialisation by number of shots."""
     points: dict[str, list[dict[str, float]]] = {}
-    spreads: dict[str, list[dict[str, float]]] = {}
+    deviations: dict[str, list[dict[str, float]]] = {}
     for group in figures.groups:
         if group.shots is None:
             continue
         by_metric = {column.label: figures.values(group, column) for column in figures.columns}
         mean = {label: statistics.fmean(values) for label, values in by_metric.items() if values}
-        spread = {
+        deviation = {
             label: statistics.stdev(values)
             for label, values in by_metric.items()
             if len(values) > 1
         }
         points.setdefault(group.name, []).append({"shots": group.shots, **mean})
-        spreads.setdefault(group.name, []).append(spread)
-    return points, spreads
+        deviations.setdefault(group.name, []).append(deviation)
+    return points, deviations

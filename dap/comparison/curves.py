@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from dap.files import write_bytes
 
 Curves = Mapping[str, Sequence[Mapping[str, float]]]  # name → points
-LINES = ("-", "--", ":", "-.")  # each for ten colours
-NO_RESULTS = {"step", "epoch", "time", "data_time"}  # what a line of a validation has besides
+LINES = ("-", "--", ":", "-.")  # line styles; each is used with ten colours
+BOOKKEEPING = {"step", "epoch", "time", "data_time"}  # keys of a validation beside its results
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,14 @@ class Log:
     """The content of a run's logs.
 
     Attributes:
-        files: Those that were read, by time.
-        validations: One dict per validation: ``iteration``, and each result under its name in the
-            log, as it stands there.
-        iterations: That of the last line, training or validation.
-        cut_off: Logs whose last line was cut off when the run was killed; it is left out.
-        without_result: Iterations of validations without a result; MMDetection's COCO metric
-            writes none where nothing was detected.
+        files: The logs, sorted by time.
+        validations: One dict per validation: ``iteration``, and the results under their names in
+            the log, unchanged.
+        iterations: Iteration of the last line, of training or validation.
+        cut_off: Logs whose last line is incomplete because the run was killed; that line is left
+            out.
+        without_result: Iterations of validations without a result. MMDetection's COCO metric
+            writes none if nothing was detected.
     """
 
     files: list[Path]
@@ -47,16 +48,16 @@ class Log:
 def read_log(work_dir: str | os.PathLike[str]) -> Log:
     """Read the validation results of the run in an MMEngine work directory.
 
-    Each start of a run leaves a log. What a later one trained anew replaces what earlier ones
-    have from its first iteration on: all if it was a fresh run, else what came after the
-    checkpoint that it resumed. A runner that counts validations by epoch leaves the iteration of
-    its last training line before.
+    Each start of a run writes a log. From its first iteration on, a later log replaces earlier
+    ones: completely if the run started anew, else behind the checkpoint that it resumed. If the
+    runner counts validations by epoch, a validation gets the iteration of the training line before
+    it.
 
     Args:
         work_dir: Folder with ``<timestamp>/vis_data/scalars.json``.
 
     Raises:
-        ValueError: If there is no log, or a line of one that is not the last is no JSON.
+        ValueError: If there is no log, or a line other than the last of a log is not JSON.
     """
     files = sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
     if not files:
@@ -67,7 +68,7 @@ def read_log(work_dir: str | os.PathLike[str]) -> Log:
     for file in files:
         rows, whole = _read_rows(file)
         cut_off += [] if whole else [file]
-        # Validations counted by epoch have a step of 0 in a runner that counts iterations.
+        # If a runner that counts iterations counts validations by epoch, their step is 0.
         first = next((row["step"] for row in rows if row["step"]), math.inf)
         validations = [point for point in validations if point["iteration"] < first]
         without_result = [iteration for iteration in without_result if iteration < first]
@@ -87,12 +88,11 @@ def read_log(work_dir: str | os.PathLike[str]) -> Log:
 def read_curve(
     work_dir: str | os.PathLike[str], metrics: Mapping[str, str]
 ) -> list[dict[str, float]]:
-    """Read the validations of a run that have all of some metrics, see `read_log`.
+    """Read the validations of a run that have all of some metrics; see `read_log`.
 
     Args:
         work_dir: Folder with ``<timestamp>/vis_data/scalars.json``.
-        metrics: Name to give → name in MMEngine's log, such as ``{'AP50':
-            'coco/bbox_mAP_50'}``.
+        metrics: New name → name in MMEngine's log, such as ``{'AP50': 'coco/bbox_mAP_50'}``.
 
     Returns:
         One dict per validation: ``iteration`` and the metrics, in percent.
@@ -115,7 +115,7 @@ def read_curve(
 
 
 def _read_rows(file: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The lines of a log, and whether the last of them is whole."""
+    """Read the lines of a log, and whether the last of them is complete."""
     lines = file.read_text(errors="replace").splitlines()
     rows = []
     for number, line in enumerate(lines, 1):
@@ -137,7 +137,7 @@ def _results(row: Mapping[str, Any]) -> dict[str, float]:
     return {
         key: value
         for key, value in row.items()
-        if key not in NO_RESULTS and isinstance(value, int | float)
+        if key not in BOOKKEEPING and isinstance(value, int | float)
     }
 
 
@@ -148,16 +148,16 @@ def draw_curves(
     title: str = "",
     deviations: Curves | None = None,
 ) -> Path:
-    """Plot learning curves, one panel per metric, as PNG or SVG by the file's ending.
+    """Plot learning curves with one panel per metric.
 
     Args:
-        curves: Name → points with their ``iteration`` and metrics; a point without a metric has
-            no mark in its panel.
-        metrics: Names of the panels.
-        out: File to write.
-        title: Of the whole picture.
-        deviations: Name → as many points with the metrics' standard deviations, for the curves
-            that are to have a band.
+        curves: Name → points with ``iteration`` and metrics. A point that lacks a metric is left
+            out of its panel.
+        metrics: Metric of each panel.
+        out: File to write, PNG or SVG by its suffix.
+        title: Title of the figure.
+        deviations: Name → as many points with the metrics' standard deviations, drawn as bands.
+            Curves without an entry have no band.
     """
     figure, panels = _panels(metrics, title)
     for panel, metric in zip(panels, metrics, strict=True):
@@ -185,12 +185,12 @@ def draw_k_shot(
     """Plot metrics over the number of images per class, on a logarithmic axis.
 
     Args:
-        curves: Name → points with their number of ``shots`` and metrics.
-        metrics: Names of the panels.
-        out: File to write, PNG or SVG by its ending.
-        title: Of the whole picture.
-        deviations: Name → as many points with the metrics' standard deviations, for error bars; a
-            point of a single run has none.
+        curves: Name → points with ``shots``, the images per class, and metrics.
+        metrics: Metric of each panel.
+        out: File to write, PNG or SVG by its suffix.
+        title: Title of the figure.
+        deviations: Name → as many points with the metrics' standard deviations, drawn as error
+            bars. A point of a single run has none.
     """
     figure, panels = _panels(metrics, title)
     shots = sorted({int(point["shots"]) for points in curves.values() for point in points})
@@ -210,7 +210,7 @@ def draw_k_shot(
 def _series(
     curves: Curves, deviations: Curves | None, name: str, x: str, metric: str
 ) -> tuple[list[float], list[float], list[float]]:
-    """x, y and deviations of one curve in one panel; no deviations where there are none."""
+    """x, y and deviations of a curve in a panel; the list of deviations is empty if unknown."""
     points = curves[name]
     spreads = (deviations or {}).get(name) or [{}] * len(points)
     measured = [(p, s) for p, s in zip(points, spreads, strict=True) if metric in p]
@@ -219,7 +219,7 @@ def _series(
 
 
 def _panels(metrics: Sequence[str], title: str) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel for each metric, at most three beside each other."""
+    """Create a figure with one panel per metric, at most three in a row."""
     columns = min(3, len(metrics))
     rows = math.ceil(len(metrics) / columns)
     figure = Figure(figsize=(4.5 * columns, 3.5 * rows), layout="constrained")
@@ -232,7 +232,7 @@ def _panels(metrics: Sequence[str], title: str) -> tuple[Figure, list[Axes]]:
 
 
 def _plain(text: str) -> str:
-    """Keep matplotlib from reading formulas."""
+    """Escape ``$``, which starts a formula in matplotlib."""
     return text.replace("$", r"\$")
 
 
@@ -242,11 +242,11 @@ def _finish(panel: Axes) -> None:
 
 
 def _save(figure: Figure, out: Path) -> Path:
-    """Write a figure, in SVG with its texts as text."""
+    """Write a figure; SVG keeps its texts as text."""
     file = BytesIO()
-    ending = out.suffix.removeprefix(".")
+    file_format = out.suffix.removeprefix(".")
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dap"}):
-        metadata = {"Date": None} if ending == "svg" else None
-        figure.savefig(file, format=ending, dpi=110, metadata=metadata)
+        metadata = {"Date": None} if file_format == "svg" else None
+        figure.savefig(file, format=file_format, dpi=110, metadata=metadata)
     write_bytes(out, file.getvalue())
     return out

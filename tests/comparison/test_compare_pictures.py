@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dap.visualization import compare
-from dap.visualization.runs import group_runs
+from dap.comparison import compare
+from dap.comparison.runs import group_runs
 from tests.support.work_dirs import CLS, DAP, changed, rows, shot, warnings, write_run
 
 

@@ -6,8 +6,8 @@ import json
 import pytest
 from mmengine.config import Config
 
-from dap.visualization import compare
-from dap.visualization.runs import group_runs
+from dap.comparison import compare
+from dap.comparison.runs import group_runs
 from tests.support import tiny_runner
 from tests.support.work_dirs import DAP, rows, warnings, write_config, write_run
 
@@ -195,7 +195,7 @@ class TestTable:
         report = compare([run, str(tmp_path / "dap")], tmp_path / "out")
         assert rows(report)[2:4] == ["| cls | 1 | 40.00 |", "| dap | 1 | 50.00 |"]
         assert "or its last test where it has none" in report
-        assert any("some of tests" in line for line in warnings(report))
+        assert any("some from tests" in line for line in warnings(report))
 
 
 def test_real_runs(tmp_path):

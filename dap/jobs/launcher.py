@@ -1,4 +1,4 @@
-"""Command lines of training, testing and pseudo boxes: one process, several, or Slurm."""
+"""Commands for training, testing and pseudo boxes, in one process, several, or by Slurm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from .config_tree import from_here, tools_folder
+from .shipped import from_here, tools_folder
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Launcher:
     """How commands are started.
 
     Attributes:
-        gpus: Processes in all, one per GPU.
+        gpus: Number of processes, one per GPU.
         kind: ``'pytorch'`` (torchrun on this machine) or ``'slurm'``.
-        partition: Of Slurm.
-        gpus_per_node: Of Slurm.
+        partition: Partition of Slurm.
+        gpus_per_node: GPUs per node of Slurm.
 
     Raises:
         ValueError: If a value is out of range, or Slurm has no partition.
@@ -38,13 +38,13 @@ class Launcher:
             raise ValueError("launcher slurm: expected the name of a partition (--partition)")
 
     def at_most(self, gpus: int) -> Launcher:
-        """The same with no more than this number of processes."""
+        """Copy the launcher with at most this number of processes."""
         return replace(self, gpus=min(gpus, self.gpus))
 
     def train(
         self, package: str, config: Path, work_dir: str, options: Mapping[str, object], resume: bool
     ) -> list[str]:
-        """Train a config of ``'mmdet'`` or ``'mmpretrain'``."""
+        """Build the command that trains a config of ``'mmdet'`` or ``'mmpretrain'``."""
         arguments = ["--work-dir", work_dir, *(["--resume"] if resume else [])]
         start = self._start("train", package, config, Path(work_dir).name)
         return [*start, *arguments, *option_words(options)]
@@ -58,7 +58,7 @@ class Launcher:
         options: Mapping[str, object],
         tta: bool = False,
     ) -> list[str]:
-        """Test a checkpoint, with test-time augmentation if asked for."""
+        """Build the command that tests a checkpoint, optionally with test-time augmentation."""
         arguments = ["--work-dir", work_dir, *(["--tta"] if tta else []), *option_words(options)]
         name = "_".join(Path(work_dir).parts[-2:])
         start = self._start("test", package, config, name, checkpoint)
@@ -67,21 +67,12 @@ class Launcher:
     def boxes(
         self, config: Path, checkpoint: str, out: str, options: Mapping[str, object]
     ) -> list[str]:
-        """Generate pseudo boxes."""
+        """Build the command that generates pseudo boxes."""
         arguments = [str(from_here(config)), checkpoint, "--out", out, *option_words(options)]
         tools = tools_folder()
         if self.kind == "slurm":
-            script = str(tools / "slurm.sh")
-            return [
-                "env",
-                *self._shares,
-                "bash",
-                script,
-                "boxes",
-                self.partition,
-                "boxes",
-                *arguments,
-            ]
+            start = ["env", *self._gpu_variables, "bash", str(tools / "slurm.sh")]
+            return [*start, "boxes", self.partition, "boxes", *arguments]
         if self.gpus > 1:
             return ["bash", str(tools / "dist.sh"), "boxes", str(self.gpus), *arguments]
         return ["python", str(tools / "generate_pseudo_boxes.py"), *arguments]
@@ -89,43 +80,43 @@ class Launcher:
     def _start(
         self, tool: str, package: str, config: Path, name: str, checkpoint: str = ""
     ) -> list[str]:
-        """The command up to and with config and checkpoint."""
-        given = [str(from_here(config)), *([checkpoint] if checkpoint else [])]
+        """Build the command up to config and checkpoint."""
+        files = [str(from_here(config)), *([checkpoint] if checkpoint else [])]
         environment = ["env", f"PACKAGE={package}"] if package != "mmdet" else []
         script = tools_folder() / f"{'slurm' if self.kind == 'slurm' else 'dist'}_{tool}.sh"
         if self.kind == "slurm":
-            env = ["env", *environment[1:], *self._shares]
-            return [*env, "bash", str(script), self.partition, name, *given]
+            env = ["env", *environment[1:], *self._gpu_variables]
+            return [*env, "bash", str(script), self.partition, name, *files]
         if self.gpus > 1:
-            return [*environment, "bash", str(script), *given, str(self.gpus)]
-        return ["python", "-m", "dap.launch", package, tool, *given]  # as mim does, without mim
+            return [*environment, "bash", str(script), *files, str(self.gpus)]
+        return ["python", "-m", "dap.launch", package, tool, *files]  # as mim does
 
     @property
-    def _shares(self) -> list[str]:
+    def _gpu_variables(self) -> list[str]:
         return [f"GPUS={self.gpus}", f"GPUS_PER_NODE={min(self.gpus, self.gpus_per_node)}"]
 
 
 def training_options(words: Sequence[str], vis_backends: Sequence[str] = ()) -> dict[str, object]:
-    """Options for every training, as people write them on a command line.
+    """Parse options for every training from a command line.
 
     Args:
-        words: ``KEY=VALUE``, as MMEngine's ``--cfg-options`` takes them.
-        vis_backends: Types of visualizer backends beside ``LocalVisBackend``, which writes the
+        words: ``KEY=VALUE``, as in MMEngine's ``--cfg-options``.
+        vis_backends: Types of visualizer backends to add to ``LocalVisBackend``, which writes the
             files that curves and tables are made from.
 
     Returns:
         Keys of a config → values.
 
     Raises:
-        ValueError: If a word has no key.
+        ValueError: If a word is not ``KEY=VALUE``.
     """
     for word in words:
         if not word.partition("=")[0] or "=" not in word:
             raise ValueError(f"--cfg-options: expected KEY=VALUE, found {word!r}")
     parser = ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
-    given = ["--cfg-options", *words] if words else []
-    options: dict[str, object] = dict(parser.parse_args(given).cfg_options)
+    arguments = ["--cfg-options", *words] if words else []
+    options: dict[str, object] = dict(parser.parse_args(arguments).cfg_options)
     if vis_backends:
         options["visualizer.vis_backends.0.type"] = "dap.VisBackends"
         options["visualizer.vis_backends.0.backends"] = ["LocalVisBackend", *vis_backends]
