@@ -164,7 +164,7 @@ def test_tool_names_files_of_dropped_boxes_and_similar_classes(tmp_path, run_her
     assert done.returncode == 0, done.stderr
     assert "warning: 2 boxes dropped, all of them listed in the file's info:" in done.stderr
     assert "turned.xml: <object> 'cat'" in done.stderr
-    assert "warning: the classes Cat, cat differ in upper and lower case alone" in done.stderr
+    assert "warning: the classes Cat, cat differ only in upper and lower case" in done.stderr
 
 
 def test_size_that_looks_swapped_is_named_as_such(tmp_path, capsys):
