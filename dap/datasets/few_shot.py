@@ -211,8 +211,8 @@ def _write(subset: _Subset) -> None:
     for name, text in files.items():
         if not text:
             warn(
-                f"{folder / name}: no image was drawn from this folder, and mmdet cannot read an "
-                "empty list. Leave it out of the config, or use annotations.json"
+                f"{folder / name}: no image was drawn from there, and mmdet cannot read an empty "
+                "list. Leave it out of the config, or use annotations.json"
             )
     for name, text in (files | {"record.json": json.dumps(record, indent=2) + "\n"}).items():
         if not (folder / name).exists():
