@@ -62,7 +62,7 @@ def test_wheel_holds_the_package_and_what_mim_looks_for(wheel):
                 name = f"{target}/{path.relative_to(ROOT / folder).as_posix()}"
                 assert name.replace("dap/mmcv_ops/_ext", "mmcv/_ext") in held
     assert "dap/.mim/model-index.yml" in held
-    assert "dap/pseudo_boxes/imagenet_1k_wordnet_ids.txt" in held
+    assert "dap/images/imagenet_1k_wordnet_ids.txt" in held
     assert any(path.startswith("dap/.mim/configs/") and path.endswith(".py") for path in held)
 
 

@@ -32,8 +32,8 @@ from dap.classifiers.libraries import classifier_config
 from dap.classifiers.methods import METHODS
 from dap.launch import init_processes
 from dap.pseudo_boxes import Execution, generate_from_config
-from dap.pseudo_boxes.ranks import end_group
 from dap.pseudo_boxes.settings import AUTOCAST, with_changes
+from dap.ranks import end_group
 from dap.visualization.box_pictures import BoxPictures
 
 RULE_HELP = (

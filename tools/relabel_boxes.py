@@ -19,7 +19,7 @@ from mmengine.logging import MMLogger
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.launch import init_processes
 from dap.pseudo_boxes import Execution
-from dap.pseudo_boxes.ranks import end_group
+from dap.ranks import end_group
 from dap.self_training import MergeRule, relabel_boxes
 
 

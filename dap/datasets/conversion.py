@@ -8,8 +8,8 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from dap.files import output_file
-from dap.pseudo_boxes.convert import convert_annotations
-from dap.pseudo_boxes.store import MANIFEST
+from dap.store.convert import convert_annotations
+from dap.store.reader import MANIFEST
 
 from .detection_data import TRAIN, read_detection_data, write_split
 

@@ -26,10 +26,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dap.datasets.few_shot_coco import read_coco, read_data
-from dap.datasets.few_shot_source import DetectionSource, warn
-from dap.datasets.few_shot_voc import read_voc
 from dap.files import whole_file
+
+from .few_shot_coco import read_coco, read_data
+from .few_shot_source import DetectionSource, warn
+from .few_shot_voc import read_voc
 
 
 def make_few_shot_subsets(

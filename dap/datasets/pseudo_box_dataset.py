@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from mmdet.datasets import BaseDetDataset
 
-from dap.pseudo_boxes.store import PseudoBoxStore
 from dap.registry import DATASETS
+from dap.store.reader import PseudoBoxStore
 
 from .checked_coco_dataset import check_categories, check_mask_loading, no_box_to_train_on
 from .stored_images import ImageLayout, StoredImages, left_out_boxes

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from dap.coco_boxes import OUTSIDE, SMALL, LeftOutBoxes
-from dap.pseudo_boxes.masks import segmentation
-from dap.pseudo_boxes.shards import Shard, exact
-from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.store.masks import segmentation
+from dap.store.reader import PseudoBoxStore
+from dap.store.shard import Shard, exact
 
 
 class ImageLayout(NamedTuple):
@@ -148,10 +148,10 @@ class _ShardValues:
         # A memoryview shares the memory of the array, and its items are Python's numbers.
         self.file_name = shard.file_name
         self._mask = shard.mask if shard.has_masks else None
-        self.ids = memoryview(shard.ids)
-        self.heights, self.widths = map(memoryview, shard.sizes_hw)
-        self._starts, self._labels = memoryview(shard.starts), memoryview(shard.labels)
-        self._boxes = memoryview(shard.bboxes.reshape(-1))
+        view: Callable[[Any], memoryview] = memoryview
+        self.ids, self.heights, self.widths = map(view, (shard.ids, *shard.sizes_hw))
+        self._starts, self._labels = view(shard.starts), view(shard.labels)
+        self._boxes = view(shard.bboxes.reshape(-1))
 
     def instances(self, row: int, width: int, height: int) -> list[dict[str, Any]]:
         """Instances of an image that ``CocoDataset`` would read from the COCO file.

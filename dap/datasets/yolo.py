@@ -12,13 +12,7 @@ import yaml
 from dap.files import read_bytes, read_lines, text_lines
 from dap.image_size import UNREADABLE, image_size
 
-from .detection_data import (
-    TRAIN,
-    DetectionSplit,
-    coco_content,
-    image_files,
-    split_name,
-)
+from .detection_data import TRAIN, DetectionSplit, coco_content, image_files, split_name
 
 _TOLERANCE = 0.01  # relative coordinates may be outside 0 to 1 by this much
 Item = dict[str, Any]

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dap.cam import boxes_from_cam
-from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.pseudo_boxes.settings import PseudoBoxSettings
 from dap.pseudo_boxes.stored_maps import StoredMap
+from dap.store.reader import PseudoBoxStore
 
 from .evaluate import Request, evenly_spread
 from .ground_truth import GroundTruth
@@ -67,7 +68,7 @@ def calibrate(
         raise ValueError(f"{store.folder}: expected a run by rule='extent', found {store.rule!r}")
     if truth.categories is None:
         raise ValueError(f"a ground truth from {truth.layout} has no classes, and a map has one")
-    settings = store.settings()
+    settings = PseudoBoxSettings.from_store(store)
     thresholds = np.round(np.outer(FACTORS, settings.thresholds), 4)
     matching = Matching(store, truth, class_agnostic=False)
     indices = [i for i in sorted(matching.images) if matching.image(i).counted_labels()]
@@ -77,9 +78,13 @@ def calibrate(
     for image, stored in zip(images, stored_maps, strict=True):
         for label, cam in stored.by_label.items():
             objects = image.truth_boxes[image.counted() & (image.truth_labels == label)]
-            arguments = settings.nms_iou, "extent", cam.cell_size, stored.size_hw
             values = cam.maps[0].numpy()
-            boxes = (boxes_from_cam(values, row, *arguments)[0] for row in thresholds)
+            boxes = (
+                boxes_from_cam(
+                    values, row, settings.nms_iou, "extent", cam.cell_size, stored.size_hw
+                )[0]
+                for row in thresholds
+            )
             counts.append([_count(boxes_of_factor, objects) for boxes_of_factor in boxes])
     if not counts:
         raise ValueError(f"{store.folder}: none of its images has true boxes and a map")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.store.reader import PseudoBoxStore
 
 from .ground_truth import GroundTruth
 from .localization import LocalizationQuality

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from dap.datasets.voc_files import parse_voc
 from dap.files import files_below, read_bytes
-from dap.pseudo_boxes.masks import counts_of, segmentation
+from dap.store.masks import counts_of, segmentation
 
 
 @dataclass(frozen=True)

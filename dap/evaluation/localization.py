@@ -7,13 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .localization_counts import (
-    LOCALIZATION_IOUS,
-    SIZES,
-    ClassCounts,
-    box_areas,
-    overlaps,
-)
+from .localization_counts import LOCALIZATION_IOUS, SIZES, ClassCounts, box_areas, overlaps
 
 __all__ = ["LOCALIZATION_IOUS", "LocalizationQuality", "overlaps"]
 

@@ -30,10 +30,10 @@ def overlaps(
     Returns:
         In [0, 1], 0 for a box without area, float64, shape (N, M).
     """
-    xywh = [np.array(corners, np.float64) for corners in (boxes, truth_boxes)]
-    for corners in xywh:
+    objects, truth = (np.array(corners, np.float64) for corners in (boxes, truth_boxes))
+    for corners in (objects, truth):
         corners[:, 2:] -= corners[:, :2]
-    return coco_overlaps(*xywh, crowd)
+    return coco_overlaps(objects, truth, crowd)
 
 
 def coco_overlaps(objects: Any, truth: Any, crowd: np.ndarray | None = None) -> np.ndarray:

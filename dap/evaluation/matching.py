@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dap.pseudo_boxes.masks import segmentation
-from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.store.masks import segmentation
+from dap.store.reader import PseudoBoxStore
 
 from .ground_truth import GroundTruth
 from .name_matching import match_categories, match_images

@@ -2,6 +2,7 @@
 
 from .catalogue import Cell, Experiment, Row, Run
 from .config_tree import ConfigTree
+from .data import k_shot_command
 from .jobs import Job, Jobs, tool_command
 from .launcher import Launcher, training_options
 from .paper import EXPERIMENTS
@@ -22,6 +23,7 @@ __all__ = [
     "Run",
     "Submission",
     "find_experiment",
+    "k_shot_command",
     "list_experiments",
     "report",
     "reproduce",

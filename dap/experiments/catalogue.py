@@ -15,12 +15,15 @@ class Run:
         options: Keys of the config → values that differ from it.
         name: Folder below the work directory. Defaults to ``config``.
         checkpoint: What is tested, for a run that trains nothing.
+        shots: Key of the config's ``k_shot_schedules``, ``'10shot'`` or ``'5shot-3x'``; empty for
+            a config that is not for k images per class.
     """
 
     config: str
     options: Mapping[str, object] = field(default_factory=dict)
     name: str = ""
     checkpoint: str = ""
+    shots: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +13,17 @@ from mmengine.config import Config
 
 from dap.datasets.few_shot_voc import VOC_CLASSES
 
+from .config_tree import ConfigTree, from_here
 from .jobs import tool_command
+from .launcher import option_words
+from .schedule import SCHEDULES, batch_options, k_shot_options
 
 DRAWN = re.compile(r"(?:(?P<out>.*)/)?(?P<name>[^/]+)_(?P<k>\d+)shot_seed(?P<seed>\d+)/[^/]+")
+# Names that tools/few_shot.py gives the paper's sets → config that fine-tunes on them.
+K_SHOT_CONFIGS = {
+    "voc0712": "faster-rcnn_r50-dap-in1k_fpn_voc-kshot",
+    "coco": "faster-rcnn_r50-dap-in1k_fpn_coco-kshot",
+}
 SOURCE = "few_shot_source"  # variable of a config: dict(voc=[folder, …]) or dict(coco=file)
 
 
@@ -60,6 +69,35 @@ def of_seed(path: str, seed: int | None) -> str:
     if drawn is None or seed is None:
         return path
     return path[: drawn.start("seed")] + str(seed) + path[drawn.end("seed") :]
+
+
+def k_shot_command(folder: Path, configs: ConfigTree) -> str | None:
+    """The command that trains the DAP config on a k-shot set of the paper, on one GPU.
+
+    Its options and work directory are those of ``tools/reproduce.py``. For a k that the config has
+    no schedule for, the length stays that of the config. Images are those that the config names.
+
+    Args:
+        folder: The set: ``…/voc0712_10shot_seed0``.
+        configs: Where the config is found.
+
+    Returns:
+        A line for a shell; None for a set of another name, which needs a config of its own.
+    """
+    drawn = DRAWN.fullmatch(f"{folder}/annotations.json")
+    if drawn is None or drawn["name"] not in K_SHOT_CONFIGS:
+        return None
+    name, shots = K_SHOT_CONFIGS[drawn["name"]], f"{drawn['k']}shot"
+    config = configs.load(name)
+    options = k_shot_options(config, shots) if shots in config[SCHEDULES] else {}
+    options |= {
+        "train_dataloader.dataset.ann_file": drawn[0],
+        "train_dataloader.batch_size": batch_options(config, 1, None)["total_batch"],
+        "randomness.seed": drawn["seed"],
+    }
+    work_dir = f"work_dirs/{name.replace('kshot', shots)}_seed{drawn['seed']}"
+    start = ["mim", "train", "mmdet", str(from_here(configs.path(name))), "--work-dir", work_dir]
+    return shlex.join([*start, *option_words(options)])
 
 
 def preparation(path: str, config: Config, dataset: Mapping[str, Any]) -> Preparation | None:

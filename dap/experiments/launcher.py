@@ -47,7 +47,7 @@ class Launcher:
         """Train a config of ``'mmdet'`` or ``'mmpretrain'``."""
         arguments = ["--work-dir", work_dir, *(["--resume"] if resume else [])]
         start = self._start("train", package, config, Path(work_dir).name)
-        return [*start, *arguments, *_options(options)]
+        return [*start, *arguments, *option_words(options)]
 
     def test(
         self,
@@ -59,7 +59,7 @@ class Launcher:
         tta: bool = False,
     ) -> list[str]:
         """Test a checkpoint, with test-time augmentation if asked for."""
-        arguments = ["--work-dir", work_dir, *(["--tta"] if tta else []), *_options(options)]
+        arguments = ["--work-dir", work_dir, *(["--tta"] if tta else []), *option_words(options)]
         name = "_".join(Path(work_dir).parts[-2:])
         start = self._start("test", package, config, name, checkpoint)
         return [*start, *arguments]
@@ -68,7 +68,7 @@ class Launcher:
         self, config: Path, checkpoint: str, out: str, options: Mapping[str, object]
     ) -> list[str]:
         """Generate pseudo boxes."""
-        arguments = [str(from_here(config)), checkpoint, "--out", out, *_options(options)]
+        arguments = [str(from_here(config)), checkpoint, "--out", out, *option_words(options)]
         tools = tools_folder()
         if self.kind == "slurm":
             script = str(tools / "slurm.sh")
@@ -132,8 +132,8 @@ def training_options(words: Sequence[str], vis_backends: Sequence[str] = ()) -> 
     return options
 
 
-def _options(options: Mapping[str, object]) -> list[str]:
-    """``--cfg-options`` as mmengine reads them: lists without spaces."""
+def option_words(options: Mapping[str, object]) -> list[str]:
+    """The words of ``--cfg-options`` as MMEngine reads them: lists without spaces."""
     if not options:
         return []
     written = (f"{key}={str(value).replace(' ', '')}" for key, value in options.items())

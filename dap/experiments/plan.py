@@ -24,6 +24,7 @@ from .schedule import (
     base_batch_size,
     batch_options,
     iteration_options,
+    k_shot_options,
     last_checkpoint,
 )
 
@@ -147,8 +148,8 @@ class Plan:
     def _trained(self, run: Run, seed: int | None) -> str:
         """A training after what it reads; returns its last checkpoint."""
         seed = seed if self._is_finetuning(run.config) else None
-        plain = self.configs.load(run.config, run.options)
-        options, read = dict(run.options), []
+        options, read = self._options(run), []
+        plain = self.configs.load(run.config, options)
         for key, path in work_dir_paths(plain).items():
             if key.endswith("ann_file"):
                 actual = self._annotations(plain, key, seed)
@@ -161,7 +162,7 @@ class Plan:
         launcher = self.launcher.at_most(base_batch_size(plain) or self.launcher.gpus)
         options |= batch_options(plain, launcher.gpus, self.batch_per_gpu)
         name = run.name
-        if self.iterations and self.configs.folder(run.config).endswith("_kshot"):
+        if self.iterations and run.shots:
             options |= iteration_options(plain, self.iterations)
             name += f"_{self.iterations}it"
         if seed is not None:
@@ -202,7 +203,9 @@ class Plan:
         trained = Path(checkpoint).parent.name
         name = f"{self._seeded(run.name, seed) if run.checkpoint else trained}/test"
         out = f"{self.root}/{name}"
-        options: dict[str, object] = dict(run.options) if run.checkpoint else {}
+        # Of a trained run, the options decide the training alone; those of a k-shot run are passed
+        # so that the config that MMEngine keeps has its number of images per class.
+        options = self._options(run) if run.checkpoint or run.shots else {}
         config = self.configs.load(run.config, options)
         if _is_coco(config):  # for figures in full precision
             options["test_evaluator.outfile_prefix"] = f"{out}/predictions"
@@ -254,6 +257,13 @@ class Plan:
         path = path.replace("work_dirs", self.root, 1)
         made = unlabelled(path, dataset)
         return self.jobs.put(made.name, "files", made.command, path, inputs=made.inputs)
+
+    def _options(self, run: Run) -> dict[str, object]:
+        """Options of a run, with those of its number of images per class."""
+        options = dict(run.options)
+        if run.shots:
+            options |= k_shot_options(self.configs.load(run.config, options), run.shots)
+        return options
 
     def _seeded(self, name: str, seed: int | None) -> str:
         return name if seed is None else f"{name}_seed{seed}"

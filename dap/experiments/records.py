@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from dap.files import whole_file
-from dap.pseudo_boxes.store import MANIFEST, read_manifest
+from dap.store.reader import MANIFEST, read_manifest
 
 from .dumped import moved_paths, work_root
 from .jobs import Job

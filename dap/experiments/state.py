@@ -13,13 +13,8 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from dap.pseudo_boxes.store import MANIFEST, SUMMARY, read_manifest
-from dap.visualization.config_difference import (
-    TEST,
-    TRAINING,
-    deciding_values,
-    is_initialisation,
-)
+from dap.store.reader import MANIFEST, SUMMARY, read_manifest
+from dap.visualization.config_difference import TEST, TRAINING, deciding_values, is_initialisation
 from dap.visualization.config_difference import differences as value_differences
 
 from .dumped import (

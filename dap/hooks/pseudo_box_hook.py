@@ -11,6 +11,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from dap.images.categories import coco_categories
+from dap.images.labelled_images import LabelledImages
 from dap.pseudo_boxes import (
     CamClassifier,
     Execution,
@@ -18,14 +20,12 @@ from dap.pseudo_boxes import (
     generate_pseudo_boxes,
     settings_from_config,
 )
-from dap.pseudo_boxes.categories import coco_categories
 from dap.pseudo_boxes.engine import Watcher
 from dap.pseudo_boxes.from_config import build_training_set, require_normalization
-from dap.pseudo_boxes.images import LabelledImages
-from dap.pseudo_boxes.ranks import all_ranks
 from dap.pseudo_boxes.settings import with_changes
-from dap.pseudo_boxes.store import ANNOTATIONS, MANIFEST, SUMMARY
+from dap.ranks import all_ranks
 from dap.registry import HOOKS
+from dap.store.reader import ANNOTATIONS, MANIFEST, SUMMARY
 
 
 @HOOKS.register_module()

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from dap.datasets.coco_folder import read_coco_folder
 from dap.pseudo_boxes import PseudoBoxStore
-from dap.pseudo_boxes.convert import coco_to_store
-from dap.pseudo_boxes.store import MANIFEST
+from dap.store.convert import coco_to_store
+from dap.store.reader import MANIFEST
 
 
 class Boxes(NamedTuple):

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from dap.evaluation.localization_counts import overlaps
-from dap.pseudo_boxes.merging import DECIMALS
-from dap.pseudo_boxes.shards import NO_THRESHOLD
+from dap.store.shard import DECIMALS, NO_THRESHOLD
 
 from .box_detector import Detections
 

@@ -20,18 +20,16 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 import dap
-from dap.pseudo_boxes.devices import chosen_device, computing_on
-from dap.pseudo_boxes.image_files import check_size
-from dap.pseudo_boxes.images import Entry, LabelledImages, Sample
-from dap.pseudo_boxes.ranks import all_ranks
-from dap.pseudo_boxes.reading import read_in_order
-from dap.pseudo_boxes.records import Record
-from dap.pseudo_boxes.settings import Execution, default_workers
-from dap.pseudo_boxes.shards import Shard
-from dap.pseudo_boxes.store import MANIFEST, PseudoBoxStore, digests, store_folder
-from dap.pseudo_boxes.store_run import StoreRun, locked_by_first
-from dap.pseudo_boxes.window import DEVICE_ERRORS
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.devices import DEVICE_ERRORS, chosen_device, computing_on
+from dap.images.image_files import check_size
+from dap.images.labelled_images import Entry, LabelledImages, Sample
+from dap.images.reading import read_in_order
+from dap.ranks import all_ranks
+from dap.runs.execution import Execution, default_workers
+from dap.runs.store_run import Record, StoreRun, locked_by_first
+from dap.store.reader import MANIFEST, PseudoBoxStore, digests, store_folder
+from dap.store.shard import Shard
+from dap.store.writer import StoreWriter
 
 from .box_detector import BoxDetector, Detections
 from .merge_rule import MergeRule, merged_rows

@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope, Registry
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from dap.transfer.language_models import with_local_language_models
+from .language_models import with_local_language_models
 
 Shape = tuple[int, ...]
 

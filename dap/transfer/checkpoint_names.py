@@ -9,15 +9,16 @@ from mmengine.logging import print_log
 from torch import nn
 
 from dap.checkpoint import LEFT_OUT, NORMALIZATION
-from dap.transfer.category_dependent import state_shapes
-from dap.transfer.model_configs import (
+
+from .category_dependent import state_shapes
+from .model_configs import (
     UNBUILDABLE,
     ModelConfig,
     dependent_by_config,
     parse_model_config,
     read_model_config,
 )
-from dap.transfer.normalization import Normalization, normalization_of_config
+from .normalization import Normalization, normalization_of_config
 
 
 class CheckpointNames:

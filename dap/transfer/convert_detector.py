@@ -14,8 +14,9 @@ from torch import Tensor
 
 from dap.checkpoint import load_weights, require_finite
 from dap.files import output_file, write_bytes
-from dap.transfer.category_dependent import state_shapes
-from dap.transfer.foreign_layers import (
+
+from .category_dependent import state_shapes
+from .foreign_layers import (
     MMDET_EPS,
     anchor_order,
     get,

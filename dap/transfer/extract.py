@@ -15,24 +15,13 @@ from mmengine.logging import print_log
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from dap.checkpoint import (
-    LEFT_OUT,
-    NORMALIZATION,
-    NOT_WANTED,
-    NOTES,
-    load_weights,
-    require_finite,
-)
+from dap.checkpoint import LEFT_OUT, NORMALIZATION, NOT_WANTED, NOTES, load_weights, require_finite
 from dap.files import write_bytes
-from dap.transfer.model_configs import (
-    ModelConfig,
-    dependent_by_config,
-    parse_model_config,
-    read_model_config,
-)
-from dap.transfer.normalization import normalization_of_config
-from dap.transfer.report import shorten
-from dap.transfer.selection import Selection
+
+from .model_configs import ModelConfig, dependent_by_config, parse_model_config, read_model_config
+from .normalization import normalization_of_config
+from .report import shorten
+from .selection import Selection
 
 _SUFFIXES = (".pth", ".safetensors")
 

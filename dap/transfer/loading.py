@@ -7,8 +7,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from dap.checkpoint import select
-from dap.transfer.category_dependent import Shape
-from dap.transfer.report import TransferReport, detector_parts
+
+from .category_dependent import Shape
+from .report import TransferReport, detector_parts
 
 
 def transfer(

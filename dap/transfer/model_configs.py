@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from dap.transfer.category_dependent import category_dependent_parameters
+from .category_dependent import category_dependent_parameters
 
 # Exceptions of constructors whose config does not fit the installed packages.
 UNBUILDABLE = (

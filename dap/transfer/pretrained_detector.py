@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from dap.checkpoint import NOT_WANTED, load_weights, require_finite, select
 from dap.registry import WEIGHT_INITIALIZERS
-from dap.transfer.category_dependent import differing_in_class_count
-from dap.transfer.checkpoint_names import CheckpointNames
-from dap.transfer.loading import LoadAgain, reinitialises_itself, transfer
-from dap.transfer.normalization import normalization_of_detector
-from dap.transfer.refusals import refuse_backbone_alone, refuse_unmatched_parts
-from dap.transfer.report import TransferReport, detector_parts, shorten
-from dap.transfer.selection import Selection, dotted_names
-from dap.transfer.starting_runner import starting_runner
+
+from .category_dependent import differing_in_class_count
+from .checkpoint_names import CheckpointNames
+from .loading import LoadAgain, reinitialises_itself, transfer
+from .normalization import normalization_of_detector
+from .refusals import refuse_backbone_alone, refuse_unmatched_parts
+from .report import TransferReport, detector_parts, shorten
+from .selection import Selection, dotted_names
+from .starting_runner import starting_runner
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -150,7 +151,7 @@ class PretrainedDetector:
     def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read the weights that have the prefix, and the checkpoint's ``meta``."""
         weights, meta = load_weights(self.checkpoint)
-        inside = select(weights, lambda name: name.startswith(self.prefix), cut=self.prefix)
+        inside = select(weights, lambda name: name.startswith(self.prefix), prefix=self.prefix)
         if not inside:
             raise ValueError(
                 f"{self.checkpoint} has no name that begins with prefix={self.prefix!r}; it has "

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from dap.transfer.report import TransferReport, part_of, shorten
+from .report import TransferReport, part_of, shorten
 
 
 def refuse_backbone_alone(

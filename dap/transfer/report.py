@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from dap.transfer.category_dependent import Shape
+from .category_dependent import Shape
 
 _SHOWN = 20  # names that `shorten` keeps
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dap.transfer.report import shorten
+from .report import shorten
 
 
 class Selection(NamedTuple):

@@ -7,7 +7,7 @@ from mmengine.logging import MessageHub
 from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
-from dap.transfer.model_configs import ModelConfig, parse_model_config, parse_values
+from .model_configs import ModelConfig, parse_model_config, parse_values
 
 
 class StartingRunner(NamedTuple):

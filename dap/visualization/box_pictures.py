@@ -14,10 +14,10 @@ from mmengine.logging import print_log
 from mmengine.visualization import Visualizer
 from mmpretrain.registry import VISUALIZERS
 
+from dap.images.image_files import read_image
+from dap.images.labelled_images import Entry
 from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, settings_from_config
-from dap.pseudo_boxes.image_files import read_image
-from dap.pseudo_boxes.images import Entry
-from dap.pseudo_boxes.masks import decode_mask
+from dap.store.masks import decode_mask
 
 from .gallery import colour_of, draw_tile
 

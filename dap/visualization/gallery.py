@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from dap.files import write_bytes
-from dap.pseudo_boxes.shards import NO_THRESHOLD
+from dap.store.shard import NO_THRESHOLD
 
 COLOURS_BGR = ((80, 220, 60), (0, 200, 255), (255, 120, 0), (60, 60, 255), (220, 60, 220))
 """Of the boxes, by rank of their threshold, lowest first: green, yellow, blue, red, purple."""

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from dap.pseudo_boxes.survey import ASPECT_EDGES, SIDE_EDGES, Survey
+from dap.store.survey import ASPECT_EDGES, SIDE_EDGES, Survey
 
 MOST = 10  # boxes per image that get a bar of their own
 

@@ -16,11 +16,12 @@ import numpy as np
 from dap.evaluation.evaluate import evenly_spread, truth_by_image
 from dap.evaluation.ground_truth import GroundTruth
 from dap.files import whole_file, write_bytes
-from dap.pseudo_boxes.shards import NO_THRESHOLD
-from dap.pseudo_boxes.store import SUMMARY, PseudoBoxStore
+from dap.pseudo_boxes.settings import PseudoBoxSettings
 from dap.pseudo_boxes.stored_maps import StoredMaps
-from dap.pseudo_boxes.survey import Survey, survey
-from dap.pseudo_boxes.verdict import verdict
+from dap.runs.verdict import verdict
+from dap.store.reader import SUMMARY, PseudoBoxStore
+from dap.store.shard import NO_THRESHOLD
+from dap.store.survey import Survey, survey
 
 from .gallery import UNKNOWN_BGR, colour_of, encoded, montage, with_titles, write_picture
 from .histograms import draw_histograms
@@ -174,7 +175,7 @@ def _tables(
         ]
         which = "{} images, evenly over the run"
     candidates = [found for found in map(find, random) if found is not None]
-    which, settings = which.format(len(candidates)), store.settings()
+    which, settings = which.format(len(candidates)), PseudoBoxSettings.from_store(store)
     a1 = f"Thresholds (Table A1): {which}", table_a1(candidates, settings)
     a2 = f"NMS (Table A2): {which}", table_a2(candidates, settings)
     return Section(title, tables=[a1, a2])
@@ -234,7 +235,7 @@ def _panels(
     shown = [image for image in images if candidates.get(image.index) is not None]
     if not shown:
         return
-    settings = store.settings()
+    settings = PseudoBoxSettings.from_store(store)
     everything = list(range(len(settings.thresholds)))
     titles = [name.replace("τ", "tau") for name in store.threshold_names()]
     single = {titles[i]: ([i], settings.nms_iou) for i in everything}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dap.pseudo_boxes.survey import Survey
+from dap.store.survey import Survey
 
 PER_CLASS = 2
 

@@ -10,10 +10,10 @@ from functools import lru_cache
 import numpy as np
 
 from dap.cam import MergedCam
-from dap.pseudo_boxes.image_files import check_size, read_image
-from dap.pseudo_boxes.masks import decode_mask
-from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.images.image_files import check_size, read_image
 from dap.pseudo_boxes.stored_maps import StoredMaps
+from dap.store.masks import decode_mask
+from dap.store.reader import PseudoBoxStore
 
 from .gallery import colour_of, draw_tile
 
@@ -31,7 +31,7 @@ class StoredImage:
         boxes: xyxy, half-open, in pixels, shape (N, 4).
         labels: Shape (N,).
         thresholds: Index of τ of each box, shape (N,); 255 where it is not known.
-        masks: Of each box, see :func:`dap.pseudo_boxes.masks.decode_mask`; None if the store has
+        masks: Of each box, see :func:`dap.store.masks.decode_mask`; None if the store has
             none.
     """
 

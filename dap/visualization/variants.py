@@ -10,10 +10,10 @@ import numpy as np
 
 from dap.cam import box_candidates, threshold_name
 from dap.cam.boxes import Candidates
-from dap.pseudo_boxes.merging import merged_boxes, rounded
+from dap.pseudo_boxes.records import merged_boxes, rounded
 from dap.pseudo_boxes.settings import PseudoBoxSettings
-from dap.pseudo_boxes.statistics import BoxStatistics
-from dap.pseudo_boxes.store import PseudoBoxStore
+from dap.store.reader import PseudoBoxStore
+from dap.store.statistics import BoxStatistics
 
 from .store_pictures import StoredImage, StorePictures
 
@@ -38,11 +38,12 @@ def candidate_finder(store: PseudoBoxStore, pictures: StorePictures) -> FindCand
         Gives label → candidates of an image, None if it cannot be read; or None where neither is
         to be had: the store was merged by NMS and there is no classifier.
     """
-    if "nms_iou" in store.manifest["settings"] and store.settings().nms_iou is None:
+    if store.manifest["settings"].get("nms_iou", 0) is None:
         return stored_candidates
     if pictures.maps is None:
         return None
-    return lambda image: _map_candidates(image, pictures, store.settings())
+    settings = PseudoBoxSettings.from_store(store)
+    return lambda image: _map_candidates(image, pictures, settings)
 
 
 def boxes_under(
@@ -150,7 +151,7 @@ def stored_candidates(image: StoredImage) -> Found:
 def _map_candidates(
     image: StoredImage, pictures: StorePictures, settings: PseudoBoxSettings
 ) -> Found | None:
-    """As :func:`dap.pseudo_boxes.window.image_record` finds them."""
+    """As :func:`dap.pseudo_boxes.records.image_record` computes them."""
     by_label = []
     for label in np.unique(image.labels).tolist():
         cam = pictures.merged(image, label)

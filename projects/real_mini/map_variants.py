@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,11 +34,11 @@ from dap.evaluation.localization import LOCALIZATION_IOUS, LocalizationQuality, 
 from dap.evaluation.max_box_accuracy import TOP, MaxBoxAccuracy
 from dap.evaluation.name_matching import match_categories
 from dap.files import whole_file
-from dap.pseudo_boxes.categories import coco_categories
+from dap.images.categories import coco_categories
+from dap.images.image_files import read_image
+from dap.images.labelled_images import LabelledImages
 from dap.pseudo_boxes.classifier import CamClassifier, evaluating
 from dap.pseudo_boxes.from_config import build_class_folders, build_classifier, known_classes
-from dap.pseudo_boxes.image_files import read_image
-from dap.pseudo_boxes.images import LabelledImages
 
 PERCENTILES = (10, 20, 30, 45, 60)
 FIGURES = ("GT-known", "MaxBoxAcc", "V2", "V2 .3", "V2 .5", "V2 .7", "precision", "recall", "AR")
@@ -112,9 +113,10 @@ def scale_maps(
     """Maps with the class's weights and with the positive ones alone; the views' mean logits."""
     weight = torch.cat([classifier.weight, classifier.weight.clamp(min=0)])
     labels = [torch.tensor([label, label + classifier.num_classes])]
-    features, scales, pooled = classifier.features_with(None), [], []
+    view_maps = partial(cam.linear_maps, classifier.features_with(None), weight)
+    scales, pooled = [], []
     for side, flips in cam.flips_by_side(cam.DEFAULT_VIEWS):
-        found = cam.batch_maps([image], side, flips, features, weight, labels, classifier.normalize)
+        found = cam.batch_maps([image], side, flips, view_maps, labels, classifier.normalize)
         size_hw = cam.resized_size((image.shape[1], image.shape[2]), side)
         scales.append(cam.ScaleMaps(found.maps, found.stride, size_hw))
         pooled.append(found.pooled[0])

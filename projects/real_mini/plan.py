@@ -55,7 +55,6 @@ class Arm(NamedTuple):
 CLS, DAP = Arm("CLS", boxes=None), Arm("DAP")
 TO_RPN = Arm("DAP-to-RPN", pretrained="DAP", moved=MOVED)
 AT_ALL_K = {"shots": (CLS, DAP), "head": (CLS, DAP, TO_RPN)}  # all other arms at some k
-REPEATED = ("pseudo", "centre", "whole")  # boxes whose pre-training is repeated with each seed
 PARTS: dict[str, tuple[Arm, ...]] = {
     "shots": (CLS, DAP),
     "controls": tuple(Arm(kind, boxes=kind) for kind in ("centre", "whole")),
@@ -217,7 +216,7 @@ class Benchmark:
         length: Of all trainings, in shares of the configs'.
         finetuning: Of the fine-tunings, in shares of the config's, beside ``length``.
         at: Images per class at which all arms are compared; the second of ``shots`` by default.
-        repeat_pretraining: Whether the pre-trainings of ``REPEATED`` have the fine-tuning's seed.
+        repeated: Kinds of boxes, as in :class:`Arm`, whose pre-training has the fine-tuning's seed.
         short_sides: Of the views of Step 2 in pixels; None for its default.
         truth: COCO file with true boxes of ``images``, for the arm that is trained on them.
         jobs: Name → job; filled by :meth:`add`.
@@ -234,7 +233,7 @@ class Benchmark:
     length: float = 1.0
     finetuning: float = 1.0
     at: Sequence[int] = ()
-    repeat_pretraining: bool = False
+    repeated: Sequence[str] = ()
     short_sides: Sequence[int] | None = None
     truth: str | None = None
     jobs: Jobs = field(default_factory=Jobs)
@@ -308,7 +307,7 @@ class Benchmark:
             arm: Whose.
             seed: Of the fine-tuning; 0 is taken where the pre-training is not repeated.
         """
-        if not self.repeat_pretraining or arm.boxes not in REPEATED:
+        if arm.boxes not in self.repeated:
             seed = 0
         made = self._boxes()
         options = {

@@ -223,6 +223,7 @@ def _circumstances(benchmark: Benchmark, silent: Sequence[str]) -> str:
     boxes = json.loads(summary.read_text())
     merged, failed = boxes["merged"], boxes["failed"]
     seconds = Path(f"{benchmark.target.name}_seconds.json")
+    repeated = ", ".join(benchmark.repeated)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     lines = [
         f"- {boxes['images']} photographs"
@@ -231,7 +232,8 @@ def _circumstances(benchmark: Benchmark, silent: Sequence[str]) -> str:
         f"{merged['mean_width']:.0f} x {merged['mean_height']:.0f} px, top-1 {boxes['top1']:.3f}",
         f"- {benchmark.target.name}: drawn from {benchmark.target.train}, evaluated on "
         f"{benchmark.target.test}; seeds of draws and fine-tunings "
-        f"{', '.join(map(str, benchmark.seeds))}; pre-training seed 0",
+        f"{', '.join(map(str, benchmark.seeds))}; seed of pre-trainings 0"
+        + (f", on {repeated} boxes that of the fine-tuning" if repeated else ""),
         f"- {os.cpu_count()} CPU cores ({platform.machine()}), {device}, "
         f"torch {torch.__version__}, {benchmark.processes} trainings at a time",
     ]

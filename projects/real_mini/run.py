@@ -75,8 +75,8 @@ def parse_args() -> argparse.Namespace:
         "--finetuning", type=float, default=1.0, help="length of fine-tunings, in shares of 120"
     )
     parser.add_argument(
-        "--repeat-pretraining", action="store_true",
-        help="pre-train DAP, centre and whole with each seed; default: with seed 0 alone",
+        "--repeat-pretraining", nargs="+", default=[], choices=("pseudo", "centre", "whole"),
+        help="boxes on which to pre-train with each seed; default: with seed 0 alone",
     )  # fmt: skip
     parser.add_argument(
         "--short-sides", type=int, nargs="+", help="of the views of Step 2; default: 288 576"

@@ -16,8 +16,8 @@ from torchvision import models
 
 from dap.classifiers import libraries
 from dap.classifiers.libraries import CLASS_NAMES, classifier_config
+from dap.classifiers.weights import load_classifier_weights
 from dap.pseudo_boxes import CamClassifier, PseudoBoxStore, build_classifier
-from dap.pseudo_boxes.classifier_weights import load_classifier_weights
 from dap.testing import write_image
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dap.evaluation.masks import MaskQuality, PixelAveragePrecision, mask_overlaps, union
-from dap.pseudo_boxes.masks import encode_mask, segmentation
+from dap.store.masks import encode_mask, segmentation
 
 
 def rle(*rows):

@@ -14,7 +14,7 @@ from dap.experiments.records import begin_record, digest, end_record
 from dap.experiments.results import find_problems, table
 from dap.experiments.running import run_job
 from dap.experiments.state import finished_line, is_finished, latest_result
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.store.writer import StoreWriter
 
 TREE = ConfigTree()
 PRETRAINING = "faster-rcnn_r50_fpn_40k_in1k-boxes"

@@ -15,7 +15,6 @@ import torch
 from mmengine.runner.checkpoint import get_torchvision_models
 from mmpretrain.registry import MODELS
 from queues import StandIn, real_slurm
-from workplace import CONFIGS, ROOT, Workplace, kill_all
 
 from dap.experiments import ConfigTree, Experiment, Job, Plan, Row
 from dap.experiments import reproduce as run
@@ -23,6 +22,7 @@ from dap.experiments.config_tree import _read
 from dap.experiments.paper import TABLE_A1
 from dap.experiments.running import run_job
 from dap.testing import tiny_classifier_config
+from tests.support.workplace import CONFIGS, ROOT, Workplace, kill_all
 
 TOOL = ROOT / "tools" / "reproduce.py"
 CLASSIFIER = """
@@ -70,7 +70,7 @@ TREE = {
     "finetune/voc07/faster-rcnn_r50-dap-in1k_fpn_14e_voc07.py": FULL,
     "finetune/voc0712/faster-rcnn_r50-dap-in1k_fpn_14e_voc0712.py": FULL_0712,
     "finetune/coco/faster-rcnn_r50-dap-in1k_fpn_90k_coco.py": FEW,
-    "finetune/voc_kshot/faster-rcnn_r50-dap-in1k_fpn_voc-5shot.py": FEW,
+    "finetune/voc_kshot/faster-rcnn_r50-dap-in1k_fpn_voc-kshot.py": FEW,
 }
 
 

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from dap.experiments import Cell, ConfigTree, Launcher, Plan, Row, Run, find_experiment
 from dap.experiments.results import table
 from dap.experiments.state import differences, is_begun, is_finished, missing_inputs
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.store.writer import StoreWriter
 
 TREE = ConfigTree()
 CLS = "faster-rcnn_r50-cls-in1k_fpn_14e_voc07"
@@ -144,7 +144,7 @@ def test_what_else_makes_another_training(plan, changes, named):
 
 
 def test_hooks_that_change_no_weight_do_not_matter(plan):
-    hooks = [{"type": "mmdet.MemoryProfilerHook"}, {"type": "dap.DetectorPicturesHook"}]
+    hooks = [{"type": "mmdet.MemoryProfilerHook"}, {"type": "dap.ValidationPicturesHook"}]
     interval = {"default_hooks.checkpoint.interval": 7, "default_hooks.logger.interval": 1}
     by_hand(plan.jobs[CLS], 8, custom_hooks=hooks, **interval)
     assert is_finished(plan.jobs[CLS])

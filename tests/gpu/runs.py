@@ -26,7 +26,7 @@ from dap.pseudo_boxes import (
     generate_from_config,
     pipeline,
 )
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
 
 DEVICE = "cuda"

@@ -9,12 +9,12 @@ from mmpretrain.datasets import CustomDataset
 from runs import DEVICE, NEEDS_GPU
 from zoo import save_random_weights
 
+from dap.devices import computing_on
+from dap.images.labelled_images import Entry, LabelledImages, Sample
+from dap.images.reading import read_in_order
 from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, build_classifier
+from dap.pseudo_boxes.batched_maps import BatchLimit, WindowMaps
 from dap.pseudo_boxes.classifier import evaluating
-from dap.pseudo_boxes.devices import computing_on
-from dap.pseudo_boxes.images import Entry, LabelledImages, Sample
-from dap.pseudo_boxes.reading import read_in_order
-from dap.pseudo_boxes.window import BatchLimit, WindowMaps
 
 pytestmark = NEEDS_GPU
 SIDES = (64, 128)

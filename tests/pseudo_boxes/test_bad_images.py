@@ -16,15 +16,15 @@ from PIL import Image
 from planted import planted_classifier
 from zoo import save_random_weights, zoo_config
 
+from dap.images import image_files
+from dap.images.labelled_images import LabelledImages, read_image
+from dap.images.reading import read_in_order
 from dap.pseudo_boxes import (
     Execution,
     PseudoBoxSettings,
     generate_from_config,
     generate_pseudo_boxes,
-    image_files,
 )
-from dap.pseudo_boxes.images import LabelledImages, read_image
-from dap.pseudo_boxes.reading import read_in_order
 from dap.testing import draw_image, make_class_folders, write_image
 
 SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5), rule="paper")

@@ -15,11 +15,11 @@ from mmpretrain.datasets.custom import get_samples
 from planted import model_config, planted_state
 from zoo import save_random_weights, zoo_config
 
+from dap.images.categories import coco_categories, imagenet_wordnet_ids
+from dap.images.class_folders import read_folder_names, warn_of_files_not_taken
+from dap.images.labelled_images import LabelledImages, read_image
 from dap.pseudo_boxes import ClassFolders, generate_from_config
-from dap.pseudo_boxes.categories import coco_categories, imagenet_wordnet_ids
-from dap.pseudo_boxes.folders import read_folder_names, warn_of_files_not_taken
 from dap.pseudo_boxes.from_config import build_class_folders, known_classes
-from dap.pseudo_boxes.images import LabelledImages, read_image
 from dap.testing import make_class_folders
 
 

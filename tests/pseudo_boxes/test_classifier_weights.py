@@ -10,8 +10,8 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from safetensors.torch import save_file
 
+from dap.classifiers.weights import load_classifier_weights
 from dap.pseudo_boxes import build_classifier
-from dap.pseudo_boxes.classifier_weights import load_classifier_weights
 
 ZOO_CONFIG = "_base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'"
 

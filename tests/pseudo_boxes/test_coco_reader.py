@@ -5,8 +5,8 @@ import json
 import pytest
 
 from dap.files import write_coco
-from dap.pseudo_boxes import coco_reader
-from dap.pseudo_boxes.coco_reader import CocoReader
+from dap.store import coco_reader
+from dap.store.coco_reader import CocoReader
 
 CATEGORIES = [{"id": 1, "name": "blue"}]
 IMAGES = [{"id": i, "file_name": f"wölkchen {i}.png"} for i in (1, 2)]

@@ -7,9 +7,10 @@ import os
 import pytest
 from zoo import zoo_run
 
-from dap.pseudo_boxes import PseudoBoxStore, convert, writing
-from dap.pseudo_boxes.convert import coco_to_store, convert_annotations, store_to_coco
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.pseudo_boxes import PseudoBoxStore
+from dap.store import coco_checks, coco_source, convert, writer
+from dap.store.convert import coco_to_store, convert_annotations, store_to_coco
+from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
 
 CATEGORIES = [{"id": 9, "name": "n9"}, {"id": 4, "name": "n4", "supercategory": "bird"}]
@@ -84,7 +85,7 @@ def store(tmp_path_factory):
 @pytest.fixture
 def warnings(monkeypatch):
     said = []
-    for module in (convert, writing):
+    for module in (coco_checks, convert, writer):
         monkeypatch.setattr(module, "print_log", lambda message, *_, **__: said.append(message))
     return said
 
@@ -321,7 +322,7 @@ class TestStreamed:
         assert not (tmp_path / "boxes" / "annotations.json").exists()
 
     def test_nothing_is_read_as_a_whole(self, store, tmp_path, monkeypatch):
-        monkeypatch.setattr(convert, "read_coco_file", None)
+        monkeypatch.setattr(coco_source, "read_coco_file", None)
         coco_to_store(store / "annotations.json", tmp_path / "2")
 
     def test_order_of_annotations(self, tmp_path, lines):

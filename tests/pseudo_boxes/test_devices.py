@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 
-from dap.pseudo_boxes import devices
+from dap import devices
 
 GPU = torch.device("cuda", 0)
 cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
@@ -27,7 +27,7 @@ def state():
 
 
 def precisions():
-    return [getattr(owner, name) for owner, name, _ in devices._precisions(True)]
+    return [getattr(owner, name) for owner, name, _ in devices._tf32_settings(True)]
 
 
 @pytest.mark.parametrize("tf32", [True, False])
@@ -36,7 +36,7 @@ def test_algorithms_are_the_same_in_each_run_and_all_is_restored(tf32):
     before = state()
     with devices.computing_on(GPU, tf32):
         assert (cudnn.benchmark, cudnn.deterministic) == (False, True)
-        assert precisions() == [value for *_, value in devices._precisions(tf32)]
+        assert precisions() == [value for *_, value in devices._tf32_settings(tf32)]
     assert state() == before
 
 

@@ -11,7 +11,7 @@ from test_engine import SETTINGS, generate, tree
 from zoo import save_random_weights, zoo_config
 
 from dap.pseudo_boxes import Execution, generate_from_config, generate_pseudo_boxes
-from dap.pseudo_boxes.verdict import verdict_on_records
+from dap.runs.verdict import verdict_on_records
 from dap.testing import COLOURS_BGR, draw_image, make_class_folders, write_image
 
 
@@ -86,7 +86,7 @@ def test_small_sets_are_judged_at_the_end_alone(tmp_path, capsys):
 
 
 def test_early_images_change_no_byte(root, tmp_path, monkeypatch):
-    from dap.pseudo_boxes import early_verdict
+    from dap.runs import early_verdict
 
     generate(root, tmp_path / "judged")
     monkeypatch.setattr(early_verdict, "EARLY", 1000)

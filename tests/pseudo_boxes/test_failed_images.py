@@ -10,16 +10,10 @@ from planted import planted_classifier
 from test_engine import SETTINGS, tree
 from zoo import save_random_weights, zoo_config
 
-from dap.pseudo_boxes import (
-    Execution,
-    PseudoBoxStore,
-    generate_from_config,
-    generate_pseudo_boxes,
-    images,
-    reading,
-)
-from dap.pseudo_boxes.images import LabelledImages
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.images import labelled_images, reading
+from dap.images.labelled_images import LabelledImages
+from dap.pseudo_boxes import Execution, PseudoBoxStore, generate_from_config, generate_pseudo_boxes
+from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
 
 
@@ -45,13 +39,13 @@ def written(root, tmp_path):
 @pytest.fixture
 def reads(monkeypatch):
     """Names of the files that are read from now on."""
-    names, read = [], images.read_image
+    names, read = [], labelled_images.read_image
 
     def spy(path, *args):
         names.append("/".join(path.split("/")[-2:]))
         return read(path, *args)
 
-    monkeypatch.setattr(images, "read_image", spy)
+    monkeypatch.setattr(labelled_images, "read_image", spy)
     return names
 
 
@@ -137,7 +131,7 @@ class TestTemporary:
     @pytest.fixture
     def stalling(self, monkeypatch):
         """Reading these files raises an error of the disk so many times."""
-        left, read = {}, images.read_image
+        left, read = {}, labelled_images.read_image
 
         def unsteady(path, *args):
             name = "/".join(path.split("/")[-2:])
@@ -146,7 +140,7 @@ class TestTemporary:
                 raise OSError(errno.EIO, os.strerror(errno.EIO), path)
             return read(path, *args)
 
-        monkeypatch.setattr(images, "read_image", unsteady)
+        monkeypatch.setattr(labelled_images, "read_image", unsteady)
         return left
 
     def test_is_tried_again_at_the_end(self, root, tmp_path, written, stalling):
@@ -181,7 +175,7 @@ class TestTemporary:
 
     def test_reader_that_hangs_is(self, root, tmp_path, written, monkeypatch):
         """The first two readings of a file hang, as on a network disk that is restarted."""
-        read, mark = images.read_image, tmp_path / "hangs"
+        read, mark = labelled_images.read_image, tmp_path / "hangs"
         mark.write_text("xx")
 
         def hanging(path, *args):
@@ -192,7 +186,7 @@ class TestTemporary:
                 time.sleep(60)
             return read(path, *args)
 
-        monkeypatch.setattr(images, "read_image", hanging)
+        monkeypatch.setattr(labelled_images, "read_image", hanging)
         monkeypatch.setattr(reading, "POLL", 0.1)
         summary = run(root, tmp_path / "out", num_workers=1, read_timeout=1.0)
         assert mark.read_text() == ""
@@ -201,14 +195,14 @@ class TestTemporary:
 
     def test_reader_that_the_system_kills_is(self, root, monkeypatch):
         """SIGKILL is what a process gets when memory runs out."""
-        read = images.read_image
+        read = labelled_images.read_image
 
         def killed(path, *args):
             if path.endswith("green/4.jpg"):
                 os.kill(os.getpid(), 9)
             return read(path, *args)
 
-        monkeypatch.setattr(images, "read_image", killed)
+        monkeypatch.setattr(labelled_images, "read_image", killed)
         data = LabelledImages(CustomDataset(data_root=str(root)))
         samples = list(reading.read_in_order(data, range(21), 1))
         (error,) = [sample.error for sample in samples if sample.error]

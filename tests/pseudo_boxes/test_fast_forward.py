@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from zoo import zoo_config
 
 from dap._malloc import tune_malloc
-from dap.pseudo_boxes.fast_forward import fold_batch_norm
+from dap.classifiers.fast_forward import fold_batch_norm
 
 
 def set_norm(norm: nn.Module, mean: float, var: float, gamma: float, beta: float) -> nn.Module:

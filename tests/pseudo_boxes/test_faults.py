@@ -13,8 +13,9 @@ from test_engine import SETTINGS, tree
 from zoo import zoo_run
 
 from dap.files import locked
-from dap.pseudo_boxes import Execution, PseudoBoxStore, generate_pseudo_boxes, health
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.pseudo_boxes import Execution, PseudoBoxStore, generate_pseudo_boxes
+from dap.runs import health
+from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
 
 

@@ -9,15 +9,15 @@ from rank_processes import in_ranks
 from test_engine import SETTINGS, tree
 from zoo import save_random_weights, zoo_config
 
+from dap.images.labelled_images import LabelledImages
 from dap.pseudo_boxes import (
     Execution,
     PseudoBoxSettings,
     generate_from_config,
     generate_pseudo_boxes,
 )
-from dap.pseudo_boxes.images import LabelledImages
-from dap.pseudo_boxes.ranks import all_ranks
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.ranks import all_ranks
+from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
 
 SMALL = {"num_workers": 0, "shard_size": 4}

@@ -12,9 +12,9 @@ import pytest
 import torch
 from mmpretrain.datasets import CustomDataset
 
-from dap.pseudo_boxes import reading
-from dap.pseudo_boxes.images import LabelledImages, Sample
-from dap.pseudo_boxes.reading import read_in_order
+from dap.images import reading
+from dap.images.labelled_images import LabelledImages, Sample
+from dap.images.reading import read_in_order
 from dap.testing import make_class_folders
 
 COUNT = 27

@@ -22,9 +22,10 @@ from dap.pseudo_boxes import (
     select,
     select_boxes,
 )
-from dap.pseudo_boxes.merging import FLAT, NO_LABEL, NOTHING_ABOVE, merged_boxes, rounded
-from dap.pseudo_boxes.shards import Shard, encode_shard
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.pseudo_boxes.records import FLAT, NOTHING_ABOVE, merged_boxes, rounded
+from dap.runs.verdict import NO_LABEL
+from dap.store.shard import Shard, encode_shard
+from dap.store.writer import StoreWriter
 from dap.testing import draw_image, make_class_folders, write_image
 
 TAUS = (0.2, 0.3, 0.4, 0.5)

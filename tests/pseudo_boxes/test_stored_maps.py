@@ -14,10 +14,10 @@ from planted import model_config, planted_classifier, planted_state
 from torch import nn
 
 from dap.classifiers.methods import PooledFeatures
+from dap.images.class_folders import ClassFolders
+from dap.images.labelled_images import read_image
 from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore, generate_pseudo_boxes
 from dap.pseudo_boxes.classifier import CamClassifier, evaluating
-from dap.pseudo_boxes.folders import ClassFolders
-from dap.pseudo_boxes.images import read_image
 from dap.pseudo_boxes.stored_maps import StoredMaps
 from dap.testing import write_image
 
@@ -85,7 +85,9 @@ def test_many_images_are_as_each_alone(photographs, mobilenet, rule):
         pixels = read_image(str(photographs / name))
         assert image.size_hw == tuple(pixels.shape[1:])
         with evaluating(mobilenet):
-            alone = classifier.maps(pixels, torch.tensor(labels, dtype=int), store.settings())
+            alone = classifier.maps(
+                pixels, torch.tensor(labels, dtype=int), PseudoBoxSettings.from_store(store)
+            )
         for i, label in enumerate(labels):
             cam = image.by_label[label]
             scale = alone.maps[i].abs().max()

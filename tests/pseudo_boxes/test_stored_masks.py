@@ -18,13 +18,13 @@ from dap.pseudo_boxes import (
     Execution,
     PseudoBoxSettings,
     PseudoBoxStore,
-    convert,
     generate_pseudo_boxes,
     select_boxes,
 )
-from dap.pseudo_boxes.convert import coco_to_store, store_to_coco
-from dap.pseudo_boxes.masks import counts_of, decode_mask, encode_mask
-from dap.pseudo_boxes.shards import SCHEMA, encode_shard
+from dap.store import coco_checks
+from dap.store.convert import coco_to_store, store_to_coco
+from dap.store.masks import counts_of, decode_mask, encode_mask
+from dap.store.shard import SCHEMA, encode_shard
 from dap.testing import make_class_folders
 from dap.visualization.inspection import inspect_boxes
 from dap.visualization.store_pictures import StorePictures, stored_image
@@ -63,7 +63,7 @@ def with_masks(generate):
 @pytest.fixture
 def warnings(monkeypatch):
     said = []
-    monkeypatch.setattr(convert, "print_log", lambda message, *_, **__: said.append(message))
+    monkeypatch.setattr(coco_checks, "print_log", lambda message, *_, **__: said.append(message))
     return said
 
 
@@ -120,8 +120,8 @@ def test_masks_change_nothing_else(generate, rule):
     assert "masks" not in (alone / "manifest.json").read_text()
     assert "segmentation" not in (alone / "annotations.json").read_text()
     assert store.shards[0]._batch.schema.equals(SCHEMA)
-    assert not store.settings().masks
-    assert PseudoBoxStore(found).settings().masks
+    assert not PseudoBoxSettings.from_store(store).masks
+    assert PseudoBoxSettings.from_store(PseudoBoxStore(found)).masks
     for before, now in zip(records(alone), records(found), strict=True):
         masks = now.pop("masks")
         assert before == now

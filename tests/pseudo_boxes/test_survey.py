@@ -5,9 +5,9 @@ import pytest
 from zoo import zoo_run
 
 from dap.pseudo_boxes import PseudoBoxStore
-from dap.pseudo_boxes.survey import survey
-from dap.pseudo_boxes.verdict import verdict
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.runs.verdict import verdict
+from dap.store.survey import survey
+from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
 
 CATEGORIES = [{"id": i + 1, "name": f"n{i}"} for i in range(3)]

@@ -31,11 +31,11 @@ from dap import cam
 from dap._malloc import tune_malloc
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.evaluation.name_matching import match_categories
-from dap.pseudo_boxes.categories import coco_categories
+from dap.images.categories import coco_categories
+from dap.images.image_files import read_image
+from dap.images.labelled_images import LabelledImages
 from dap.pseudo_boxes.classifier import CamClassifier
 from dap.pseudo_boxes.from_config import build_class_folders, build_classifier, known_classes
-from dap.pseudo_boxes.image_files import read_image
-from dap.pseudo_boxes.images import LabelledImages
 
 FIGURES = ("GT-known", "recall", "AR", "fitting")
 IOUS = np.arange(0.5, 1, 0.05)
@@ -110,7 +110,7 @@ def maps_of(
             return computed[0]
 
         for rule, own in scales.items():
-            maps, _, stride = cam.mapped_batch(
+            maps, _, stride = cam.batch_maps(
                 [image], side, flips, view_maps, [torch.tensor([label])], classifier.normalize,
                 classifier.pad_multiple, rule,
             )  # fmt: skip

@@ -23,8 +23,8 @@ TYPICAL = [(18, 24), (9, 12)]  # cells of the map of an image of 4:3 per scale, 
 
 def speed(options: Options, report: Report, autocast: str | None = "bf16") -> None:
     """Step 2 from files to store, and the network alone on batches of the same shapes."""
+    from dap.devices import computing_on
     from dap.pseudo_boxes import Execution
-    from dap.pseudo_boxes.devices import computing_on
 
     network, batch = ("tiny", 4) if options.quick else ("r50", 32)
     count = 16 if options.quick else 16384 if autocast else 8192
@@ -55,9 +55,9 @@ def speed(options: Options, report: Report, autocast: str | None = "bf16") -> No
 
 def profile(options: Options, report: Report) -> None:
     """Milliseconds per image of each part, each by itself."""
+    from dap.devices import computing_on
+    from dap.images.labelled_images import LabelledImages
     from dap.pseudo_boxes import CamClassifier
-    from dap.pseudo_boxes.devices import computing_on
-    from dap.pseudo_boxes.images import LabelledImages
 
     network, count = ("tiny", 8) if options.quick else ("r50", PROFILED)
     images = LabelledImages(Listed(options.images, count))
@@ -107,8 +107,8 @@ def profile(options: Options, report: Report) -> None:
 
 def reading(options: Options, report: Report) -> None:
     """All reading processes together, into page-locked memory where there is a GPU."""
-    from dap.pseudo_boxes.images import LabelledImages
-    from dap.pseudo_boxes.reading import read_in_order
+    from dap.images.labelled_images import LabelledImages
+    from dap.images.reading import read_in_order
 
     count = 32 if options.quick else 4096
     images = LabelledImages(Listed(options.images, count))
@@ -125,7 +125,7 @@ def reading(options: Options, report: Report) -> None:
 def resize(images: list[torch.Tensor], maker: Any) -> None:
     """Make the views of all images, 32 of one padded size at a time."""
     from dap.cam import padded_size
-    from dap.cam.batches import _padded_views
+    from dap.cam.batches import padded_views
 
     for side in SIDES:
         groups: dict[tuple[int, int], list[torch.Tensor]] = {}
@@ -134,7 +134,7 @@ def resize(images: list[torch.Tensor], maker: Any) -> None:
             groups.setdefault(size, []).append(image)
         for group in groups.values():
             for start in range(0, len(group), 32):
-                _padded_views(group[start : start + 32], side, maker.normalize)
+                padded_views(group[start : start + 32], side, maker.normalize)
 
 
 def maps(maker: Any, features: list[torch.Tensor]) -> None:
@@ -149,8 +149,8 @@ def maps(maker: Any, features: list[torch.Tensor]) -> None:
 def window(samples: list, maker: Any, part: Callable[..., None], options: Options) -> None:
     """A window as a whole: until all is queued, until the maps are there, and its boxes."""
     from dap.pseudo_boxes import PseudoBoxSettings
+    from dap.pseudo_boxes.batched_maps import BatchLimit, WindowMaps
     from dap.pseudo_boxes.records import window_records
-    from dap.pseudo_boxes.window import BatchLimit, WindowMaps
 
     settings = PseudoBoxSettings(autocast="bf16" if options.device == "cuda" else None)
     for _ in range(2):

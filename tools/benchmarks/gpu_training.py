@@ -14,8 +14,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import dap  # noqa: F401  (its registries)
-from dap.pseudo_boxes.shards import NO_THRESHOLD
-from dap.pseudo_boxes.writing import StoreWriter
+from dap.store.shard import NO_THRESHOLD
+from dap.store.writer import StoreWriter
 from dap.testing import COLOURS_BGR, draw_image, random_box, write_image
 
 CONFIG = Path(__file__).parents[2] / "configs/pretrain/faster-rcnn_r50_fpn_40k_in1k-boxes.py"

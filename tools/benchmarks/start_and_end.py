@@ -54,9 +54,9 @@ class MadeUp:
 
 def writer_of(images: int, classes: int, folder: Path) -> Any:
     """List the images and describe the run, as the first process does."""
-    from dap.pseudo_boxes.images import LabelledImages
+    from dap.images.labelled_images import LabelledImages
     from dap.pseudo_boxes.run_description import describe_run
-    from dap.pseudo_boxes.writing import StoreWriter
+    from dap.store.writer import StoreWriter
 
     process = {
         "settings": {"thresholds": TAUS},
@@ -92,7 +92,7 @@ def measured(name: str, function: Callable[..., Any], *args: Any) -> Any:
 
 def load(folder: Path) -> int:
     """Map the list of images, as the other processes do, and look at a thousand of them."""
-    from dap.pseudo_boxes.image_list import ImageList
+    from dap.images.image_list import ImageList
 
     images = ImageList.load(folder / "images.safetensors")
     step = max(1, len(images) // 1000)
@@ -102,8 +102,8 @@ def load(folder: Path) -> int:
 def judge(folder: Path, summary: dict[str, Any]) -> None:
     """Look at all boxes and say what they look like."""
     from dap.pseudo_boxes import PseudoBoxStore
-    from dap.pseudo_boxes.survey import survey
-    from dap.pseudo_boxes.verdict import verdict
+    from dap.runs.verdict import verdict
+    from dap.store.survey import survey
 
     verdict(survey(PseudoBoxStore(folder / "store", verify=False)), summary)
 

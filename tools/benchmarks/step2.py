@@ -164,9 +164,9 @@ def view_batches(
 ) -> list[torch.Tensor]:
     """The views of a rank's images as Step 2 batches them, random numbers of the same shapes."""
     from dap.cam import padded_size
-    from dap.pseudo_boxes.image_files import read_image
+    from dap.images.image_files import read_image
+    from dap.pseudo_boxes.batched_maps import BatchLimit
     from dap.pseudo_boxes.pipeline import WINDOW_CPU, WINDOW_GPU
-    from dap.pseudo_boxes.window import BatchLimit
 
     sizes = [tuple(read_image(data.get_data_info(i)["img_path"]).shape[1:])
              for i in range(rank, len(data), world_size)]  # fmt: skip
@@ -280,7 +280,7 @@ def run_step2(
     """
     from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes
     from dap.pseudo_boxes.pipeline import WINDOW_GPU, Pipeline
-    from dap.pseudo_boxes.writing import StoreWriter
+    from dap.store.writer import StoreWriter
 
     clock, writing, mean_batch = Clock(), 0.0, 0.0
     write, describe = StoreWriter.write, Pipeline.mean_batch
@@ -372,7 +372,7 @@ def cpu(network: str, folder: Path, count: int, rounds: int) -> None:
 
 def writing(folder: Path) -> None:
     """Target 4: a shard of 1024 images against computing them at 1000 images/s."""
-    from dap.pseudo_boxes.writing import StoreWriter
+    from dap.store.writer import StoreWriter
 
     generator = np.random.default_rng(0)
     described = {

@@ -27,7 +27,7 @@ TAUS = [0.2, 0.3, 0.4, 0.5]
 
 def make_store(folder: Path, images: int, boxes: float, classes: int) -> None:
     """Write a store of random boxes by the tool's own writer."""
-    from dap.pseudo_boxes.writing import StoreWriter, default_shard_size
+    from dap.store.writer import StoreWriter, default_shard_size
 
     writer = StoreWriter(
         folder,
@@ -134,7 +134,7 @@ def report(kind: str, ann_file: Path) -> None:
 def reduced(annotations: Path, out: Path, images: int) -> None:
     """Write the first images of a COCO file as one of its own."""
     from dap.files import write_coco
-    from dap.pseudo_boxes.coco_reader import CocoReader
+    from dap.store.coco_reader import CocoReader
 
     with open(annotations, encoding="utf-8") as file:
         reader = CocoReader(file)
@@ -149,8 +149,8 @@ def read(photographs: Path, folder: Path, rounds: int = 5) -> None:
     from mmengine.registry import init_default_scope
 
     import dap.datasets
-    import dap.pseudo_boxes.convert  # noqa: F401
-    from dap.pseudo_boxes.convert import convert_annotations
+    import dap.store.convert  # noqa: F401
+    from dap.store.convert import convert_annotations
 
     init_default_scope("mmdet")
     import cv2
