@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 
 from dap.files import whole_file
 
-from .few_shot_coco import read_coco, read_data
-from .few_shot_source import DetectionSource, warn
-from .few_shot_voc import read_voc
+from .coco import read_coco, read_data
+from .source import DetectionSource, warn
+from .voc import read_voc
 
 
 def make_few_shot_subsets(
