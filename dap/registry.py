@@ -16,8 +16,8 @@ from mmengine.registry import Registry
 
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="dap", locations=["dap.datasets"])
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="dap", locations=["dap.hooks"])
-LOOPS = Registry("loop", parent=MMENGINE_LOOPS, scope="dap", locations=["dap.evaluation"])
-METRICS = Registry("metric", parent=MMENGINE_METRICS, scope="dap", locations=["dap.evaluation"])
+LOOPS = Registry("loop", parent=MMENGINE_LOOPS, scope="dap", locations=["dap.metrics"])
+METRICS = Registry("metric", parent=MMENGINE_METRICS, scope="dap", locations=["dap.metrics"])
 MODELS = Registry(
     "model",
     parent=MMENGINE_MODELS,

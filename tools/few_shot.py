@@ -29,8 +29,8 @@ import argparse
 import sys
 
 import dap  # noqa: F401  (checks versions)
-from dap.datasets.few_shot import make_few_shot_subsets
 from dap.experiments import ConfigTree, k_shot_command
+from dap.few_shot import make_few_shot_subsets
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import argparse
 import sys
 
 import dap  # noqa: F401  (checks versions)
-from dap.datasets.few_shot_voc import VOC_CLASSES
+from dap.datasets.voc_files import VOC_CLASSES
 from dap.files import left_out_line, read_names
 from dap.self_training import write_unlabelled
 

@@ -198,13 +198,13 @@ def _fault(bbox: Sequence[float], size_wh: tuple[int, int]) -> str | None:
 
 def _swapped(records: Sequence[_Record]) -> list[dict[str, str]]:
     """Files whose boxes fit the image only with its width and height exchanged."""
-    return [
-        {
-            "file": f"{record.stem}.xml",
-            "reason": f"<size> is {record.size_wh[0]} x {record.size_wh[1]}, and the boxes fit "
-            f"{record.size_wh[1]} x {record.size_wh[0]} alone, as where EXIF turns a photograph; "
-            "state the size of the image as it is shown",
-        }
-        for record in records
-        if looks_swapped((bbox for _, bbox, _ in record.objects), record.size_wh)
-    ]
+    files = []
+    for record in records:
+        width, height = record.size_wh
+        if looks_swapped((bbox for _, bbox, _ in record.objects), record.size_wh):
+            reason = (
+                f"<size> is {width} x {height}, and the boxes fit {height} x {width} alone, as "
+                "where EXIF rotates a photograph; state the size of the image as displayed"
+            )
+            files.append({"file": f"{record.stem}.xml", "reason": reason})
+    return files

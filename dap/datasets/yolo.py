@@ -54,8 +54,8 @@ def read_yolo(root: Path) -> dict[str, DetectionSplit]:
     layout = _from_yaml(file) if (file := _yaml_file(root)) else _from_names(root)
     if not layout.splits.get(TRAIN):
         raise FileNotFoundError(
-            f"{layout.source}: no images of a training set; expected `train: images/train` or the "
-            "like, a folder or list of images that are there"
+            f"{layout.source}: no images of a training set; expected `train: images/train` or "
+            "similar, an existing folder or list of images"
         )
     splits = {name: _split(layout, images) for name, images in layout.splits.items() if images}
     splits[TRAIN].left_out.extend(_labels_without_image(layout))

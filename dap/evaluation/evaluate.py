@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from dap.progress import Progress
 from dap.store.reader import PseudoBoxStore
 
 from .ground_truth import GroundTruth
@@ -17,7 +18,6 @@ from .matching import MatchedImage, Matching, file_names
 from .max_box_accuracy import MaxBoxAccuracy
 from .name_matching import match_images
 
-T = TypeVar("T")
 Request = tuple[str, list[int]]
 ScoreMaps = Callable[[Sequence[Request]], Iterable[dict[int, np.ndarray] | str]]
 
@@ -79,7 +79,7 @@ def evaluate_boxes(
     mask_quality = MaskQuality(matching.class_agnostic)
     with_maps = set(evenly_spread(len(matching.images), most_maps))
     requests: dict[int, Request] = {}
-    for position, image in enumerate(_with_progress(matching, len(matching.images), progress)):
+    for position, image in enumerate(_bar(matching, len(matching.images), progress)):
         quality.add(
             image.boxes,
             image.labels,
@@ -152,7 +152,7 @@ def _evaluate_maps(
     """Evaluate the maps of some images; the keys of ``requests`` are their indices in the store."""
     accuracy, pixels = MaxBoxAccuracy(), PixelAveragePrecision()
     failed: dict[str, str] = {}
-    all_maps = _with_progress(score_maps(list(requests.values())), len(requests), progress)
+    all_maps = _bar(score_maps(list(requests.values())), len(requests), progress)
     for index, maps in zip(requests, all_maps, strict=True):
         image = matching.image(index)
         if isinstance(maps, str):
@@ -198,16 +198,9 @@ def _add_pixels(
         pixels.add(maps[label], truth, ignored)
 
 
-def _with_progress(items: Iterable[T], count: int, progress: bool) -> Iterator[T]:
-    """Yield items, with a progress bar if requested."""
-    if not progress:
-        yield from items
-        return
-    bar = Progress(count, count)
-    for item in items:
-        yield item
-        bar.step()
-    bar.close()
+def _bar(items: Iterable[Any], count: int, progress: bool) -> Iterable[Any]:
+    interval = 0.1 if sys.stderr.isatty() else 30
+    return tqdm(items, total=count, unit="img", mininterval=interval, disable=not progress)
 
 
 def _names(category: dict[str, Any]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def read_ground_truth(
     """
     path = Path(path)
     if one_based and not path.is_dir():
-        raise ValueError(f"{path} is no folder of XML files: one_based is theirs alone")
+        raise ValueError(f"{path} is no folder of XML files, to which one_based applies")
     if path.is_dir():
         return _read_xml_folder(path, one_based)
     if path.suffix.lower() == ".json":

@@ -182,14 +182,14 @@ class LocalizationQuality:
             "objects": int(counts.objects.sum()),
             "boxes": int(counts.boxes.sum()),
             "corloc": _share(len(counts.found_images), counts.cases),
-            "precision": _share(float(counts.right.sum()), float(counts.boxes.sum())),
+            "precision": _share(float(counts.correct.sum()), float(counts.boxes.sum())),
             "recall": _share(float(counts.found.sum()), float(counts.objects.sum())),
             "average_recall": _share(float(counts.recalled.mean()), float(counts.objects.sum())),
             "by_size": {
                 name: {
                     "objects": int(counts.objects[size]),
                     "boxes": int(counts.boxes[size]),
-                    "precision": _share(counts.right[size], counts.boxes[size]),
+                    "precision": _share(counts.correct[size], counts.boxes[size]),
                     "recall": _share(counts.found[size], counts.objects[size]),
                 }
                 for size, name in enumerate(SIZES)

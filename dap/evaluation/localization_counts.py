@@ -95,7 +95,7 @@ class ClassCounts:
     missed_images: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.objects, self.found, self.boxes, self.right = np.zeros((4, len(SIZES)), np.int64)
+        self.objects, self.found, self.boxes, self.correct = np.zeros((4, len(SIZES)), np.int64)
         self.recalled = np.zeros(len(RECALL_IOUS), np.int64)
         self.largest, self.any = np.zeros((2, self.taus, len(LOCALIZATION_IOUS)), np.int64)
 
@@ -108,7 +108,7 @@ class ClassCounts:
         """Add the counts of another class."""
         self.found_images += other.found_images
         self.missed_images += other.missed_images
-        for name in ("objects", "found", "boxes", "right", "recalled", "largest", "any"):
+        for name in ("objects", "found", "boxes", "correct", "recalled", "largest", "any"):
             total = getattr(self, name)
             total += getattr(other, name)
 
@@ -143,7 +143,7 @@ class ClassCounts:
         matched = np.array(match(rows, skipped, 0.5), int)
         sizes, truth_sizes = _sizes(boxes), _sizes(truth)
         self.boxes += _per_size(sizes[matched != _ON_IGNORED])
-        self.right += _per_size(sizes[matched >= 0])
+        self.correct += _per_size(sizes[matched >= 0])
         self.objects += _per_size(truth_sizes[~ignored])
         self.found += _per_size(truth_sizes[matched[matched >= 0]])
         for i, iou in enumerate(RECALL_IOUS):

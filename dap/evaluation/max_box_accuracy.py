@@ -64,7 +64,8 @@ class MaxBoxAccuracy:
         image = (unit_map * TOP).astype(np.uint8)
         truth = self._truth(truth_boxes, score_map.shape)
         boxes, starts, largest, cut_of_level = _boxes_by_level(image)
-        best = overlaps(_ends_included(boxes), _ends_included(truth)).max(axis=1)
+        half_open = np.array([0.0, 0.0, 1.0, 1.0])  # the last pixels of both are inside
+        best = overlaps(boxes + half_open, truth + half_open).max(axis=1)
         best_of_any = np.maximum.reduceat(best, starts)
         correct = [best[largest] >= 0.5, *(best_of_any >= iou for iou in LOCALIZATION_IOUS)]
         total = self._correct.get(label, np.zeros((), np.int32))
@@ -205,11 +206,6 @@ def _boxes_by_level(image: np.ndarray) -> tuple[np.ndarray, ...]:
     starts = np.cumsum([0, *counts[:-1]])
     largest = starts + [index for _, index in cuts]
     return np.concatenate([boxes for boxes, _ in cuts]), starts, largest, np.cumsum(differs) - 1
-
-
-def _ends_included(boxes: np.ndarray) -> np.ndarray:
-    """Turn boxes whose last pixels are inside into half-open ones."""
-    return boxes + np.array([0.0, 0.0, 1.0, 1.0])
 
 
 def _by_iou(values: Sequence[float]) -> dict[str, float]:

@@ -123,9 +123,9 @@ class CheckpointNames:
             raise ValueError(
                 f"{self.checkpoint}: prefix={self.prefix!r}, but none of the {len(names)} names "
                 f"that depend on the categories by {source} begins so (such as {min(names)!r}), so "
-                "that class layers would move. Pass the model_cfg of the whole checkpoint, in "
-                "which the prefix is, or save the tensors below the prefix under their own names "
-                "and pass that file without a prefix."
+                "that class layers would be loaded. Pass the model_cfg of the whole checkpoint, "
+                "whose names have the prefix, or save the tensors under names without the prefix "
+                "and pass that file."
             )
         return frozenset(name.removeprefix(self.prefix) for name in inside)
 

@@ -102,8 +102,8 @@ def _category_dependent(
         return frozenset(meta[LEFT_OUT])
     if config is None:
         raise ValueError(
-            f"{checkpoint} has no readable config, which tells what depends on the categories. "
-            "Pass the config of its detector (--config)."
+            f"{checkpoint} has no readable config, which is needed to find the "
+            "category-dependent layers. Pass the config of its detector (--config)."
         )
     names = dependent_by_config(config, checkpoint)
     if absent := sorted(names - weights.keys()):

@@ -10,7 +10,7 @@ from mmdet.datasets import CocoDataset
 from dap.coco_boxes import looks_swapped, why_left_out
 from dap.coco_file import canonical_id, read_coco_file
 from dap.datasets import CheckedCocoDataset, PseudoBoxDataset
-from dap.datasets.few_shot import make_few_shot_subsets
+from dap.few_shot import make_few_shot_subsets
 from dap.store.convert import coco_to_store
 
 SIZE = {"width": 100, "height": 80}

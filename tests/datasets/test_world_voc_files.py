@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from dap.datasets import CheckedCocoDataset
-from dap.datasets.few_shot import make_few_shot_subsets
 from dap.datasets.voc_files import ImageFinder, alike_names, parse_voc
 from dap.datasets.voc_xml import convert_xml_tree
+from dap.few_shot import make_few_shot_subsets
 from dap.testing import make_voc
 
 OK = (

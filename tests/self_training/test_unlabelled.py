@@ -12,7 +12,7 @@ import pytest
 from mmdet.datasets import CocoDataset
 from PIL import Image
 
-from dap.datasets.few_shot_voc import VOC_CLASSES
+from dap.datasets.voc_files import VOC_CLASSES
 from dap.self_training import image_size, write_unlabelled
 from dap.testing import make_voc, write_image
 

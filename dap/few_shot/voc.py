@@ -11,17 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmdet.datasets import VOCDataset
 from mmengine.logging import print_log
 
 from dap.coco_boxes import LeftOutBoxes
+from dap.datasets.detection_data import coco_content
+from dap.datasets.voc_files import (
+    VOC_CLASSES,
+    ImageFinder,
+    alike_names,
+    parse_voc,
+    split_file,
+)
 from dap.files import read_bytes, split_lines
 
-from .detection_data import coco_content
-from .few_shot_source import DetectionSource, make_source, warn
-from .voc_files import ImageFinder, alike_names, parse_voc, split_file
-
-VOC_CLASSES: tuple[str, ...] = VOCDataset.METAINFO["classes"]  # sorted by name
+from .source import DetectionSource, make_source, warn
 
 
 def read_voc(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dap.datasets.few_shot import make_few_shot_subsets
+from dap.few_shot import make_few_shot_subsets
 from tests.support.few_shot import coco_content, edit_xml, write_coco, write_list, write_voc
 
 

@@ -14,9 +14,9 @@ from mmengine.logging import print_log
 
 from dap.coco_boxes import left_out_boxes
 from dap.coco_file import read_coco_file
+from dap.datasets.detection_data import TRAIN, read_detection_data
 
-from .detection_data import TRAIN, read_detection_data
-from .few_shot_source import DetectionSource, make_source
+from .source import DetectionSource, make_source
 
 
 def read_coco(

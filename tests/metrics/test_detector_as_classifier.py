@@ -7,7 +7,7 @@ from mmdet.structures import DetDataSample
 from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData
 
-from dap.evaluation import DetectorAsClassifier
+from dap.metrics import DetectorAsClassifier
 
 CLASSES = ("blue", "green", "red")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mmdet.datasets import CocoDataset
 
-from dap.datasets.few_shot import make_few_shot_subsets
+from dap.few_shot import make_few_shot_subsets
 from dap.testing import make_coco
 from tests.support.few_shot import coco_content, image_ids, read, write_coco
 

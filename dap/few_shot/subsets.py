@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 
 from dap.files import whole_file
 
-from .few_shot_coco import read_coco, read_data
-from .few_shot_source import DetectionSource, warn
-from .few_shot_voc import read_voc
+from .coco import read_coco, read_data
+from .source import DetectionSource, warn
+from .voc import read_voc
 
 
 def make_few_shot_subsets(
@@ -212,8 +212,8 @@ def _write(subset: _Subset) -> None:
     for name, text in files.items():
         if not text:
             warn(
-                f"{folder / name}: no image was drawn from this folder, and mmdet cannot read an "
-                "empty list. Leave it out of the config, or use annotations.json"
+                f"{folder / name}: no image was drawn from there, and mmdet cannot read an empty "
+                "list. Leave it out of the config, or use annotations.json"
             )
     for name, text in (files | {"record.json": json.dumps(record, indent=2) + "\n"}).items():
         if not (folder / name).exists():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dap.datasets.few_shot import make_few_shot_subsets
+from dap.few_shot import make_few_shot_subsets
 from tests.support.few_shot import read, write_voc
 
 

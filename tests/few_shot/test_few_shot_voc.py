@@ -6,8 +6,8 @@ import pytest
 from mmdet.datasets import VOCDataset
 
 from dap.datasets import CheckedCocoDataset
-from dap.datasets.few_shot import make_few_shot_subsets
-from dap.datasets.few_shot_voc import VOC_CLASSES
+from dap.datasets.voc_files import VOC_CLASSES
+from dap.few_shot import make_few_shot_subsets
 from dap.testing import make_voc
 from tests.support.few_shot import edit_xml, read, write_list, write_voc
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
+from dap.evaluation.localization import LocalizationQuality
 from dap.registry import METRICS
-
-from .localization import LocalizationQuality
 
 
 @METRICS.register_module()

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from dap.datasets.few_shot import draw_shots, make_few_shot_subsets
-from dap.datasets.few_shot_source import images_named
+from dap.few_shot import draw_shots, make_few_shot_subsets
+from dap.few_shot.source import images_named
 from tests.support.few_shot import coco_content, image_ids, read, write_coco, write_voc
 
 IMAGES_OF = {"dog": ["1", "2", "3", "4", "5"], "cat": ["1", "2", "3", "4"]}
