@@ -20,10 +20,10 @@ SHOTS = re.compile(r"\d+(?=[-_]?shot(?!.*\d[-_]?shot))")  # the last one of a pa
 def batch_options(config: Config, gpus: int, batch_per_gpu: int | None) -> dict[str, Any]:
     """Options that train a config on a number of GPUs.
 
-    The paper's total batch is divided among the GPUs if no GPU gets more than ``batch_per_gpu``
-    images. Otherwise, the total batch is smaller: MMEngine's ``auto_scale_lr`` scales the learning
-    rate with it, and all numbers of iterations are divided by the same factor, so that the number
-    of images seen remains the same.
+    The paper's total batch is divided among the GPUs if it can be divided evenly and no GPU gets
+    more than ``batch_per_gpu`` images. Otherwise the total batch changes: MMEngine's
+    ``auto_scale_lr`` scales the learning rate by the same factor, and numbers of iterations are
+    divided by it, so that the number of images seen remains the same.
 
     Args:
         config: A config. ``auto_scale_lr.base_batch_size`` is the total batch that it is written
