@@ -1,4 +1,4 @@
-"""GPU hours of the paper's configs: reported ones, and estimates for the others."""
+"""GPU hours of the paper's configs: reported by the paper, or estimated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Cost(NamedTuple):
     """GPU hours of a job.
 
     Attributes:
-        hours: GPU hours on the paper's hardware; None where they are not known.
+        hours: GPU hours on the paper's hardware; None if they are not known.
         reported: Whether the paper reports them.
     """
 
@@ -20,7 +20,7 @@ class Cost(NamedTuple):
     reported: bool
 
 
-# Hours x GPUs that the paper reports (section 4.1): for ResNet-50.
+# Hours x GPUs that the paper reports (section 4.1), for ResNet-50.
 REPORTED = {
     "boxes_resnet50_in1k": 13 / 60 * 64,
     "boxes_resnet50_in1k_candidates": 13 / 60 * 64,
@@ -28,10 +28,10 @@ REPORTED = {
     "faster-rcnn_r50_fpn_40k_in1k-boxes": 1.8 * 16,
     "faster-rcnn_r50_fpn_444k_in14m-boxes": 17.6 * 16,
 }
-# Estimates for ResNet-50: end of the config's name → GPU hours. A detector: its images x mean
-# pixels at the pace of faster-rcnn_r50_fpn_40k_in1k-boxes, 40,038 x 32 images of 182,272 pixels in
-# 28.8 hours; an upper bound for larger images. A classifier: its reference, 112 hours for 90
-# epochs of 1,281,167 images.
+# Estimates for ResNet-50: end of the config's name → GPU hours. Detectors: number of images x mean
+# pixels, at the speed of faster-rcnn_r50_fpn_40k_in1k-boxes (40,038 x 32 images of 182,272 pixels
+# in 28.8 hours), which is an upper bound for larger images. Classifiers: at the speed of 112 hours
+# for 90 epochs of 1,281,167 images.
 ESTIMATED = {
     "_64xb128_in14m": 7 * 16 * 50 * 14197122 / (90 * 1281167),
     "_40k_in1k-boxes": 28.8,
@@ -51,10 +51,10 @@ R101 = 1.5  # times the cost of ResNet-50, roughly
 
 
 def gpu_hours(job: Job) -> Cost:
-    """GPU hours of a job: those of the paper's config of the same name, even if yours differs.
+    """GPU hours of a job, those of the paper's config of the same name, even if yours differs.
 
-    Only the length of k-shot fine-tunings, which ``--iterations`` changes, is read from the job.
-    Tests and files are free.
+    Only the length of k-shot fine-tunings is read from the job, since ``--iterations`` changes it.
+    Tests and files cost nothing.
     """
     config = job.config
     if config is None or job.kind not in ("boxes", "train"):
@@ -62,24 +62,21 @@ def gpu_hours(job: Job) -> Cost:
     name = str(config.filename).rsplit("/", 1)[-1].removesuffix(".py")
     if name in REPORTED:
         return Cost(REPORTED[name], True)
-    deeper = R101 if "101" in name else 1.0
-    shallow = name.replace("resnet101", "resnet50")
-    if shallow in REPORTED:
-        return Cost(deeper * REPORTED[shallow], False)
+    depth_factor = R101 if "101" in name else 1.0
+    r50_name = name.replace("resnet101", "resnet50")
+    if r50_name in REPORTED:
+        return Cost(depth_factor * REPORTED[r50_name], False)
     per_1000 = next((PER_1000_ITERATIONS[d] for d in PER_1000_ITERATIONS if f"_{d}-" in name), None)
     if per_1000 is not None and "shot" in name:
         iterations = (config.get("train_cfg") or {}).get("max_iters")
-        known = None if iterations is None else per_1000 * iterations * job.batch / 16000
-        return Cost(known, False)
+        hours = None if iterations is None else per_1000 * iterations * job.batch / 16000
+        return Cost(hours, False)
     hours = next((ESTIMATED[end] for end in ESTIMATED if name.endswith(end)), None)
-    return Cost(None if hours is None else deeper * hours, False)
+    return Cost(None if hours is None else depth_factor * hours, False)
 
 
 def describe_total(jobs: Iterable[Job]) -> str:
-    """Write the GPU hours of some jobs: ``'about 47 GPU hours in all with the paper's configs'``.
-
-    Jobs whose cost is not known are counted.
-    """
+    """Describe the GPU hours of some jobs, and list the jobs whose cost is not known."""
     costs = {job.name: gpu_hours(job).hours for job in jobs}
     hours = sum(cost or 0.0 for cost in costs.values())
     text = f"about {hours:.0f} GPU hours in all with the paper's configs"

@@ -1,4 +1,4 @@
-"""Runs of the paper that share a config with another run, and the weights of Step 2."""
+"""Runs of the paper that share the config of another run, and the weights of Step 2."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CLASSIFIERS = {
     "boxes_resnet101_in14m": "work_dirs/cls_resnet101_64xb128_in14m/epoch_50.pth",
 }
 
-# What is selected from all boxes of one run of maps: variant → thresholds and NMS (Tables A1, A2).
+# Selections from all boxes of one run: variant → thresholds and NMS (Tables A1, A2).
 VARIANTS: dict[str, dict[str, object]] = {
     **{f"_tau{tau}": {"thresholds": (tau,)} for tau in (0.2, 0.3, 0.4, 0.5)},
     "": {},
     **{f"_nms{iou}": {"nms_iou": iou} for iou in (0.5, 0.6, 0.7, 0.9)},
     "_nms1.0": {"nms_iou": None},
 }
-# The same by both rules: folder → the run it is selected from, thresholds and NMS.
+# The same by both rules: folder → run to select from, thresholds and NMS.
 SELECTIONS: dict[str, tuple[Run, dict[str, object]]] = {
     f"boxes_resnet50_in1k{rule}{variant}": (
         Run(CANDIDATES, RELEASE if rule else {}, CANDIDATES + rule),
@@ -33,7 +33,7 @@ SELECTIONS: dict[str, tuple[Run, dict[str, object]]] = {
     for rule in ("", "_release")
     for variant, fields in VARIANTS.items()
 }
-# Step 3 on each of them: folder → run. The configs know of the paper's main setting alone.
+# Step 3 on each of them: folder → run. Only the paper's main setting has a config.
 PRETRAININGS: dict[str, Run] = {
     PRETRAIN + variant: Run(
         PRETRAIN, {"train_dataloader.dataset.ann_file": boxes}, PRETRAIN + variant
@@ -41,7 +41,7 @@ PRETRAININGS: dict[str, Run] = {
     for variant in VARIANTS
     if variant and (boxes := f"work_dirs/boxes_resnet50_in1k{variant}/manifest.json")
 }
-# The labels of Table 9: folder → run that predicts, with the detector that was trained on VOC 07.
+# Labels of Table 9: folder → run that predicts them with the detector trained on VOC 07.
 PREDICTIONS: dict[str, Run] = {
     f"pseudo-labels_r50-{start}_voc12": Run(
         "predict_faster-rcnn_r50_fpn_voc12",

@@ -1,6 +1,6 @@
-"""How the rows of the paper's tables and figures come from runs of the configs.
+"""Build the rows of the paper's tables and figures from runs of the configs.
 
-The figures that the paper prints are in :mod:`.paper`, but for those that a function here names.
+The figures that the paper prints are in :mod:`.paper` or in the functions below.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ VOC_SCHEDULES = {"07": "14e_voc07", "0712": "14e_voc0712"}
 SHOTS = ("5shot", "10shot", "20shot", "50shot", "100shot")
 DECIMALS = {"boxes/image": 3, "mean width": 1, "mean height": 1}
 Figures = Iterable[float | None]
-# Figures that the paper contradicts itself in: table, row, column → what to say.
+# Figures that the paper prints inconsistently: table, row, column → remark.
 NOTES = {
     ("table1", "dap-in1k", "APl"): (
         "The paper prints 48.34 and, in the same table, a difference of +0.83 to the 48.51 of CLS. "
@@ -44,7 +44,7 @@ def metric_cells(run: Run, metrics: Mapping[str, str], paper: Figures) -> tuple[
     """Cells of one run.
 
     Args:
-        run: The run.
+        run: Run of all cells.
         metrics: Column → name of its metric.
         paper: The paper's figure of each column.
     """
@@ -55,7 +55,7 @@ def metric_cells(run: Run, metrics: Mapping[str, str], paper: Figures) -> tuple[
 
 
 def _detector(detector: str, start: str, schedule: str) -> Run:
-    """The run of a fine-tuning config: ``('faster-rcnn_r50', 'dap-in1k', '14e_voc07')``."""
+    """Run of a fine-tuning config: ``('faster-rcnn_r50', 'dap-in1k', '14e_voc07')``."""
     return Run(f"{detector}-{start}_fpn_{schedule}")
 
 
@@ -66,14 +66,14 @@ def _k_shot(start: str, data: str, shots: str) -> Run:
 
 
 def _twin(start: str, before: str = "", after: str = "") -> str | None:
-    """Name of the row that the row of a DAP start is compared with, with what is around it."""
+    """Name of the CLS row that a DAP row is compared with; None for other rows."""
     if not start.startswith("dap-"):
         return None
     return f"{before}cls-{start.removeprefix('dap-')}{after}"
 
 
 def coco_table(name: str, title: str, detector: str, paper: Mapping[str, Figures]) -> Experiment:
-    """A table of fine-tunings on COCO: start → the paper's figures of ``COCO``."""
+    """Table of fine-tunings on COCO; ``paper`` is start → figures of the columns of ``COCO``."""
     rows = []
     for start, figures in paper.items():
         cells = metric_cells(_detector(detector, start, "90k_coco"), COCO, figures)
@@ -85,7 +85,7 @@ def coco_table(name: str, title: str, detector: str, paper: Mapping[str, Figures
 def voc_table(
     name: str, title: str, detector: str, paper: Mapping[tuple[str, str], Figures]
 ) -> Experiment:
-    """A table of fine-tunings on VOC: (years, start) → the paper's figures of ``VOC``."""
+    """Table of fine-tunings on VOC; ``paper`` is (years, start) → figures of ``VOC``."""
     rows = []
     for (years, start), figures in paper.items():
         run = _detector(detector, start, VOC_SCHEDULES[years])
@@ -113,7 +113,7 @@ def voc_cells(
 
 
 def k_shot_figure(name: str, title: str, data: str, column: str, metric: str) -> Experiment:
-    """Figures 3 and 4; the paper prints the 5-shot figures of IN-1M alone (Table 10)."""
+    """Figures 3 and 4. The paper prints only the 5-shot results of IN-1M (Table 10)."""
     printed = {
         ("voc", "cls-in1k"): 26.7,
         ("voc", "dap-in1k"): 40.1,
@@ -130,13 +130,13 @@ def k_shot_figure(name: str, title: str, data: str, column: str, metric: str) ->
 
 
 def boxes_table(name: str, title: str, paper: Mapping[str, tuple[str, Figures]]) -> Experiment:
-    """Tables A1 and A2: statistics of the boxes, then the detectors that they lead to."""
+    """Tables A1 and A2: statistics of the boxes, and results of detectors trained on them."""
     rows = (_boxes_row(row, variant, list(figures)) for row, (variant, figures) in paper.items())
     return Experiment(name, title, tuple(rows))
 
 
 def release_table(table: Experiment) -> Experiment:
-    """The statistics of Tables A1 and A2 by the rule that made the printed ones."""
+    """Statistics of Tables A1 and A2 by the release's rule, which made the printed ones."""
     rows = []
     for row in table.rows:
         folder = row.cells[0].run.name.replace("in1k", "in1k_release")
@@ -147,7 +147,7 @@ def release_table(table: Experiment) -> Experiment:
 
 
 def _boxes_row(name: str, variant: str, paper: list[float | None]) -> Row:
-    """One set of boxes; that of the paper's main setting leads to the runs of Tables 1 and 2."""
+    """Row of one set of boxes; for the main setting, the runs are those of Tables 1 and 2."""
     cells = [*metric_cells(Run(f"boxes_resnet50_in1k{variant}"), BOXES, paper[:3])]
     for schedule, column, metric, figure in zip(
         ("90k_coco", *VOC_SCHEDULES.values()),
@@ -162,7 +162,7 @@ def _boxes_row(name: str, variant: str, paper: list[float | None]) -> Row:
 
 
 def _on_boxes(run: Run, variant: str) -> Run:
-    """The same fine-tuning from a detector that was pre-trained on other boxes."""
+    """The same fine-tuning, of a detector that was pre-trained on other boxes."""
     if not variant:
         return run
     checkpoint = f"work_dirs/{PRETRAIN}{variant}/iter_40038.pth"
@@ -193,7 +193,7 @@ def longer_table() -> Experiment:
 
 
 def self_training_table() -> Experiment:
-    """Table 9; without self-training the runs are those of Table 2."""
+    """Table 9. Runs without self-training are those of Table 2."""
     paper = {
         "cls-in1k": ((77.36, 75.00), (77.98, 75.71)),
         "dap-in1k": ((79.52, 76.82), (80.50, 78.02)),
@@ -209,7 +209,7 @@ def self_training_table() -> Experiment:
 
 
 def curves_figure() -> Experiment:
-    """Figure 5: the end of each curve; the curves themselves are written as data."""
+    """Figure 5: the last point of each curve. The curves are written to a CSV file."""
     rows = []
     starts = ("cls-in1k", "dap-in1k", "cls-in14m", "dap-in14m")
     coco = dict(zip(starts, (36.73, 37.25, 38.87, 39.57), strict=True))
@@ -224,13 +224,13 @@ def curves_figure() -> Experiment:
 
 
 def steps_without_figures(name: str, title: str, configs: Mapping[str, str]) -> Experiment:
-    """Steps that make something and measure nothing."""
+    """Steps whose runs have no figures."""
     rows = (Row(row, (Cell("", Run(config)),)) for row, config in configs.items())
     return Experiment(name, title, tuple(rows))
 
 
 def step2_table() -> Experiment:
-    """Step 2; the figures of IN-1M are Table A1's, made by the release."""
+    """Step 2. The paper's figures of IN-1M are those of Table A1, made by the release."""
     printed, unknown = PAPER_A1["all"], (None, None, None)
     folders = {
         "r50 in1k": ("boxes_resnet50_in1k", printed),

@@ -109,9 +109,9 @@ class Plan:
         for part in key.split(".")[:-1]:
             dataset = dataset[int(part)] if isinstance(dataset, list | tuple) else dataset[part]
         path = of_seed(full_path(dataset), seed)
-        made = preparation(path, config, dataset)
-        if made is not None:
-            self.jobs.add(made.name, "files", made.command, path, inputs=made.inputs)
+        tool = preparation(path, config, dataset)
+        if tool is not None:
+            self.jobs.add(tool.name, "files", tool.command, path, inputs=tool.inputs)
         return below_root(self._path(path, seed), dataset)
 
     def _boxes(self, run: Run) -> str:
@@ -124,26 +124,28 @@ class Plan:
         config = self.configs.load(run.config, run.options)
         classifier = self._path(CLASSIFIERS[run.config], None)
         command = self.launcher.boxes(self.configs.path(run.config), classifier, out, run.options)
-        made, settings = f"{out}/manifest.json", settings_from_config(config)
+        manifest, settings = f"{out}/manifest.json", settings_from_config(config)
         inputs = data_files(config, ("train_dataloader",))
         if classifier.startswith(f"{self.root}/"):
             inputs = (classifier, *inputs)
-        given = {"settings": settings, "config": config, "inputs": inputs}
-        return self.jobs.add(run.name, "boxes", command, made, gpus=self.launcher.gpus, **given)
+        fields = {"settings": settings, "config": config, "inputs": inputs}
+        return self.jobs.add(
+            run.name, "boxes", command, manifest, gpus=self.launcher.gpus, **fields
+        )
 
     def _selected(self, name: str, out: str, source: Run, fields: Mapping[str, Any]) -> str:
         candidates = self._boxes(source)
-        every_box = self.jobs[source.name].settings
-        assert every_box is not None
-        chosen = {"nms_iou": PseudoBoxSettings().nms_iou, **fields}
-        settings = replace(every_box, **chosen)
+        source_settings = self.jobs[source.name].settings
+        assert source_settings is not None
+        changes = {"nms_iou": PseudoBoxSettings().nms_iou, **fields}
+        settings = replace(source_settings, **changes)
         nms = settings.nms_iou
         arguments = ["--no-nms"] if nms is None else ["--nms-iou", nms]
         if "thresholds" in fields:
             arguments = ["--thresholds", *settings.thresholds, *arguments]
         command = tool_command("select_boxes", Path(candidates).parent, "--out", out, *arguments)
-        made = f"{out}/manifest.json"
-        return self.jobs.add(name, "boxes", command, made, settings=settings, inputs=(candidates,))
+        manifest, inputs = f"{out}/manifest.json", (candidates,)
+        return self.jobs.add(name, "boxes", command, manifest, settings=settings, inputs=inputs)
 
     def _trained(self, run: Run, seed: int | None) -> str:
         """Plan a training and the jobs that it needs; return its last checkpoint."""
@@ -176,7 +178,7 @@ class Plan:
             launcher.train(package, file, out, options, resume) for resume in (False, True)
         )
         compared = (*data_files(config, ("train_dataloader",)), *read)
-        made = self.jobs.add(
+        checkpoint = self.jobs.add(
             name,
             "train",
             command,
@@ -189,8 +191,8 @@ class Plan:
             compared=compared,
         )
         if self.configs.folder(run.config) == "pretrain":
-            self._extracted(name, made)
-        return made
+            self._extracted(name, checkpoint)
+        return checkpoint
 
     def _extracted(self, name: str, checkpoint: str) -> None:
         """Plan the extraction of the weights of a pre-trained detector, to publish."""
@@ -242,8 +244,8 @@ class Plan:
         config = _with_tta(config)
         predictions = f"{out}/predictions.bbox.json"
         inputs = (images, checkpoint)
-        given = {"config": config, "inputs": inputs, "gpus": self.launcher.gpus}
-        self.jobs.add(Path(out).name, "predict", command, predictions, **given)
+        fields = {"config": config, "inputs": inputs, "gpus": self.launcher.gpus}
+        self.jobs.add(Path(out).name, "predict", command, predictions, **fields)
         labels = f"{self.root}/{self._seeded(name, seed)}/annotations.json"
         command = tool_command("pseudo_labels", images, predictions, "--out", labels)
         inputs = (images, predictions)
@@ -255,8 +257,8 @@ class Plan:
         if not path.startswith("work_dirs/"):
             return path
         path = path.replace("work_dirs", self.root, 1)
-        made = unlabelled(path, dataset)
-        return self.jobs.add(made.name, "files", made.command, path, inputs=made.inputs)
+        tool = unlabelled(path, dataset)
+        return self.jobs.add(tool.name, "files", tool.command, path, inputs=tool.inputs)
 
     def _options(self, run: Run) -> dict[str, object]:
         """Options of a run, with those of its number of images per class."""

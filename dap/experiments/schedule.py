@@ -20,27 +20,27 @@ SHOTS = re.compile(r"\d+(?=[-_]?shot(?!.*\d[-_]?shot))")  # the last one of a pa
 def batch_options(config: Config, gpus: int, batch_per_gpu: int | None) -> dict[str, Any]:
     """Options that train a config on a number of GPUs.
 
-    The paper's total batch is kept, divided by the GPUs, as long as no GPU gets more than
-    ``batch_per_gpu`` images. Where it cannot be kept, the total batch is another one: the learning
-    rate is scaled with it (MMEngine's ``auto_scale_lr``), and what counts iterations is stretched
-    by the inverse, so that as many images are seen.
+    The paper's total batch is divided among the GPUs if it can be divided evenly and no GPU gets
+    more than ``batch_per_gpu`` images. Otherwise the total batch changes: MMEngine's
+    ``auto_scale_lr`` scales the learning rate by the same factor, and numbers of iterations are
+    divided by it, so that the number of images seen remains the same.
 
     Args:
-        config: A config. ``auto_scale_lr.base_batch_size`` is the total batch it is written for;
-            without it, each process has the config's ``batch_size``, and nothing is scaled.
+        config: A config. ``auto_scale_lr.base_batch_size`` is the total batch that it is written
+            for. Without it, each process has the config's ``batch_size``, and nothing is scaled.
         gpus: Number of processes.
-        batch_per_gpu: Images per process at most; None for 32, of a classifier 256.
+        batch_per_gpu: Maximum number of images per process; None for 32, or 256 for classifiers.
 
     Returns:
-        Options for ``--cfg-options``. ``total_batch`` is read by nobody: it stands in the config
-        that MMEngine keeps, where the number of processes does not.
+        Options for ``--cfg-options``. ``total_batch`` has no effect: it records the total batch in
+        the config that MMEngine dumps, which lacks the number of processes.
     """
     base = base_batch_size(config)
     if base is None:
         share = min(batch_per_gpu or sys.maxsize, config.train_dataloader.batch_size)
         return {"total_batch": share * gpus, "train_dataloader.batch_size": share}
-    most = batch_per_gpu or MAX_BATCH_PER_GPU.get(config.model.type, 32)
-    per_gpu = min(most, max(1, base // gpus))
+    max_batch = batch_per_gpu or MAX_BATCH_PER_GPU.get(config.model.type, 32)
+    per_gpu = min(max_batch, max(1, base // gpus))
     options: dict[str, Any] = {"total_batch": per_gpu * gpus}
     if per_gpu != config.train_dataloader.batch_size:
         options["train_dataloader.batch_size"] = per_gpu
@@ -52,18 +52,18 @@ def batch_options(config: Config, gpus: int, batch_per_gpu: int | None) -> dict[
 
 
 def base_batch_size(config: Config) -> int | None:
-    """The total batch that a config is written for; None if it does not say so."""
+    """Total batch that a config is written for; None if it does not state one."""
     base: int | None = (config.get("auto_scale_lr") or {}).get("base_batch_size")
     return base
 
 
 def iteration_options(config: Config, iterations: int) -> dict[str, Any]:
-    """Options that train for a number of iterations, the steps of the LR in the same places."""
+    """Options that train for a number of iterations, with LR steps at the same fractions."""
     return length_options(config, iterations / config.train_cfg.max_iters, warm_up=False)
 
 
 def length_options(config: Config, factor: float, warm_up: bool) -> dict[str, Any]:
-    """Options that stretch what counts iterations: length, intervals, LR steps, warm-up or not."""
+    """Options that scale numbers of iterations: length, intervals, LR steps, optionally warm-up."""
     counts = {}
     if "max_iters" in config.train_cfg:
         counts["train_cfg.max_iters"] = config.train_cfg.max_iters
@@ -143,10 +143,10 @@ def amp_options(config: Config) -> dict[str, Any]:
 def added_options(
     config: Config, options: Mapping[str, Any], more: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Add a user's options to those that a training has from its plan.
+    """Add a user's options to those that the plan gives a training.
 
     Raises:
-        ValueError: If they would change what the plan decides, or do not fit the config.
+        ValueError: If they override options of the plan, or do not fit the config.
     """
     name = Path(str(config.filename)).stem
     try:
@@ -156,18 +156,18 @@ def added_options(
             f"--cfg-options do not fit {name}: {error}; expected keys that every training of the "
             "experiment has. --only chooses rows"
         ) from error
-    decided = {*options, "train_dataloader.batch_size", "randomness.seed"}
-    both = sorted(decided.intersection(more))
-    if both:
+    planned = {*options, "train_dataloader.batch_size", "randomness.seed"}
+    overridden = sorted(planned.intersection(more))
+    if overridden:
         raise ValueError(
-            f"--cfg-options: {', '.join(both)} of {name} follow from other options; expected other "
-            "keys. See --gpus, --batch-per-gpu, --seeds, --iterations, --work-dir and --amp"
+            f"--cfg-options: {', '.join(overridden)} of {name} follow from other options; expected "
+            "other keys. See --gpus, --batch-per-gpu, --seeds, --iterations, --work-dir and --amp"
         )
     return {**options, **more}
 
 
 def last_checkpoint(config: Config) -> str:
-    """Name of the file that a training ends with: ``'iter_40038.pth'`` or ``'epoch_14.pth'``."""
+    """File name of the last checkpoint: ``'iter_40038.pth'`` or ``'epoch_14.pth'``."""
     train = config.train_cfg
     if "max_iters" in train:
         return f"iter_{train.max_iters}.pth"

@@ -80,7 +80,7 @@ def timm_backbone(model: Mapping[str, Any], name: str, weights: str | None) -> B
             detector's neck has no list of input channels.
     """
     if weights is not None and not os.path.isfile(weights):
-        raise FileNotFoundError(f"{weights} is not there; expected weights of timm's {name}")
+        raise FileNotFoundError(f"{weights} does not exist; expected weights of timm's {name}")
     neck, position = _neck(model)
     count = len(neck["in_channels"])
     levels = _timm_levels(name)
