@@ -60,7 +60,10 @@ class ImageMaps(NamedTuple):
         Raises:
             FloatingPointError: If a map is not finite.
         """
-        scales = [ScaleMaps(torch.from_numpy(maps), *sizes) for maps, *sizes in self.scales]
+        scales = [
+            ScaleMaps(torch.from_numpy(maps), stride, size_hw)
+            for maps, stride, size_hw in self.scales
+        ]
         merged = merge_scales(scales, self.size_hw, rule)
         if not merged.maps.isfinite().all():
             raise FloatingPointError("the activation map is NaN or infinite")

@@ -127,8 +127,8 @@ class StoreRun:
     def _temporarily_failed(self, retried: FailedImages) -> FailedImages:
         """Return images that failed for a temporary reason, without those retried already."""
         failed = self.writer.failed_images(temporary_only=True)
-        rows = {shard: {*rows} - {*retried.get(shard, ())} for shard, rows in failed.items()}
-        return {shard: sorted(remaining) for shard, remaining in rows.items() if remaining}
+        new = {shard: {*rows} - {*retried.get(shard, ())} for shard, rows in failed.items()}
+        return {shard: sorted(rows) for shard, rows in new.items() if rows}
 
     def _compute_missing(
         self,
