@@ -11,16 +11,16 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from markdown_files import ROOT, blocks, commands, markdown_files
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, MODELS
 from test_readme_configs import save_pretrained
-from workplace import Place
 
 import dap_cli
 from dap.launch import installed_tool
 from dap.testing import make_class_folders, make_coco, make_voc
+from tests.support.markdown_files import ROOT, blocks, commands, markdown_files
+from tests.support.workplace import Place
 
 PLANTED = str(Path(__file__).parent / "pseudo_boxes")
 OTHER_PROGRAMS = {"pip", "conda", "pytest", "sphinx-build", "pre-commit", "uv", "source"}

@@ -7,8 +7,6 @@ from .batches import (
     ViewMaps,
     batch_maps,
     linear_maps,
-    mapped_batch,
-    mapped_image,
     multi_view_cam,
 )
 from .boxes import NMS_IOU, box_candidates, boxes_from_cam, nms_larger_first
@@ -62,8 +60,6 @@ __all__ = [
     "linear_maps",
     "make_views",
     "map_over_image",
-    "mapped_batch",
-    "mapped_image",
     "merge_scales",
     "multi_view_cam",
     "multiplies_otsu",

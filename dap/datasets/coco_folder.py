@@ -61,7 +61,7 @@ def _name(file: Path) -> str | None:
 def _split(file: Path, images: str | os.PathLike[str] | None) -> DetectionSplit:
     coco = read_coco_file(file)
     folder = os.fspath(images) if images is not None else _image_folder(file, coco)
-    return DetectionSplit(os.fspath(file), folder, coco.content, unchanged=not coco.mended)
+    return DetectionSplit(os.fspath(file), folder, coco.content, unchanged=not coco.repaired)
 
 
 def _image_folder(file: Path, coco: CocoFile) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import cv2
+from mmengine.dist import all_gather_object
 from mmengine.runner import Runner, ValLoop
+from torch.utils.data import DataLoader
 
 from dap.registry import LOOPS
 
 # What a validation set has of its own; all else, as files and classes, is the training set's.
 OWN = ("part", "pipeline", "filter_cfg", "test_mode", "indices", "_scope_")
+# What reading an image raises; MMDetection's loading asserts that a file could be decoded.
+UNREADABLE = (OSError, ValueError, AssertionError, cv2.error)
+NAMED = 5  # images in a warning
 
 
 @LOOPS.register_module()
@@ -36,7 +42,8 @@ class HeldOutValLoop(ValLoop):
         **kwargs: Those of :class:`mmengine.runner.ValLoop`.
 
     Raises:
-        ValueError: If the training set holds nothing out.
+        ValueError: If the training set holds nothing out, or, of :meth:`run`, if no image can be
+            read.
     """
 
     def __init__(
@@ -52,6 +59,7 @@ class HeldOutValLoop(ValLoop):
         shared = {key: value for key, value in train.items() if key not in OWN}
         dataset = {**shared, **dataloader["dataset"]}
         super().__init__(runner, {**dataloader, "dataset": dataset}, evaluator, **kwargs)
+        self.dataloader = _ReadableBatches(self.dataloader, runner)
 
 
 def _innermost(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -59,3 +67,44 @@ def _innermost(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
     while isinstance(dataset.get("dataset"), Mapping):
         dataset = dataset["dataset"]
     return dataset
+
+
+class _ReadableBatches:
+    """The batches of a data loader, except those with an image that cannot be read."""
+
+    def __init__(self, loader: DataLoader, runner: Runner) -> None:
+        self._loader, self._logger = loader, runner.logger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self._loader)  # after an error it continues with the next batch
+        left_out: dict[int, str] = {}
+        for indices in self._loader.batch_sampler:
+            try:
+                batch = next(batches)
+            except UNREADABLE as error:
+                reasons = str(error).strip().splitlines() or [type(error).__name__]
+                left_out |= dict.fromkeys(indices, reasons[-1])
+            else:
+                yield batch
+        next(batches, None)  # ends its workers
+        self._report(left_out)
+
+    def _report(self, left_out: dict[int, str]) -> None:
+        of_all: dict[int, str] = {}
+        for of_process in all_gather_object(left_out):  # only the main process logs warnings
+            of_all |= of_process
+        if of_all:
+            named = [
+                f"{self.dataset.get_data_info(index)['img_path']} ({of_all[index]})"
+                for index in sorted(of_all)[:NAMED]
+            ]
+            self._logger.warning(
+                f"{len(of_all)} of {len(self.dataset)} held-out images are left out of the "
+                f"validation, their batches cannot be read: {', '.join(named)}"
+            )

@@ -128,8 +128,7 @@ def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
         **_length(interval),
         "param_scheduler": warm_up(config, iterations),
     }
-    pictures = {"type": "dap.DetectorPicturesHook", "interval": interval}
-    values["default_hooks"]["pictures"] = pictures
+    values["default_hooks"]["visualization"] = {"type": "dap.ValidationPicturesHook"}
     notes = {
         "num_classes": "of the boxes",
         next(iter(steps), "train_dataloader"): f"Multi-scale: {what}.",

@@ -20,8 +20,8 @@ from dap.cam import (
     Rule,
     ScaleMaps,
     Side,
+    batch_maps,
     flips_by_side,
-    mapped_batch,
     merge_scales,
     padded_size,
     resized_size,
@@ -187,7 +187,7 @@ class WindowMaps:
         side, flips = self._scales[batch.scale]
         device = self._classifier.device
         images = [cast(Tensor, self.samples[i].image) for i in batch.images]
-        return mapped_batch(
+        return batch_maps(
             [image.to(device, non_blocking=True) for image in images],
             side,
             flips,

@@ -13,7 +13,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dap.cam import MergedCam, View, ViewMaps, mapped_image
+from dap.cam import MergedCam, View, ViewMaps, multi_view_cam
 from dap.cam.batches import PAD_MULTIPLE
 from dap.classifiers.choice import choose_method, describe, probe_image
 from dap.classifiers.fast_forward import fold_batch_norm
@@ -170,7 +170,7 @@ class CamClassifier:
         Returns:
             One map per label.
         """
-        return mapped_image(
+        return multi_view_cam(
             image.to(self.device),
             self.view_maps(settings.autocast),
             labels.cpu(),

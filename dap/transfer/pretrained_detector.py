@@ -145,7 +145,7 @@ class PretrainedDetector:
     def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read the weights below the prefix, and the checkpoint's ``meta``."""
         weights, meta = load_weights(self.checkpoint)
-        inside = select(weights, lambda name: name.startswith(self.prefix), cut=self.prefix)
+        inside = select(weights, lambda name: name.startswith(self.prefix), prefix=self.prefix)
         if not inside:
             raise ValueError(
                 f"{self.checkpoint} has no name that begins with prefix={self.prefix!r}; it has "

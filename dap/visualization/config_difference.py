@@ -22,12 +22,12 @@ EVALUATION = {
     "test": ("test_dataloader", "test_evaluator"),
 }
 """By what the figures are from."""
-HOUSEKEEPING_HOOKS = {"logger", "checkpoint", "visualization", "timer", "pictures", "runtime_info"}
+HOUSEKEEPING_HOOKS = {"logger", "checkpoint", "visualization", "timer", "runtime_info"}
 # Custom hooks that check, log or write, and change no weight. All others count, such as EMAHook.
 HARMLESS_HOOKS = {
     *("NumClassCheckHook", "CheckInvalidLossHook", "MemoryProfilerHook", "EmptyCacheHook"),
     *("LoggerHook", "IterTimerHook", "VisualizationHook", "DetVisualizationHook", "ProfilerHook"),
-    *("TotalBatchHook", "DetectorPicturesHook", "PseudoBoxHook"),
+    *("TotalBatchHook", "ValidationPicturesHook", "PseudoBoxHook"),
 }
 FREE = {
     *("num_workers", "persistent_workers", "pin_memory", "collate_fn", "prefetch_factor"),

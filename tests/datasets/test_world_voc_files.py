@@ -162,7 +162,7 @@ def test_tool_names_files_of_dropped_boxes_and_similar_classes(tmp_path, run_her
     folders = (root / "Annotations", root / "JPEGImages")
     done = run_here("xml_to_coco", "--one-based", *folders, "--out", root / "v.json")
     assert done.returncode == 0, done.stderr
-    assert "warning: 2 boxes dropped, all of them named in the file's info:" in done.stderr
+    assert "warning: 2 boxes dropped, all of them listed in the file's info:" in done.stderr
     assert "turned.xml: <object> 'cat'" in done.stderr
     assert "warning: the classes Cat, cat differ in upper and lower case alone" in done.stderr
 

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from workplace import VOC_CLASSES, make_tiny_det
 
 from dap.experiments import ConfigTree, Plan, find_experiment
 from dap.experiments.running import run_job
 from dap.experiments.state import missing_inputs
 from dap.testing import make_voc
+from tests.support.workplace import VOC_CLASSES, make_tiny_det
 
 TREE = ConfigTree()
 VOC_5 = "faster-rcnn_r50-cls-in1k_fpn_voc-5shot"

@@ -207,7 +207,7 @@ def test_training_mode_and_weights_stay(tmp_path):
         ({"neck": None, "head": {"type": "LinearClsHead", "num_classes": 3, "in_channels": 5}},
          "failed on a colour image of 224 x 224 px"),
         ({"head": {"type": "DoublingHead", "num_classes": 3, "in_channels": 3}},
-         "no map can be had from it. It has no exact one, because its logits are not"),
+         "no map can be computed. It has no exact one, because its logits are not"),
     ],
 )  # fmt: skip
 def test_classifier_without_a_map_is_refused(tmp_path, change, message):

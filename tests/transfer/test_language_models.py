@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from tiny_detectors import MMDET_CONFIGS, build, mark, save_mmengine, tiny_model
 
 from dap.transfer import category_dependent_parameters, extract_detector
 from dap.transfer.language_models import with_language_models_at_hand
+from tests.support.tiny_detectors import MMDET_CONFIGS, build, mark, save_mmengine, tiny_model
 
 CONFIGS = {
     "glip": "glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365.py",

@@ -110,7 +110,7 @@ def maps_of(
             return computed[0]
 
         for rule, own in scales.items():
-            maps, _, stride = cam.mapped_batch(
+            maps, _, stride = cam.batch_maps(
                 [image], side, flips, view_maps, [torch.tensor([label])], classifier.normalize,
                 classifier.pad_multiple, rule,
             )  # fmt: skip

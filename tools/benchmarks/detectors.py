@@ -175,8 +175,8 @@ def small(config: Any, side: int) -> Any:
     config.test_dataloader = config.test_evaluator = config.test_cfg = None
     config.train_cfg.update(max_iters=ITERATIONS, val_interval=ITERATIONS)
     config.default_hooks.checkpoint.update(interval=ITERATIONS, save_optimizer=False)
-    if "pictures" in config.default_hooks:
-        config.default_hooks.pictures.num_images = 1
+    if config.default_hooks.visualization.type == "dap.ValidationPicturesHook":
+        config.default_hooks.visualization.num_images = 1
     config.default_hooks.logger.interval = 1
     for node in walk(config.model):
         start = node.get("init_cfg")
@@ -339,19 +339,19 @@ def table(args: argparse.Namespace) -> None:
 PAGE = """# Detectors
 
 `tools/new_config.py` writes the configs of Steps 3 and 4 for a detector of MMDetection, or for a
-config of your own. Below are the detectors that were taken through both steps: configured by the
-tool, pre-trained for two iterations on boxes of 3 classes, extracted, and fine-tuned for two
-iterations on 2 classes as DAP and as CLS, with validation, on a CPU with MMDetection {mmdet} and
-torch {torch}. Models are the full ones; images are small and weights random, so that this says
-that the steps run and what moves, not how much it helps.
-Made by `tools/benchmarks/detectors.py`.
+config of your own. The detectors below were tested in both steps: configured by the tool,
+pre-trained for two iterations on boxes of 3 classes, extracted, and fine-tuned for two iterations
+on 2 classes as DAP and as CLS, with validation, on a CPU with MMDetection {mmdet} and torch
+{torch}. The models have their full size, but images are small and weights are random: the test
+shows that the steps run and which layers are transferred, not how much the pre-training helps.
+The page is written by `tools/benchmarks/detectors.py`.
 
-"Moves" counts the parameters and buffers that the fine-tuning takes from the pre-training, per
-module. "New" are the layers whose shape depends on the number of categories, found by construction
-(`dap.transfer.category_dependent_parameters`), and what boxes cannot pre-train, such as mask heads
-where the boxes have no masks.
+"Transferred" is the number of parameters and buffers of each module that the fine-tuning loads from
+the pre-training. "New" are the layers that it does not load: layers whose shape depends on the
+number of categories (`dap.transfer.category_dependent_parameters`), and layers that cannot be
+pre-trained on boxes, such as mask heads if the boxes have no masks.
 
-| detector | config | moves | new |
+| detector | config | transferred | new |
 | --- | --- | --- | --- |
 {rows}
 """

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -112,7 +113,7 @@ def deformable_attention(generator: torch.Generator) -> Case:
 
 def step_2_maps(generator: torch.Generator) -> Case:
     """Resize, normalise, pad, features of one convolution and maps, as Step 2 computes them."""
-    from dap.cam import batch_maps
+    from dap.cam import batch_maps, linear_maps
 
     inputs = {
         "image": torch.randint(0, 256, (3, 375, 500), generator=generator, dtype=torch.uint8),
@@ -121,13 +122,16 @@ def step_2_maps(generator: torch.Generator) -> Case:
     }
 
     def call(inputs: Inputs) -> Tensor:
-        found = batch_maps(
+        def features(views: Tensor) -> Tensor:
+            return torch.conv2d(views, inputs["filters"], stride=32).relu()
+
+        batch = batch_maps(
             [inputs["image"]] * 2, 288, (False, True),
-            lambda x: torch.conv2d(x, inputs["filters"], stride=32).relu(),
-            inputs["weight"], [torch.tensor([3, 7]), torch.tensor([999])],
+            partial(linear_maps, features, inputs["weight"]),
+            [torch.tensor([3, 7]), torch.tensor([999])],
             lambda x: (x - 120) / 58,
         )  # fmt: skip
-        return found.maps
+        return batch.maps
 
     return Case("batch_maps of Step 2", inputs, call)
 

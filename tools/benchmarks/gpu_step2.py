@@ -125,7 +125,7 @@ def reading(options: Options, report: Report) -> None:
 def resize(images: list[torch.Tensor], maker: Any) -> None:
     """Make the views of all images, 32 of one padded size at a time."""
     from dap.cam import padded_size
-    from dap.cam.batches import _padded_views
+    from dap.cam.batches import padded_views
 
     for side in SIDES:
         groups: dict[tuple[int, int], list[torch.Tensor]] = {}
@@ -134,7 +134,7 @@ def resize(images: list[torch.Tensor], maker: Any) -> None:
             groups.setdefault(size, []).append(image)
         for group in groups.values():
             for start in range(0, len(group), 32):
-                _padded_views(group[start : start + 32], side, maker.normalize)
+                padded_views(group[start : start + 32], side, maker.normalize)
 
 
 def maps(maker: Any, features: list[torch.Tensor]) -> None:

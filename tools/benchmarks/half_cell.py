@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,10 +74,11 @@ def compute_cases(args: argparse.Namespace) -> Iterator[Case]:
 
 def scale_maps(classifier: CamClassifier, image: torch.Tensor, label: int) -> list[cam.ScaleMaps]:
     """Compute the maps of an image and its mirror image, largest scale first, without padding."""
-    scales, features = [], classifier.features_with(None)
+    view_maps = partial(cam.linear_maps, classifier.features_with(None), classifier.weight)
+    labels, scales = [torch.tensor([label])], []
     for side, flips in cam.flips_by_side(cam.DEFAULT_VIEWS):
-        head = classifier.weight, [torch.tensor([label])], classifier.normalize
-        maps, _, stride = cam.batch_maps([image], side, flips, features, *head)
+        batch = cam.batch_maps([image], side, flips, view_maps, labels, classifier.normalize)
+        maps, _, stride = batch
         size_hw = cam.resized_size((image.shape[1], image.shape[2]), side)
         rows, columns = (-int(-n // step) for n, step in zip(size_hw, stride, strict=True))
         scales.append(cam.ScaleMaps(maps[..., :rows, :columns], stride, size_hw))

@@ -349,11 +349,12 @@ def table(args: argparse.Namespace) -> None:
     operators = sorted({o for r in results.values() for o in r.get("operators", [])})
     lines = [
         "# Detectors of MMDetection 3.3 with `mmcv_ops`\n",
-        "Loss and backward on two images and prediction on one, of every distinct set of component",
-        "types in the config folder of MMDetection 3.3, with random weights and at most 64 sampled",
-        "RoIs per image. Images have 128 x 128 pixels, or 256 or 512 where given; on the CPU, with",
-        f"torch {torch.__version__}, torchvision {torchvision.__version__} and mmcv-lite.",
-        "Made by `tools/benchmarks/mmdet_zoo.py`. A config stands for all with equal components.\n",
+        "Every distinct set of component types in the config folder of MMDetection 3.3 was tested:",
+        "loss and backward on two images, prediction on one, with random weights and at most 64",
+        "sampled RoIs per image. Images have 128 x 128 pixels, or 256 or 512 where given. Run on a",
+        f"CPU with torch {torch.__version__}, torchvision {torchvision.__version__} and mmcv-lite.",
+        "The page is written by `tools/benchmarks/mmdet_zoo.py`. One config is listed for all that",
+        "have the same components.\n",
         f"{numbers}.\n",
         "Operators of mmcv that were called: " + ", ".join(f"`{o}`" for o in operators) + ".\n",
         "| config | stands for | result | operators of mmcv |",

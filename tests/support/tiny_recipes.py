@@ -1,9 +1,12 @@
-"""Config files of one's own: tiny detectors that inherit MMDetection's recipes, and tiny data."""
+"""Config files that inherit MMDetection's recipes and make their models tiny, and tiny data."""
 
 import json
 from pathlib import Path
 
+from mmengine.config import Config
+
 from dap.new_config.code import config_text
+from dap.new_config.zoo import find_detector
 from dap.testing import make_coco
 
 RESNET = {"depth": 18, "base_channels": 4, "init_cfg": None}
@@ -52,7 +55,12 @@ TINY = {
 }
 
 
-def write_own(folder: Path, base: str) -> Path:
+def config_of(name: str) -> Config:
+    """The config of a detector of MMDetection's zoo."""
+    return find_detector(name).config
+
+
+def write_tiny_config(folder: Path, base: str) -> Path:
     """Write a config that inherits a recipe and makes its model tiny."""
     path = folder / f"tiny_{base.rsplit('/', 1)[-1]}"
     path.write_text(config_text("A tiny detector.", base, {"model": TINY[base]}, {}))

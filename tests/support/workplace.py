@@ -19,7 +19,7 @@ from dap.store.shard import NO_THRESHOLD
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders, make_coco, make_voc, write_voc_annotation
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 FOLDERS = {"n00000001": "blue", "n00000002": "green", "n00000003": "red"}
 VOC_CLASSES = ("aeroplane", "bicycle", "bird")  # of VOC's twenty
@@ -144,7 +144,7 @@ class Place:
         process = SERVER.Process(target=run_logged, args=(path, arguments, self.folder, log))
         process.start()
         process.join(300)
-        process.kill()  # if it is still there
+        process.kill()  # has no effect if it has ended
         output = log.read_text()
         assert process.exitcode == 0, output[-6000:]
         return output
@@ -222,7 +222,7 @@ def make_tiny_coco(root):
 
 
 def make_tiny_det(root):
-    """The tree of ILSVRC DET: XML below Annotations, JPEG below Data, one folder a class."""
+    """The tree of ILSVRC DET: XML below Annotations, JPEG below Data, one folder per class."""
     made = make_class_folders(root / "made", 3, FOLDERS)
     for image in sorted(made.rglob("*.jpg")):
         place = Path("DET") / "train" / "ILSVRC2013_train" / image.parent.name
@@ -234,7 +234,7 @@ def make_tiny_det(root):
 
 
 def make_store(annotations, out, categories=None):
-    """The boxes of a COCO file as a store; with so many categories, as of ImageNet-14M."""
+    """Write the boxes of a COCO file as a store; ``categories`` raises their number."""
     coco = json.loads(Path(annotations).read_text())
     labels = {category["id"]: label for label, category in enumerate(coco["categories"])}
     records = {image["id"]: {**image, "boxes": []} for image in coco["images"]}

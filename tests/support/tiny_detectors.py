@@ -77,7 +77,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         {
             **_RESNET,
             "neck.in_channels": [8, 16, 32],
-            "neck.out_channels": 256,  # stands in the code of mmdet
+            "neck.out_channels": 256,  # fixed in the code of mmdet
             "num_queries": 5,
             "test_cfg.max_per_img": 5,
             "encoder.num_layers": 1,
@@ -87,6 +87,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         },
         ("bbox_head.num_classes",),
     ),
+}
+
+# Parameters of a Faster R-CNN whose shapes depend on the number of categories.
+FASTER_RCNN_DEPENDENT = {
+    f"roi_head.bbox_head.{layer}.{kind}"
+    for layer in ("fc_cls", "fc_reg")
+    for kind in ("weight", "bias")
 }
 
 
@@ -140,6 +147,41 @@ def with_init_cfg(model_cfg: ConfigDict, /, **init_cfg: Any) -> ConfigDict:
         key: str(value) if isinstance(value, Path) else value for key, value in init_cfg.items()
     }
     return model_cfg
+
+
+def save_marked(
+    path: Path,
+    family: str = "faster-rcnn",
+    num_classes: int = 4,
+    kind: str = "mmengine",
+    **changes: Any,
+) -> tuple[Path, dict[str, torch.Tensor]]:
+    """Write a checkpoint of a marked detector, with its config or raw; give path and weights."""
+    model_cfg = tiny_model(family, num_classes, **changes)
+    detector = mark(build(copy.deepcopy(model_cfg)))
+    if kind == "mmengine":
+        save_mmengine(path, detector, model_cfg)
+    else:
+        torch.save(detector.state_dict(), path)
+    return path, detector.state_dict()
+
+
+def initialised(target_cfg: ConfigDict, checkpoint: Path, **kwargs: Any) -> nn.Module:
+    """Build a detector and initialise it by dap.PretrainedDetector, without a Runner."""
+    detector = build(with_init_cfg(target_cfg, checkpoint=checkpoint, **kwargs))
+    detector.init_weights()
+    return detector
+
+
+def assert_moved(
+    state: dict[str, torch.Tensor], weights: dict[str, torch.Tensor], dependent: set[str]
+) -> None:
+    """Check that all weights but the fresh ones in ``dependent`` are those of a checkpoint."""
+    for name, value in state.items():
+        if name in dependent:
+            assert value.abs().max() < 10, name
+        else:
+            assert torch.equal(value, weights[name]), name
 
 
 def run_one_iteration(

@@ -5,7 +5,7 @@ import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FIT = {
     "torch": "2.11.0+cu130",
     "torchvision": "0.26.0",
