@@ -169,8 +169,8 @@ def _log_maps(classifier: CamClassifier, settings: PseudoBoxSettings) -> None:
     if classifier.input_size is not None:
         height, width = classifier.input_size
         print_log(
-            f"the classifier takes images of {width} x {height} px alone: each image is resized to "
-            "that, whatever its shape, and short_sides has no effect",
+            f"the classifier takes only images of {width} x {height} px: each image is resized to "
+            "that size, whatever its shape, and short_sides has no effect",
             "current",
             logging.WARNING,
         )

@@ -153,7 +153,7 @@ def test_boxes_on_nearly_all_of_the_image_are_usual_by_extents_only(whole, rule,
     """Ten images, of which some have a box on all of it: limits are 10 and 30 %."""
     records = [record(0, True, (0.0, 0.0, 100.0, 100.0))] * whole + [record(0, True)] * (10 - whole)
     judged = verdict_on_records(records, (0.3,), 5, rule)
-    assert any("more than 95% of them" in warning for warning in judged.warnings) == warned
+    assert any("more than 95% of the image" in warning for warning in judged.warnings) == warned
 
 
 class TestNormalization:
