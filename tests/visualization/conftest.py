@@ -1,13 +1,8 @@
 """The planted classifier's place, and work directories to compare."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.support.work_dirs import CLS, DAP, write_run
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "pseudo_boxes"))  # the planted classifier
 
 
 @pytest.fixture

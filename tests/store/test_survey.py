@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from zoo import zoo_run
 
 from dap.pseudo_boxes import PseudoBoxStore
 from dap.runs.verdict import verdict
 from dap.store.survey import survey
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
+from tests.support.zoo import zoo_run
 
 CATEGORIES = [{"id": i + 1, "name": f"n{i}"} for i in range(3)]
 RECORDS = [
