@@ -1,14 +1,7 @@
 """Step 2, the mathematics: features and linear weights → map → boxes."""
 
 from .activation import class_activation_map
-from .batches import (
-    BatchMaps,
-    MappedViews,
-    ViewMaps,
-    batch_maps,
-    linear_maps,
-    multi_view_cam,
-)
+from .batches import BatchMaps, MappedViews, ViewMaps, batch_maps, linear_maps, multi_view_cam
 from .boxes import NMS_IOU, box_candidates, boxes_from_cam, nms_larger_first
 from .rules import (
     OTSU_MULTIPLES,

@@ -1,4 +1,4 @@
-"""A COCO file as the source of few-shot subsets."""
+"""COCO files and sets in other formats as the source of few-shot subsets."""
 
 from __future__ import annotations
 
@@ -14,13 +14,9 @@ from mmengine.logging import print_log
 
 from dap.coco_boxes import left_out_boxes
 from dap.coco_file import read_coco_file
-from dap.datasets.detection_data import TRAIN, read_detection_data
-from dap.datasets.few_shot_source import (
-    DetectionSource,
-    check_usable,
-    find_excluded,
-    usable_boxes,
-)
+
+from .detection_data import TRAIN, read_detection_data
+from .few_shot_source import DetectionSource, make_source
 
 
 def read_coco(
@@ -28,17 +24,17 @@ def read_coco(
 ) -> DetectionSource:
     """Read a COCO file, see :func:`dap.coco_file.read_coco_file`.
 
-    Boxes that mmdet does not train on are counted and named in a warning. A box is usable if it
-    does: no crowd, not ``ignore``, at least one pixel wide and high, with an area, and not outside
-    of its image. An image is called by its id.
+    A box is usable if mmdet trains on it: not a crowd, not ``ignore``, at least one pixel wide and
+    high, with a positive area, and not outside its image. Other boxes are counted and named in a
+    warning. The key of an image is its id.
 
     Args:
         path: The json file.
         exclude: Text files or COCO files with names of images to leave out.
 
     Returns:
-        The set. Its file is ``annotations.json``: the content of ``path``, mended where it had to
-        be, with fewer images.
+        The source. Its only file is ``annotations.json``, the repaired content of ``path`` with
+        fewer images.
 
     Raises:
         FileNotFoundError: If ``path`` or a file of ``exclude`` is missing.
@@ -61,14 +57,14 @@ def read_data(
         exclude: Text files or COCO files with names of images to leave out.
 
     Returns:
-        The set. File names in its ``annotations.json`` are relative to the folder that is logged.
+        The source. File names in its ``annotations.json`` are relative to a folder that is logged.
 
     Raises:
         OSError: If a file is missing.
         ValueError: If a file is malformed, or no usable box is left.
     """
     split = read_detection_data(path)[TRAIN]
-    print_log(f"{path}: images are named relative to {split.images or '/'}", "current")
+    print_log(f"{path}: file names are relative to {split.images or '/'}", "current")
     digest = hashlib.sha256(json.dumps(split.content).encode()).hexdigest()
     root = Path(path)
     name = root.stem if root.is_file() and root.suffix != ".yaml" else root.resolve().name
@@ -82,27 +78,20 @@ def _source(
     sha256: str,
     exclude: Sequence[str | os.PathLike[str]],
 ) -> DetectionSource:
-    files = {str(image["id"]): image["file_name"] for image in content["images"]}
-    boxes = zip(files, usable_boxes(content), strict=True)
-    unwanted = find_excluded(files, exclude)
-    return check_usable(
-        DetectionSource(
-            name=name,
-            paths=(path,),
-            split=None,
-            sha256=sha256,
-            classes=tuple(category["name"] for category in content["categories"]),
-            boxes={key: counts for key, counts in boxes if key not in unwanted},
-            excluded={"in_test_list": 0, "in_exclude_files": len(unwanted)},
-            files=partial(_subset, content),
-        )
+    return make_source(
+        content,
+        (str(image["id"]) for image in content["images"]),
+        exclude,
+        name=name,
+        paths=(path,),
+        split=None,
+        sha256=sha256,
+        files=partial(_subset, content),
     )
 
 
 def _subset(content: Mapping[str, Any], images: Collection[str]) -> dict[str, str]:
     subset = dict(content)
-    subset["images"] = [image for image in content["images"] if str(image["id"]) in images]
-    subset["annotations"] = [
-        annotation for annotation in content["annotations"] if str(annotation["image_id"]) in images
-    ]
+    for key, image_id in (("images", "id"), ("annotations", "image_id")):
+        subset[key] = [item for item in content[key] if str(item[image_id]) in images]
     return {"annotations.json": json.dumps(subset) + "\n"}

@@ -1,4 +1,4 @@
-"""A detection set as few-shot subsets see it: which image has how many boxes of which class."""
+"""A detection set as the source of few-shot subsets: number of boxes per image and class."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from dap.files import IMAGE_SUFFIXES, read_bytes, split_lines
 
 @dataclass(frozen=True)
 class DetectionSource:
-    """A detection set, its test images and excluded images left out.
+    """A detection set without its test images and excluded images.
 
     Attributes:
-        name: What subsets are called by default.
-        paths: Where it was read, as given.
+        name: Default name of its subsets.
+        paths: Paths that it was read from, as passed by the user.
         split: Name of the VOC list, None for COCO.
-        sha256: Of the bytes read: of the COCO file; for VOC, of the sha256 of each list and
-            each XML file in the order read.
-        classes: All class names, those without a usable box too.
-        boxes: Image → class → number of usable boxes, at least 1 where a class stands.
+        sha256: SHA-256 of the bytes read: of the COCO file; for VOC, of the SHA-256 of each list
+            and each XML file in the order read.
+        classes: All class names, including classes without a usable box.
+        boxes: Image → class → number of usable boxes, without classes that have none.
         excluded: Number of images left out, by reason.
-        files: Gives, for some of the images, the files that hold just these: name → text.
+        files: Function that returns the annotation files of some of the images: name → text.
     """
 
     name: str
@@ -44,8 +44,37 @@ class DetectionSource:
     files: Callable[[Collection[str]], dict[str, str]]
 
 
-def check_usable(source: DetectionSource) -> DetectionSource:
-    """Return a source that has a usable box; raise ``ValueError`` for one that has none."""
+def make_source(
+    content: Mapping[str, Any],
+    images: Iterable[str],
+    exclude: Sequence[str | os.PathLike[str]],
+    *,
+    in_test_list: int = 0,
+    **attributes: Any,
+) -> DetectionSource:
+    """Make a source of a checked COCO content.
+
+    Args:
+        content: Lists ``images``, ``annotations`` and ``categories``.
+        images: Key of each image in the source, in the order of ``content``.
+        exclude: Text files or COCO files with names of images to leave out.
+        in_test_list: Number of images that were left out because a test list names them.
+        **attributes: ``name``, ``paths``, ``split``, ``sha256`` and ``files`` of the source.
+
+    Raises:
+        OSError: If a file of ``exclude`` cannot be read.
+        ValueError: If such a file is malformed, or no usable box is left.
+    """
+    names = (image["file_name"] for image in content["images"])
+    files = dict(zip(images, names, strict=True))
+    unwanted = find_excluded(files, exclude)
+    boxes = zip(files, usable_boxes(content), strict=True)
+    source = DetectionSource(
+        classes=tuple(category["name"] for category in content["categories"]),
+        boxes={image: counts for image, counts in boxes if image not in unwanted},
+        excluded={"in_test_list": in_test_list, "in_exclude_files": len(unwanted)},
+        **attributes,
+    )
     if not any(source.boxes.values()):
         reasons = ", ".join(f"{count} {reason}" for reason, count in source.excluded.items())
         raise ValueError(
@@ -57,14 +86,14 @@ def check_usable(source: DetectionSource) -> DetectionSource:
 
 
 def usable_boxes(content: Mapping[str, Any]) -> list[Counter[str]]:
-    """Count the usable boxes of each class in each image of a checked COCO file.
+    """Count the usable boxes per image and class of a checked COCO content.
 
     Returns:
-        Class → number of boxes, of each image in the order of the file.
+        Class → number of boxes, per image in the order of ``content``.
     """
     images = {image["id"]: image for image in content["images"]}
     names = {category["id"]: category["name"] for category in content["categories"]}
-    counts = {number: Counter[str]() for number in images}
+    counts = {image_id: Counter[str]() for image_id in images}
     for item in content["annotations"]:
         image = images[item["image_id"]]
         size_wh = image["width"], image["height"]
@@ -75,7 +104,7 @@ def usable_boxes(content: Mapping[str, Any]) -> list[Counter[str]]:
 
 
 def find_excluded(paths: Mapping[str, str], exclude: Sequence[str | os.PathLike[str]]) -> set[str]:
-    """Find the images that files name.
+    """Find the images that some files name.
 
     Args:
         paths: Image → path of its file.
@@ -90,8 +119,8 @@ def find_excluded(paths: Mapping[str, str], exclude: Sequence[str | os.PathLike[
             names = split_lines(content, file)
         matches = images_named(paths, names)
         if not matches:
-            such = f", such as {names[0]}," if names else ""
-            warn(f"{file}: none of the {len(names)} images that it names{such} is in the set")
+            example = f", such as {names[0]}," if names else ""
+            warn(f"{file}: none of the {len(names)} images that it names{example} is in the set")
         unwanted |= matches
     return unwanted
 
@@ -107,14 +136,15 @@ def _coco_file_names(content: bytes, path: str | os.PathLike[str]) -> list[str]:
 
 
 def images_named(paths: Mapping[str, str], names: Iterable[str]) -> set[str]:
-    """Find the images that are meant by ids, file names or paths.
+    """Find images by their ids, file names or paths.
 
-    A name is an image's if it is its id, or the end of its path, or if its path is the end of
-    the name; the suffix may be missing: ``000005``, ``000005.jpg``, ``JPEGImages/000005.jpg``.
+    A name refers to an image if it is the id of the image or the end of its path, or if the path
+    is the end of the name. The suffix is optional: ``000005``, ``000005.jpg``,
+    ``JPEGImages/000005.jpg``.
 
     Args:
         paths: Image → path of its file.
-        names: What to find.
+        names: Names to find.
 
     Returns:
         The images found.
@@ -131,7 +161,7 @@ def images_named(paths: Mapping[str, str], names: Iterable[str]) -> set[str]:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Split a path, from the file on upwards, the suffix cut off."""
+    """Components of a path from the file upwards, without the suffix of an image."""
     path = PurePosixPath(name.replace("\\", "/"))
     stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
     return (stem, *reversed(path.parent.parts))

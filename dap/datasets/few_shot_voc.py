@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +15,11 @@ from mmdet.datasets import VOCDataset
 from mmengine.logging import print_log
 
 from dap.coco_boxes import LeftOutBoxes
-from dap.datasets.detection_data import coco_content
-from dap.datasets.few_shot_source import (
-    DetectionSource,
-    check_usable,
-    find_excluded,
-    usable_boxes,
-    warn,
-)
-from dap.datasets.voc_files import ImageFinder, alike_names, parse_voc, split_file
 from dap.files import read_bytes, split_lines
+
+from .detection_data import coco_content
+from .few_shot_source import DetectionSource, make_source, warn
+from .voc_files import ImageFinder, alike_names, parse_voc, split_file
 
 VOC_CLASSES: tuple[str, ...] = VOCDataset.METAINFO["classes"]  # sorted by name
 
@@ -34,13 +29,13 @@ def read_voc(
     split: str = "trainval",
     exclude: Sequence[str | os.PathLike[str]] = (),
 ) -> DetectionSource:
-    """Read one list of each of several folders in VOC layout, and the XML files it names.
+    """Read one list per folder in VOC layout, and the XML files that it names.
 
-    Annotations are read by :func:`dap.datasets.voc_files.parse_voc`; images may be of any kind that
-    OpenCV reads. A box is usable if it is not ``difficult``, at least one pixel wide and high as
-    mmdet measures it, and not outside of its image; others are counted and named in a warning.
-    Images that ``ImageSets/Main/test.txt`` of the same folder names are left out.
-    An image is called ``{folder}/{id}``, such as ``VOC2007/000005``.
+    Annotations are read by :func:`dap.datasets.voc_files.parse_voc`; images may have any suffix
+    that OpenCV reads. A box is usable if it is not ``difficult``, at least one pixel wide and high
+    as mmdet measures it, and not outside its image; other boxes are counted and named in a
+    warning. Images that ``ImageSets/Main/test.txt`` of the same folder names are left out.
+    The key of an image is ``{folder}/{id}``, such as ``VOC2007/000005``.
 
     Args:
         folders: Such as ``data/VOCdevkit/VOC2007``. Their names must differ.
@@ -48,59 +43,58 @@ def read_voc(
         exclude: Text files or COCO files with names of images to leave out.
 
     Returns:
-        The set. Its files are one list per folder, ``{folder}.txt``, empty if no image is of it,
-        and all of it as ``annotations.json``: file names below the folder that holds the folders,
-        such as ``VOC2007/JPEGImages/000005.jpg``; boxes as mmdet's ``VOCDataset`` has them
-        (xmin - 1, ymin - 1, xmax - xmin, ymax - ymin), difficult ones as crowds, which mmdet
-        ignores in training just so; categories sorted by name. If all that occur are among VOC's
-        twenty, the categories are these twenty, numbered as mmdet numbers them; to train on some
-        of them, ``CheckedCocoDataset`` takes ``allow_unused=True``.
+        The source. Its files are a list per folder, ``{folder}.txt``, which is empty if no image
+        comes from that folder, and ``annotations.json`` with all images. There, file names are
+        relative to the parent of the folders, such as ``VOC2007/JPEGImages/000005.jpg``; boxes
+        are those of mmdet's ``VOCDataset`` (xmin - 1, ymin - 1, xmax - xmin, ymax - ymin);
+        difficult objects are crowds, which mmdet ignores in training likewise; categories are
+        sorted by name. If all names that occur are among VOC's twenty, the categories are these
+        twenty, in mmdet's order; to train on fewer, set ``allow_unused=True`` of
+        ``CheckedCocoDataset``.
 
     Raises:
         FileNotFoundError: If a list, an XML file or a file of ``exclude`` is missing.
-        ValueError: If a file is malformed, an image is there twice with different suffixes, or no
-            usable box is left.
+        ValueError: If a file is malformed, an image exists with two suffixes, or no usable box is
+            left.
     """
-    roots = {os.path.basename(os.path.abspath(folder)): Path(folder) for folder in folders}
+    paths = tuple(os.fspath(folder) for folder in folders)
+    roots = {os.path.basename(os.path.abspath(path)): Path(path) for path in paths}
     if not folders or len(roots) < len(folders):
         raise ValueError(
-            f"voc: found {[os.fspath(folder) for folder in folders]}, expected folders with "
-            "different names: each gives its name to a list. Rename or link one of them"
+            f"voc: found {list(paths)}, expected folders with different names: each gives its name "
+            "to a list. Rename or link one of them"
         )
     digest = hashlib.sha256()
     images: dict[str, _Image] = {}
-    tests = 0
+    in_test_list = 0
     for name, root in roots.items():
-        ids, left_out = _ids(root, split, digest.update)
-        tests += left_out
+        lists, ids, count = _read_lists(root, split)
+        in_test_list += count
         files = _image_files(root, ids)
-        for image in ids:
-            content = _read_xml(root, image, split)
+        contents = {image: _read_xml(root, image, split) for image in ids}
+        for content in (*lists, *contents.values()):
             digest.update(hashlib.sha256(content).digest())
+        for image, content in contents.items():
             xml = root / "Annotations" / f"{image}.xml"
             images[f"{name}/{image}"] = _parse(content, xml, f"{name}/JPEGImages/{files[image]}")
-    paths = [os.fspath(folder) for folder in folders]
     names = {item["name"] for image in images.values() for item in image.objects}
     classes = VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
     left_out_boxes = LeftOutBoxes(f"{', '.join(paths)}, {split}")
-    for item in images.values():  # one by one, so that the boxes of each are numbered from 1
-        single = _content(classes, [item])
+    for image_content in images.values():  # separately, to number the boxes per image
+        single = _content(classes, [image_content])
         left_out_boxes.add_image(single["images"][0], single["annotations"])
     left_out_boxes.report()
     _warn_of_alike_names(names, paths)
-    unwanted = find_excluded({key: image.path for key, image in images.items()}, exclude)
-    boxes = zip(images, usable_boxes(_content(classes, images.values())), strict=True)
-    return check_usable(
-        DetectionSource(
-            name=_default_name(list(roots)),
-            paths=tuple(paths),
-            split=split,
-            sha256=digest.hexdigest(),
-            classes=classes,
-            boxes={key: counts for key, counts in boxes if key not in unwanted},
-            excluded={"in_test_list": tests, "in_exclude_files": len(unwanted)},
-            files=partial(_subset, images, tuple(roots), classes),
-        )
+    return make_source(
+        _content(classes, images.values()),
+        images,
+        exclude,
+        in_test_list=in_test_list,
+        name=_default_name(list(roots)),
+        paths=paths,
+        split=split,
+        sha256=digest.hexdigest(),
+        files=partial(_subset, images, tuple(roots), classes),
     )
 
 
@@ -112,27 +106,30 @@ class _Image(NamedTuple):
     objects: list[dict[str, Any]]
 
 
-def _content(classes: Sequence[str], images: Collection[_Image]) -> dict[str, Any]:
-    """Images as COCO has them."""
+def _content(classes: Sequence[str], images: Iterable[_Image]) -> dict[str, Any]:
+    images = list(images)
     sizes = [(image.path, image.size_hw) for image in images]
     return coco_content(classes, sizes, [image.objects for image in images])
 
 
-def _ids(root: Path, split: str, update: Callable[[bytes], object]) -> tuple[list[str], int]:
-    """Read the ids of a split, without those of test.txt, and how many these were."""
+def _read_lists(root: Path, split: str) -> tuple[list[bytes], list[str], int]:
+    """Read the list of a split and the test list.
+
+    Returns:
+        Contents of the lists, ids of the split that the test list does not name, and the number
+        of ids that it names.
+    """
     path = split_file(root, split)
-    lists = path.parent
-    contents = [read_bytes(file) for file in (path, lists / "test.txt") if file.is_file()]
-    for content in contents:
-        update(hashlib.sha256(content).digest())
+    test_path = path.with_name("test.txt")
+    contents = [read_bytes(file) for file in (path, test_path) if file.is_file()]
     ids = dict.fromkeys(split_lines(contents[0], path))
-    test = set(split_lines(contents[1], lists / "test.txt")) if len(contents) > 1 else set()
-    if left_out := len(ids.keys() & test):
+    test = set(split_lines(contents[1], test_path)) if len(contents) > 1 else set()
+    if count := len(ids.keys() & test):
         warn(
-            f"{path}: {left_out} of {len(ids)} images are also in {lists / 'test.txt'}; test "
-            "images are never drawn"
+            f"{path}: {count} of {len(ids)} images are also in {test_path}; test images are never "
+            "drawn"
         )
-    return [image for image in ids if image not in test], left_out
+    return contents, [image for image in ids if image not in test], count
 
 
 def _read_xml(root: Path, image: str, split: str) -> bytes:
@@ -146,7 +143,7 @@ def _read_xml(root: Path, image: str, split: str) -> bytes:
 
 
 def _parse(content: bytes, xml: Path, image: str) -> _Image:
-    """Read boxes as mmdet's ``XMLDataset`` does, which cuts off decimals."""
+    """Read an image's boxes as mmdet's ``XMLDataset`` does, which truncates decimals."""
     try:
         width, height, objects = parse_voc(content)
     except ValueError as error:
@@ -158,7 +155,7 @@ def _parse(content: bytes, xml: Path, image: str) -> _Image:
 
 
 def _image_files(root: Path, stems: Sequence[str]) -> dict[str, str]:
-    """Find the image file of each stem; a missing one is assumed to be a .jpg."""
+    """Find the image file per stem; missing files are assumed to be ``.jpg``."""
     folder = root / "JPEGImages"
     if not folder.is_dir():
         print_log(f"{folder} is not there: the images are taken to be .jpg files", "current")
@@ -168,7 +165,7 @@ def _image_files(root: Path, stems: Sequence[str]) -> dict[str, str]:
     if missing:
         warn(
             f"{folder}: {len(missing)} of {len(stems)} images are not there, such as {missing[0]}; "
-            "they are taken to be .jpg files. Training stops where one is still not there"
+            "they are taken to be .jpg files. Training will stop at the first missing file"
         )
     absent = set(missing)
     return {stem: f"{stem}.jpg" if stem in absent else find(stem) for stem in stems}
@@ -178,7 +175,7 @@ def _warn_of_alike_names(names: set[str], folders: Sequence[str]) -> None:
     for alike in alike_names(names, VOC_CLASSES if names - set(VOC_CLASSES) else ()):
         warn(
             f"{', '.join(folders)}: the classes {alike} differ in upper and lower case alone, and "
-            "are taken for different ones. Give them one spelling if they are the same"
+            "are treated as different classes. Give them one spelling if they are the same"
         )
 
 
@@ -195,7 +192,7 @@ def _subset(
     classes: Sequence[str],
     drawn: Collection[str],
 ) -> dict[str, str]:
-    """Write lists and a COCO file of the images drawn."""
+    """Make the lists and the COCO file of the drawn images."""
     lists: dict[str, list[str]] = {folder: [] for folder in folders}
     for key in sorted(drawn):
         folder, _, stem = key.partition("/")
@@ -205,7 +202,7 @@ def _subset(
     if others:
         warn(
             f"{len(others)} of {len(drawn)} images are no .jpg, such as {others[0]}: mmdet's "
-            "VOCDataset reads no others, so that the lists serve it no more; train with "
+            "VOCDataset reads only .jpg files, so the lists cannot be used with it; train with "
             "annotations.json and dap.CheckedCocoDataset"
         )
     files = {f"{folder}.txt": "".join(lines) for folder, lines in lists.items()}

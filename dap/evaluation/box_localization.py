@@ -1,4 +1,4 @@
-"""How well a detector finds objects, by the figures that pseudo boxes are judged by."""
+"""Localisation metrics of a detector, the same that pseudo boxes are evaluated by."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class BoxLocalization(BaseMetric):
 
         val_evaluator = [dict(type='CocoMetric', ...), dict(type='dap.BoxLocalization')]
 
-    The definitions are those of :class:`~dap.evaluation.localization.LocalizationQuality`. The
-    results, in [0, 1], -1 where there is nothing to take a share of: ``gt_known_localization``,
-    ``corloc``, ``precision``, ``recall``, ``average_recall``, and ``precision_…`` and ``recall_…``
-    for ``small``, ``medium`` and ``large``; and ``images_without_truth``, which are not counted.
+    :class:`~dap.evaluation.localization.LocalizationQuality` defines the metrics. The results are
+    in [0, 1], -1 if undefined: ``gt_known_localization``, ``corloc``, ``precision``, ``recall``,
+    ``average_recall``, and ``precision_…`` and ``recall_…`` for ``small``, ``medium`` and
+    ``large``; and ``images_without_truth``, the number of images that are not counted.
 
-    The ground truth comes with the samples, in pixels of the original image, as predictions are:
-    from ``instances``, if ``PackDetInputs`` has it among its ``meta_keys``, else from
-    ``gt_instances`` and ``ignored_instances``. For these, ``LoadAnnotations`` must stand behind
-    ``Resize`` in the test pipeline, as in mmdet's own configs; before it, boxes are resized with
+    Ground truth is read from the samples, in pixels of the original image like the predictions:
+    from ``instances`` if the ``meta_keys`` of ``PackDetInputs`` include it, else from
+    ``gt_instances`` and ``ignored_instances``. The latter require ``LoadAnnotations`` after
+    ``Resize`` in the test pipeline, as in mmdet's own configs; otherwise boxes are resized with
     the image.
 
     Args:
-        score_thr: Boxes with a lower score are left out; precision depends on it.
-        class_agnostic: Whether a box may be of any class.
-        **kwargs: Those of :class:`mmengine.evaluator.BaseMetric`.
+        score_thr: Boxes with a lower score are left out, which affects precision.
+        class_agnostic: Whether classes are disregarded.
+        **kwargs: Arguments of :class:`mmengine.evaluator.BaseMetric`.
 
     Raises:
         ValueError: If ``score_thr`` is not in [0, 1].
@@ -50,16 +50,16 @@ class BoxLocalization(BaseMetric):
         self.score_thr, self.class_agnostic = score_thr, class_agnostic
 
     def process(self, data_batch: object, data_samples: Sequence[Mapping[str, Any]]) -> None:
-        """Keep boxes and ground truth of each image.
+        """Store boxes and ground truth per image.
 
         Args:
             data_batch: Not used.
-            data_samples: Of each image ``pred_instances`` with ``bboxes`` (N, 4), ``scores`` (N,)
-                and ``labels`` (N,), and its ground truth.
+            data_samples: Samples with ``pred_instances``, which has ``bboxes`` (N, 4), ``scores``
+                (N,) and ``labels`` (N,), and with ground truth.
 
         Raises:
-            ValueError: If a sample has no predictions or no ground truth, or ground truth that is
-                not within the image.
+            ValueError: If a sample has no predictions or no ground truth, or if ground truth
+                exceeds the image.
         """
         for sample in data_samples:
             if "pred_instances" not in sample:
@@ -75,13 +75,13 @@ class BoxLocalization(BaseMetric):
             )
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
-        """Compute the figures.
+        """Compute the metrics.
 
         Args:
-            results: Of each image the arguments of :meth:`LocalizationQuality.add`.
+            results: Arguments of :meth:`LocalizationQuality.add` per image.
 
         Returns:
-            See the class.
+            The metrics listed in the class.
 
         Raises:
             ValueError: If there are no results.
@@ -94,14 +94,14 @@ class BoxLocalization(BaseMetric):
         summary = quality.summary(worst=0)
         names = ("gt_known_localization", "corloc", "precision", "recall", "average_recall")
         figures = {name: summary[name] for name in names}
-        for size, of_size in summary["by_size"].items():
-            figures |= {f"{name}_{size}": of_size[name] for name in ("precision", "recall")}
+        for size, by_size in summary["by_size"].items():
+            figures |= {f"{name}_{size}": by_size[name] for name in ("precision", "recall")}
         metrics = {name: -1.0 if value is None else value for name, value in figures.items()}
         return metrics | {"images_without_truth": summary["images_without_truth"]}
 
 
 def _truth_of(sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Ground truth in pixels of the original image: boxes, labels, and which are ignored."""
+    """Boxes, labels and ignored flags of a sample, in pixels of the original image."""
     if sample.get("instances") is not None:
         objects = [(*o["bbox"], o["bbox_label"], o["ignore_flag"]) for o in sample["instances"]]
         rows = np.array(objects, np.float64).reshape(-1, 6)
@@ -117,16 +117,16 @@ def _truth_of(sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
             f"BoxLocalization: {_name(sample)} has no ground truth: put "
             "dict(type='LoadAnnotations', with_bbox=True) behind Resize in the test pipeline"
         )
-    extended = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     return {
-        "truth_boxes": boxes[extended],
-        "truth_labels": labels[extended],
-        "truth_ignored": ignored[extended],
+        "truth_boxes": boxes[has_area],
+        "truth_labels": labels[has_area],
+        "truth_ignored": ignored[has_area],
     }
 
 
 def _check_frame(sample: Mapping[str, Any], boxes: np.ndarray) -> None:
-    """Find out whether boxes were resized with the image, as far as they show it."""
+    """Reject boxes that exceed the original image, since they were resized with it."""
     height, width = sample.get("ori_shape", (np.inf, np.inf))[:2]
     if (boxes[:, 2:] > np.array([width, height]) + 1).any():
         raise ValueError(

@@ -17,20 +17,20 @@ class DetectorAsClassifier(BaseMetric):
 
     "The class score is taken as the sum of the confidence scores of all detected objects of this
     class" (DAP, section 4.3). A class without a detection has no score and is never predicted; an
-    image without detections is wrong for every k. An equal score of a wrong class counts against
-    the detector, so that the numbering of the classes makes no difference. If an image has several
-    labels, any of them is right.
+    image without detections is wrong for every k. A tie with a wrong class counts as wrong, so
+    that results do not depend on the order of the classes. If an image has several labels, any of
+    them is correct.
 
-    Which objects count as detected is the detector's ``test_cfg`` to say (``score_thr``, NMS,
-    ``max_per_img``). The data set's labels must be the detector's: the names are not compared.
+    The detector's ``test_cfg`` determines which objects are detected (``score_thr``, NMS,
+    ``max_per_img``). Data set and detector must have the same labels; names are not compared.
 
     The results are ``top1``, ``top5`` …, in percent, and the number of
     ``images_without_detection``.
 
     Args:
-        topk: The k of the accuracies. One above the number of classes asks only whether there is
-            any detection of the right class.
-        **kwargs: Those of :class:`mmengine.evaluator.BaseMetric`.
+        topk: Values of k. With k above the number of classes, any detection of the correct class
+            counts.
+        **kwargs: Arguments of :class:`mmengine.evaluator.BaseMetric`.
 
     Raises:
         ValueError: If ``topk`` is empty or below 1.
@@ -49,8 +49,8 @@ class DetectorAsClassifier(BaseMetric):
 
         Args:
             data_batch: Not used.
-            data_samples: Of each image ``gt_label`` (one or several) and ``pred_instances`` with
-                ``scores`` and ``labels``, both of shape (N,).
+            data_samples: Samples with ``gt_label`` (one or several) and ``pred_instances``, which
+                has ``scores`` and ``labels``, both of shape (N,).
 
         Raises:
             ValueError: If a sample has no label or no predictions, a label is out of range, or a
@@ -66,7 +66,7 @@ class DetectorAsClassifier(BaseMetric):
         """Compute the accuracies.
 
         Args:
-            results: Of each image the ``rank`` of its true class and the number of ``detections``.
+            results: Per image the ``rank`` of its true class and the number of ``detections``.
 
         Returns:
             Percentage of images per k, and the number of images without a detection.
@@ -89,20 +89,20 @@ def rank_of_truth(scores: np.ndarray, labels: np.ndarray, truth: Sequence[int]) 
     """Rank the true class of an image by the sums of its detections' scores.
 
     Args:
-        scores: Of the detections, finite, shape (N,).
+        scores: Finite scores of the detections, shape (N,).
         labels: Their classes, from 0, shape (N,).
-        truth: The right class, or several of which any is right.
+        truth: The correct classes.
 
     Returns:
-        1 + the number of wrong classes that score as much as the right one or more; None if there
-        is no detection of a right class.
+        1 + the number of wrong classes whose sum is at least that of the best correct class; None
+        if there is no detection of a correct class.
     """
     detected, class_of = np.unique(labels, return_inverse=True)
     sums = np.bincount(class_of, weights=scores, minlength=len(detected))
-    right = np.isin(detected, truth)
-    if not right.any():
+    correct = np.isin(detected, truth)
+    if not correct.any():
         return None
-    return 1 + int((sums[~right] >= sums[right].max()).sum())
+    return 1 + int((sums[~correct] >= sums[correct].max()).sum())
 
 
 def _read(
@@ -112,7 +112,7 @@ def _read(
     if sample.get("gt_label") is None:
         raise ValueError(
             f"DetectorAsClassifier: {image} has no gt_label. Add it to the meta_keys of "
-            "PackDetInputs in the test pipeline, and take a data set that gives labels"
+            "PackDetInputs in the test pipeline, and use a data set that has labels"
         )
     if "pred_instances" not in sample:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Validation of a pre-training on images that its training set leaves out."""
+"""Validation of a pre-training on images that its training set holds out."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 import cv2
 from mmengine.dist import all_gather_object
 from mmengine.runner import Runner, ValLoop
-from torch.utils.data import DataLoader
 
 from dap.registry import LOOPS
 
-# What a validation set has of its own; all else, as files and classes, is the training set's.
-OWN = ("part", "pipeline", "filter_cfg", "test_mode", "indices", "_scope_")
+# Keys that are not copied from the training set to the validation set.
+NOT_INHERITED = ("part", "pipeline", "filter_cfg", "test_mode", "indices", "_scope_")
 # What reading an image raises; MMDetection's loading asserts that a file could be decoded.
 UNREADABLE = (OSError, ValueError, AssertionError, cv2.error)
 NAMED = 5  # images in a warning
@@ -31,15 +30,15 @@ class HeldOutValLoop(ValLoop):
             type='dap.PseudoBoxDataset', part='val', test_mode=True, pipeline=[...]))
         val_evaluator = dict(type='dap.BoxLocalization')
 
-    The validation set takes from the training set what it does not say itself: ``ann_file``,
-    ``data_prefix``, ``held_out``, … Whoever names other boxes for the training has named them for
-    the validation, too.
+    Keys that the config of the validation set omits are copied from the training set:
+    ``ann_file``, ``data_prefix``, ``held_out``, … Boxes, for example, need to be set for the
+    training set only.
 
     Args:
         runner: The runner.
         dataloader: Config of a data loader.
         evaluator: Config of metrics.
-        **kwargs: Those of :class:`mmengine.runner.ValLoop`.
+        **kwargs: Arguments of :class:`mmengine.runner.ValLoop`.
 
     Raises:
         ValueError: If the training set holds nothing out, or, of :meth:`run`, if no image can be
@@ -49,30 +48,25 @@ class HeldOutValLoop(ValLoop):
     def __init__(
         self, runner: Runner, dataloader: Mapping[str, Any], evaluator: Any, **kwargs: Any
     ) -> None:
-        train = _innermost(runner.cfg.train_dataloader.dataset)
+        train = runner.cfg.train_dataloader.dataset
+        while isinstance(train.get("dataset"), Mapping):  # wrappers such as RepeatDataset
+            train = train["dataset"]
         if train.get("part") != "train":
             raise ValueError(
                 f"HeldOutValLoop: the training set, a {train.get('type')}, holds no images out; "
                 "expected a dap.PseudoBoxDataset with part='train'. To train without validation: "
                 "val_cfg=None val_dataloader=None val_evaluator=None"
             )
-        shared = {key: value for key, value in train.items() if key not in OWN}
+        shared = {key: value for key, value in train.items() if key not in NOT_INHERITED}
         dataset = {**shared, **dataloader["dataset"]}
         super().__init__(runner, {**dataloader, "dataset": dataset}, evaluator, **kwargs)
-        self.dataloader = _ReadableBatches(self.dataloader, runner)
-
-
-def _innermost(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The data set within wrappers such as ``RepeatDataset``."""
-    while isinstance(dataset.get("dataset"), Mapping):
-        dataset = dataset["dataset"]
-    return dataset
+        self.dataloader: Any = _ReadableBatches(self.dataloader, runner)
 
 
 class _ReadableBatches:
     """The batches of a data loader, except those with an image that cannot be read."""
 
-    def __init__(self, loader: DataLoader, runner: Runner) -> None:
+    def __init__(self, loader: Any, runner: Runner) -> None:
         self._loader, self._logger = loader, runner.logger
 
     def __getattr__(self, name: str) -> Any:

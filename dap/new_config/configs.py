@@ -13,13 +13,7 @@ from mmengine.config import Config
 from .backbone import Backbone
 from .boxes import Boxes
 from .code import Code
-from .model import (
-    class_counts,
-    fixed_batch_norm,
-    needs_masks,
-    without_masks,
-    without_segmentation,
-)
+from .model import class_counts, fixed_batch_norm, needs_masks, without_masks, without_segmentation
 from .pipelines import (
     DATASET,
     TrainPipeline,

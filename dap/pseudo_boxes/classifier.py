@@ -52,7 +52,8 @@ class CamClassifier:
     """
 
     def __init__(self, model: nn.Module, map_method: str | None = None) -> None:
-        self.model: Any = model.module if is_model_wrapper(model) else model
+        wrapped: Any = model
+        self.model: Any = wrapped.module if is_model_wrapper(model) else wrapped
         _require_classifier(self.model)
         _require_finite_head(self.model)
         with evaluating(self.model):

@@ -99,7 +99,7 @@ def merged_boxes(
         if len(candidates) > 1:
             kept = nms_larger_first(candidates, settings.nms_iou, settings.rule)[0]
         if candidate_masks is not None:
-            masks += [candidate_masks[i] for i in kept]
+            masks += [candidate_masks[i] for i in kept.tolist()]
         for box, tau in zip(candidates[kept].tolist(), indices[kept].tolist(), strict=True):
             boxes.append([*box, label, tau])
     return {"boxes": boxes, **({"masks": masks} if masks else {})}

@@ -12,13 +12,7 @@ from PIL import Image
 
 from dap.datasets.few_shot_voc import VOC_CLASSES
 from dap.datasets.voc_files import ImageFinder, split_file
-from dap.files import (
-    IMAGE_SUFFIXES,
-    files_below,
-    output_file,
-    read_lines,
-    write_coco,
-)
+from dap.files import IMAGE_SUFFIXES, files_below, output_file, read_lines, write_coco
 from dap.image_size import image_size
 
 

@@ -69,7 +69,7 @@ class CocoChecks:
                 expected = "a whole number" if key == "id" else "whole pixels, at least 1"
                 self.refuse("image", item, f"expected {key}: {expected}; found {value!r}")
         try:
-            os.fsencode(image["file_name"])
+            os.fsencode(image["file_name"])  # type: ignore[arg-type]
         except (TypeError, UnicodeError) as error:
             self.refuse("image", item, f"expected file_name: a path; found {error}")
         self.count_left_out_fields("image", item)

@@ -8,14 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import dap.cam
-from dap.cam import (
-    DEFAULT_VIEWS,
-    View,
-    linear_maps,
-    make_views,
-    map_over_image,
-    resized_size,
-)
+from dap.cam import DEFAULT_VIEWS, View, linear_maps, make_views, map_over_image, resized_size
 
 WEIGHT = torch.ones(1, 1)
 LABEL = torch.tensor([0])

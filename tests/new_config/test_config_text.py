@@ -3,9 +3,7 @@
 import pytest
 
 from dap.new_config.code import Code, config_text, one_line
-from dap.new_config.pipelines import (
-    edited,
-)
+from dap.new_config.pipelines import edited
 
 
 def test_values_are_read_back_as_they_were():

@@ -2,12 +2,7 @@
 
 import pytest
 
-from dap.new_config.pipelines import (
-    boxes_alone,
-    masks_as_bitmaps,
-    multi_scale,
-    train_pipeline,
-)
+from dap.new_config.pipelines import boxes_alone, masks_as_bitmaps, multi_scale, train_pipeline
 from dap.new_config.pipelines import test_pipeline as validation_pipeline
 from dap.new_config.schedule import auto_scale_lr, scaled, warm_up
 from tests.support.tiny_recipes import config_of
