@@ -14,9 +14,7 @@ from mmpretrain.datasets import CustomDataset
 from dap.files import IMAGE_SUFFIXES
 from dap.listing import FileListing, is_skipped
 
-from .folder_labels import match_labels, read_folder_names
-
-__all__ = ["ClassFolders", "find_class_folders", "read_folder_names", "warn_of_files_not_taken"]
+from .folder_labels import match_labels
 
 
 class ClassFolders(CustomDataset):
