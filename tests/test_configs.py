@@ -12,10 +12,11 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.utils import get_installed_path
 
+from dap.comparison.config_difference import leaves
 from dap.experiments import EXPERIMENTS, ConfigTree
 from dap.experiments.config_tree import work_dir_paths
 from dap.experiments.paper_runs import CLASSIFIERS
-from dap.visualization.config_difference import leaves
+from dap.experiments.schedule import k_shot_options
 
 ROOT = Path(__file__).resolve().parents[1]
 TREE = ConfigTree()
@@ -32,7 +33,18 @@ ALL_FINETUNE = [
     for path in RUNNABLE
     if "finetune" in path.parts and not path.stem.startswith("predict")
 ]
-FINETUNE = [name for name in ALL_FINETUNE if not name.startswith(OTHERS)]
+# Trainings of the k-shot configs on each number of images per class: name of the run → run.
+K_SHOT = {
+    cell.run.name: cell.run
+    for experiment in EXPERIMENTS.values()
+    for row in experiment.rows
+    for cell in row.cells
+    if cell.run.shots
+}
+FINETUNE = [
+    name for name in ALL_FINETUNE if not name.startswith(OTHERS) and not name.endswith("-kshot")
+]
+FINETUNE += K_SHOT
 DAP = [name for name in ALL_FINETUNE if re.search("-(dap|det)-", name)]
 VOC_CLASSES = VOCDataset.METAINFO["classes"]
 
@@ -80,6 +92,14 @@ def value_for(table, name):
     return found[0]
 
 
+def load(name):
+    """The config of a training with the options that the plan passes."""
+    if name not in K_SHOT:
+        return TREE.load(name)
+    run = K_SHOT[name]
+    return TREE.load(run.config, k_shot_options(TREE.load(run.config), run.shots))
+
+
 def names(paths):
     return [path.stem for path in paths]
 
@@ -124,7 +144,7 @@ def test_downstream_links_are_what_configs_read():
 @pytest.mark.parametrize("name", [*PRETRAIN, *FINETUNE])
 def test_schedule(name):
     length, steps, lr, batch, scale = value_for(SCHEDULES, name)
-    config = TREE.load(name)
+    config = load(name)
     assert config.train_cfg.get("max_iters", config.train_cfg.get("max_epochs")) == length
     milestones = [s.milestones for s in config.param_scheduler if s.type == "MultiStepLR"]
     assert milestones == ([steps] if steps else [])
@@ -196,10 +216,57 @@ def test_masks_are_one_more_annotation():
         assert boxes.model[key] == masks.model[key]
 
 
+@pytest.mark.parametrize("name", K_SHOT)
+def test_files_and_intervals_of_k_shot_trainings(name):
+    """Figures 3 and 4 and Table 10: all else but length and draw is as in the config itself."""
+    run, config = K_SHOT[name], load(name)
+    k = run.shots.partition("shot")[0]
+    data, interval = ("voc0712", 250) if "_voc-" in name else ("coco", 1000)
+    ann_file = f"data/few_shot/{data}_{k}shot_seed0/annotations.json"
+    assert config.train_dataloader.dataset.ann_file == ann_file
+    assert config.train_cfg.val_interval == config.default_hooks.checkpoint.interval == interval
+    written = dict(leaves(TREE.load(run.config).to_dict()))
+    changed = {key for key, value in leaves(config.to_dict()) if written[key] != value}
+    assert changed == (
+        set()
+        if run.shots == "5shot"
+        else {"train_cfg.max_iters", "param_scheduler.1.milestones"}
+        | ({"train_dataloader.dataset.ann_file"} if k != "5" else set())
+    )
+
+
+def test_k_shot_trainings_are_those_of_the_paper():
+    starts = [f"{kind}-{data}" for kind in ("cls", "dap") for data in ("in1k", "in14m")]
+    expected = {
+        f"faster-rcnn_r50-{start}_fpn_{data}-{k}shot"
+        for start in starts
+        for data in ("voc", "coco")
+        for k in (5, 10, 20, 50, 100)
+    }
+    expected |= {
+        f"faster-rcnn_r50-{start}-in1k_fpn_{data}-5shot-3x"
+        for start in ("cls", "dap")
+        for data in ("voc", "coco")
+    }
+    assert set(K_SHOT) == expected
+
+
+@pytest.mark.parametrize("data", ["voc", "coco"])
+def test_k_shot_schedules_stand_in_the_readme(data):
+    readme = (ROOT / "configs" / "finetune" / f"{data}_kshot" / "README.md").read_text()
+    schedules = TREE.load(f"faster-rcnn_r50-cls-in1k_fpn_{data}-kshot").k_shot_schedules
+    classes = 20 if data == "voc" else 80
+    for entry, schedule in schedules.items():
+        k = entry.partition("shot")[0]
+        steps = " and ".join(f"{step:,}" for step in schedule.milestones)
+        name = f"{k}, 3x (Table 10)" if entry.endswith("3x") else k
+        assert f"| {name} | {int(k) * classes:,} | {schedule.max_iters:,} | {steps} |" in readme
+
+
 @pytest.mark.parametrize("name", [*PRETRAIN, *FINETUNE])
 def test_frozen_layers(name):
     """BN is fixed, stem and stage 1 are frozen (section 4.1); for Table 3 the whole backbone."""
-    backbone = TREE.load(name).model.backbone
+    backbone = load(name).model.backbone
     whole = name.endswith("frozen-backbone")
     assert (backbone.frozen_stages, backbone.norm_eval) == (4 if whole else 1, True)
     assert backbone.norm_cfg.requires_grad is False
@@ -208,7 +275,7 @@ def test_frozen_layers(name):
 
 @pytest.mark.parametrize("name", [name for name in FINETUNE if "voc" in name])
 def test_voc_is_taken_as_the_paper_does(name):
-    config = TREE.load(name)
+    config = load(name)
     assert {metric.eval_mode for metric in config.val_evaluator} == {"area", "11points"}
     assert config.test_evaluator == config.val_evaluator
     assert config.test_dataloader.dataset.ann_file == "VOC2007/ImageSets/Main/test.txt"
@@ -357,7 +424,8 @@ def test_figures_of_the_paper_stand_in_the_tables(experiment):
     """The README beside a config shows the paper's figures of the runs of that config."""
     for row in experiment.rows:
         for cell in row.cells:
-            if cell.paper is None or cell.run.name != cell.run.config:
+            is_variant = cell.run.name != cell.run.config and not cell.run.shots
+            if cell.paper is None or is_variant:
                 continue
             if cell.run.config.startswith("boxes_"):
                 readme = (ROOT / "configs" / "pseudo_boxes" / "README.md").read_text()

@@ -225,7 +225,7 @@ def test_coco(workplace, detector):
 )
 def test_k_shot(workplace, detector, kind, source, metric):
     workplace.tool("few_shot", *source, "--shots", 5, "--seeds", 0)
-    config = f"finetune/{kind}_kshot/faster-rcnn_r50-dap-in1k_fpn_{kind}-5shot.py"
+    config = f"finetune/{kind}_kshot/faster-rcnn_r50-dap-in1k_fpn_{kind}-kshot.py"
     output = workplace.train(
         CONFIGS / config, f"{kind}_5shot", *SMALL_FASTER_RCNN, *SMALL_VALIDATION,
         *TWO_STEPS, *from_detector(detector),

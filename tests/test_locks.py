@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from mmengine.logging import MMLogger
 
-from dap.experiments.jobs import Job
-from dap.experiments.running import run_job
 from dap.files import locked
+from dap.jobs.jobs import Job
+from dap.jobs.running import run_job
 
 FORK = multiprocessing.get_context("fork")
 

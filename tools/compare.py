@@ -17,7 +17,7 @@ import argparse
 import sys
 
 import dap  # noqa: F401  (checks versions)
-from dap.visualization import compare
+from dap.comparison import compare
 
 
 def main() -> None:

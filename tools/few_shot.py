@@ -15,6 +15,8 @@ of its own and shares one, and the 5-shot subset of a seed lies within its 10-sh
 keeps all its boxes, since objects without their boxes would be trained as background: a class is in
 more images than k. record.json has both counts, drawn_for and images, and names the classes with
 fewer than k.
+For VOC 2007 + 2012 and COCO the command is printed that fine-tunes the DAP detector on each draw,
+with as many steps as in configs/finetune; data is expected where those configs say.
 Images of a VOC folder may be of any kind; a COCO file may be of any origin. Boxes that training
 would leave out are counted and named in a warning.
 Images that ImageSets/Main/test.txt of a VOC folder names are never drawn. If all classes of VOC
@@ -27,10 +29,11 @@ import sys
 
 import dap  # noqa: F401  (checks versions)
 from dap.datasets.few_shot import make_few_shot_subsets
+from dap.experiments import ConfigTree, k_shot_command
 
 
 def main() -> None:
-    """Write the subsets and print their folders."""
+    """Write the subsets, print their folders, and how to train on them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -57,8 +60,12 @@ def main() -> None:
     )
     args = parser.parse_args()
     try:
-        for folder in make_few_shot_subsets(**vars(args)):
-            print(folder)
+        folders = make_few_shot_subsets(**vars(args))
+        print(*folders, sep="\n")
+        configs = ConfigTree()
+        commands = filter(None, (k_shot_command(folder, configs) for folder in folders))
+        for command in commands:
+            print(command)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

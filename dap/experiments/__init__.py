@@ -1,13 +1,15 @@
-"""The experiments of the paper: which runs fill which table, and running them."""
+"""The experiments of the paper: the runs behind each table, and commands that run them."""
+
+from dap.jobs.jobs import Job, Jobs, tool_command
+from dap.jobs.launcher import Launcher, training_options
+from dap.jobs.submission import Submission
 
 from .catalogue import Cell, Experiment, Row, Run
 from .config_tree import ConfigTree
-from .jobs import Job, Jobs, tool_command
-from .launcher import Launcher, training_options
+from .data import k_shot_command
 from .paper import EXPERIMENTS
 from .plan import Plan
 from .reproduce import find_experiment, list_experiments, report, reproduce, run_one
-from .submission import Submission
 
 __all__ = [
     "EXPERIMENTS",
@@ -22,6 +24,7 @@ __all__ = [
     "Run",
     "Submission",
     "find_experiment",
+    "k_shot_command",
     "list_experiments",
     "report",
     "reproduce",

@@ -1,4 +1,4 @@
-"""What an experiment is made of: runs, the cells they fill, the rows and tables of the cells."""
+"""Parts of an experiment: runs, and the cells, rows and tables that they fill."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Run:
-    """A config, run with options under a name.
+    """A run of a config with options.
 
     Attributes:
         config: Base name of the config, without ``.py``.
-        options: Keys of the config → values that differ from it.
-        name: Folder below the work directory. Defaults to ``config``.
-        checkpoint: What is tested, for a run that trains nothing.
+        options: Keys of the config → other values.
+        name: Folder in the work directory. Defaults to ``config``.
+        checkpoint: Checkpoint to test, for a run without training.
+        shots: Key of the config's ``k_shot_schedules``, ``'10shot'`` or ``'5shot-3x'``; empty for
+            a config that is not for k images per class.
     """
 
     config: str
     options: Mapping[str, object] = field(default_factory=dict)
     name: str = ""
     checkpoint: str = ""
+    shots: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.config)
@@ -28,16 +31,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure of the paper, and the run that gives the figure to compare it with.
+    """A figure of the paper, and the run that reproduces it.
 
     Attributes:
-        column: Its column.
-        run: The run whose test, or summary of boxes, gives the figure.
-        metric: Its name there, ``'voc_area/mAP'`` (shown in percent) or ``'merged.mean_width'``;
-            None for a run that makes something and measures nothing.
-        paper: The paper's figure; None where the paper only draws it, or has none.
-        decimals: Those that the paper prints.
-        note: What has to be said of the paper's figure; below the table, with a mark at the figure.
+        column: Title of the column.
+        run: Run whose test, or summary of boxes, has the figure.
+        metric: Name of the figure there, ``'voc_area/mAP'`` (shown in percent) or
+            ``'merged.mean_width'``; None for a run without a figure.
+        paper: The paper's figure; None if the paper only plots it, or lacks it.
+        decimals: Number of decimals that the paper prints.
+        note: Remark on the paper's figure, shown below the table.
     """
 
     column: str
@@ -50,12 +53,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table.
+    """A row of a table.
 
     Attributes:
-        name: For people and for ``--only``.
-        cells: From left to right.
-        against: Name of the row it is compared with: the CLS twin.
+        name: Name in the table; ``--only`` selects by its words.
+        cells: Cells from left to right.
+        against: Name of the row to compare with, the CLS twin.
     """
 
     name: str
@@ -63,7 +66,7 @@ class Row:
     against: str | None = None
 
     def matches(self, words: Sequence[str]) -> bool:
-        """Whether all words are in the name; a word is a whole part of it."""
+        """Whether the name has all of these words."""
         return all(word in self.name.split() for word in words)
 
 
@@ -73,8 +76,8 @@ class Experiment:
 
     Attributes:
         name: ``'table2'``.
-        title: What it shows.
-        rows: Its lines.
+        title: Content of the table.
+        rows: Rows of the table.
     """
 
     name: str
@@ -82,10 +85,10 @@ class Experiment:
     rows: tuple[Row, ...]
 
     def select(self, only: Sequence[str] = ()) -> tuple[Row, ...]:
-        """Rows whose names have all the words of ``only``; all rows for none.
+        """Rows whose names have all the words of ``only``; all rows if it is empty.
 
         Raises:
-            ValueError: If no row has them.
+            ValueError: If there is no such row.
         """
         rows = tuple(row for row in self.rows if row.matches(only))
         if not rows:

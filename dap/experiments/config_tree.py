@@ -1,4 +1,4 @@
-"""The configs of a folder tree by name, and what they read from files that other runs write."""
+"""Find configs by name, and the files of other runs that they read."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from typing import Any
 
 from mmengine.config import Config
 
-from dap.visualization.config_difference import leaves
+from dap.comparison.config_difference import leaves
+from dap.jobs.shipped import shipped_folder
 
 READ_BY_TRAINING = ("model", "train_dataloader", "load_from")
 
 
 class ConfigTree:
-    """The configs that came with ``dap``, found by their base name, and one's own in place of some.
+    """The configs of ``dap`` by their base names; another folder may override some of them.
 
     Args:
-        own: Folder with configs that take the place of those of the same names, in the same
-            folders (``pretrain``, ``finetune/voc07``, …).
+        overrides: Folder with configs that replace those of the same names. It has the same
+            subfolders (``pretrain``, ``finetune/voc07``, …).
 
     Raises:
-        ValueError: If ``own`` holds no config, or there are two of one name.
+        ValueError: If ``overrides`` has no config, or two of the same name.
     """
 
-    def __init__(self, own: str | Path | None = None) -> None:
+    def __init__(self, overrides: str | Path | None = None) -> None:
         self._roots: dict[str, tuple[Path, Path]] = {}  # name → root, path below it
-        for root in (_shipped("configs"), *([Path(own).resolve()] if own else [])):
+        roots = [shipped_folder("configs"), *([Path(overrides).resolve()] if overrides else [])]
+        for root in roots:
             self._roots |= _named_configs(root)
 
     def __contains__(self, name: str) -> bool:
@@ -39,11 +41,11 @@ class ConfigTree:
         """Path of a config.
 
         Raises:
-            ValueError: If there is none of this name.
+            ValueError: If there is no config of this name.
         """
         if name not in self._roots:
-            near = ", ".join(get_close_matches(name, self._roots)) or "none near"
-            raise ValueError(f"no config {name}.py; expected one that there is: {near}")
+            similar = ", ".join(get_close_matches(name, self._roots)) or "none"
+            raise ValueError(f"no config {name}.py; configs of similar names: {similar}")
         root, path = self._roots[name]
         return root / path
 
@@ -59,24 +61,14 @@ class ConfigTree:
         return config
 
 
-def tools_folder() -> Path:
-    """The folder of the tools that belong to the shipped configs."""
-    return from_here(_shipped("tools"))
-
-
-def from_here(path: Path) -> Path:
-    """A path as people would write it: relative if it is below the current folder."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
 def work_dir_paths(config: Config) -> dict[str, str]:
-    """What a training reads from files that other steps make.
+    """List the annotation files and checkpoints that a training reads.
 
     Args:
-        config: A config for training.
+        config: Config of a training.
 
     Returns:
-        Key, as ``--cfg-options`` takes it → path: annotations and checkpoints that are no URL.
+        Key, as ``--cfg-options`` takes it → path. URLs are left out.
     """
     paths = {}
     for part in READ_BY_TRAINING:
@@ -94,12 +86,12 @@ def _named_configs(root: Path) -> dict[str, tuple[Path, Path]]:
             continue
         if path.stem in by_name:
             raise ValueError(
-                f"{root / path} and {root / by_name[path.stem][1]} have the same name; runs are "
-                "told apart by the names of their configs. Rename one"
+                f"{root / path} and {root / by_name[path.stem][1]} have the same name, but the "
+                "names of configs identify runs. Rename one"
             )
         by_name[path.stem] = (root, path)
     if not by_name:
-        raise ValueError(f"{root} holds no config; expected *.py in it or below")
+        raise ValueError(f"{root} has no config; expected *.py in it or its subfolders")
     return by_name
 
 
@@ -107,13 +99,13 @@ def _named_configs(root: Path) -> dict[str, tuple[Path, Path]]:
 def _read(path: str) -> Config:
     """Read a config.
 
-    For each base ``'mmdet::…'`` MMEngine reads all metafiles of mmdet and looks through what is
-    installed, half a second each time; meanwhile, it looks once. Should ``_get_cfg_path``, a part
-    of MMEngine's own, get another name, ``Config.fromfile`` alone does the same, only slower.
+    To resolve a base ``'mmdet::…'``, MMEngine reads all metafiles of mmdet and lists the installed
+    packages, which takes half a second. The result is cached here. ``_get_cfg_path`` is private to
+    MMEngine; should it be renamed, ``Config.fromfile`` alone does the same, only slower.
     """
     find = Config._get_cfg_path
     Config._get_cfg_path = staticmethod(
-        lambda base, file: _find_once(find, base) if "::" in base else find(base, file)
+        lambda base, file: _cached_path(find, base) if "::" in base else find(base, file)
     )
     try:
         return Config.fromfile(path, import_custom_modules=False)
@@ -122,12 +114,5 @@ def _read(path: str) -> Config:
 
 
 @cache
-def _find_once(find: Callable[[str, str], Any], base: str) -> Any:
+def _cached_path(find: Callable[[str, str], Any], base: str) -> Any:
     return find(base, "")
-
-
-def _shipped(folder: str) -> Path:
-    """Find a folder of the clone, or of the installed package."""
-    package = Path(__file__).resolve().parents[1]
-    in_clone = (package.parent / "pyproject.toml").exists()
-    return package.parent / folder if in_clone else package / ".mim" / folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .jobs import Job
+from dap.jobs.jobs import Job
 
 
 class Cost(NamedTuple):

@@ -1,9 +1,10 @@
-"""Where the annotation files of data sets come from: the tool that makes one from the data."""
+"""Commands that make the annotation files of data sets."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +12,19 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from dap.datasets.few_shot_voc import VOC_CLASSES
+from dap.jobs.jobs import tool_command
+from dap.jobs.launcher import option_words
+from dap.jobs.shipped import from_here
 
-from .jobs import tool_command
+from .config_tree import ConfigTree
+from .schedule import SCHEDULES, batch_options, k_shot_options
 
 DRAWN = re.compile(r"(?:(?P<out>.*)/)?(?P<name>[^/]+)_(?P<k>\d+)shot_seed(?P<seed>\d+)/[^/]+")
+# Names that tools/few_shot.py gives the paper's sets → config that fine-tunes on them.
+K_SHOT_CONFIGS = {
+    "voc0712": "faster-rcnn_r50-dap-in1k_fpn_voc-kshot",
+    "coco": "faster-rcnn_r50-dap-in1k_fpn_coco-kshot",
+}
 SOURCE = "few_shot_source"  # variable of a config: dict(voc=[folder, …]) or dict(coco=file)
 
 
@@ -22,7 +32,7 @@ class Preparation(NamedTuple):
     """A command that makes an annotation file.
 
     Attributes:
-        name: Of the job: the folder or file that it makes.
+        name: Name of the job: the folder or file that it makes.
         command: Program and arguments.
         inputs: Files and folders that it reads.
     """
@@ -33,9 +43,9 @@ class Preparation(NamedTuple):
 
 
 def full_path(dataset: Mapping[str, Any], key: str = "ann_file") -> str:
-    """Path of a data set's annotation file, or with ``key='img'`` of its folder of images.
+    """Path of a data set's annotation file, or, for ``key='img'``, of its folder of images.
 
-    Both below ``data_root``, where there is one. Empty if the data set has none.
+    It includes ``data_root``. It is empty if the data set has no such file or folder.
     """
     prefix = dataset.get("data_prefix")
     if key == "img":
@@ -46,7 +56,7 @@ def full_path(dataset: Mapping[str, Any], key: str = "ann_file") -> str:
 
 
 def below_root(path: str, dataset: Mapping[str, Any]) -> str:
-    """The value of ``ann_file`` that stands for a path: without ``data_root``, or absolute."""
+    """Value of ``ann_file`` for a path: relative to ``data_root`` if below it, else absolute."""
     root = dataset.get("data_root") or ""
     start = root.rstrip("/") + "/"
     if root and path.startswith(start):
@@ -55,34 +65,63 @@ def below_root(path: str, dataset: Mapping[str, Any]) -> str:
 
 
 def of_seed(path: str, seed: int | None) -> str:
-    """The k-shot set of a seed in place of that in the path; other paths stay as they are."""
+    """Replace the seed in the path of a k-shot set; other paths are returned unchanged."""
     drawn = DRAWN.fullmatch(path)
     if drawn is None or seed is None:
         return path
     return path[: drawn.start("seed")] + str(seed) + path[drawn.end("seed") :]
 
 
-def preparation(path: str, config: Config, dataset: Mapping[str, Any]) -> Preparation | None:
-    """The command that makes an annotation file of a data set.
+def k_shot_command(folder: Path, configs: ConfigTree) -> str | None:
+    """The command that trains the DAP config on a k-shot set of the paper, on one GPU.
+
+    Its options and work directory are those of ``tools/reproduce.py``. For a k that the config has
+    no schedule for, the length stays that of the config. Images are those that the config names.
 
     Args:
-        path: Where the file is, or is to be.
+        folder: The set: ``…/voc0712_10shot_seed0``.
+        configs: Where the config is found.
+
+    Returns:
+        A line for a shell; None for a set of another name, which needs a config of its own.
+    """
+    drawn = DRAWN.fullmatch(f"{folder}/annotations.json")
+    if drawn is None or drawn["name"] not in K_SHOT_CONFIGS:
+        return None
+    name, shots = K_SHOT_CONFIGS[drawn["name"]], f"{drawn['k']}shot"
+    config = configs.load(name)
+    options = k_shot_options(config, shots) if shots in config[SCHEDULES] else {}
+    options |= {
+        "train_dataloader.dataset.ann_file": drawn[0],
+        "train_dataloader.batch_size": batch_options(config, 1, None)["total_batch"],
+        "randomness.seed": drawn["seed"],
+    }
+    work_dir = f"work_dirs/{name.replace('kshot', shots)}_seed{drawn['seed']}"
+    start = ["mim", "train", "mmdet", str(from_here(configs.path(name))), "--work-dir", work_dir]
+    return shlex.join([*start, *option_words(options)])
+
+
+def preparation(path: str, config: Config, dataset: Mapping[str, Any]) -> Preparation | None:
+    """Find the command that makes an annotation file of a data set.
+
+    Args:
+        path: Path of the file.
         config: The config that has the data set.
         dataset: The data set.
 
     Returns:
-        For a k-shot set ``…/NAME_{k}shot_seed{s}/annotations.json`` the draw, if its source is
-        known: by the variable ``few_shot_source`` of the config, or for the names ``voc0712`` and
-        ``coco`` by the folder of images. For images in ILSVRC's tree (``Data/DET/…``) the
-        conversion of its XML files. None for all others: such a file must be there.
+        The draw of a k-shot set ``…/NAME_{k}shot_seed{s}/annotations.json`` if its source is known:
+        from the variable ``few_shot_source`` of the config or, for the names ``voc0712`` and
+        ``coco``, from the folder of images. The conversion of XML files for images in ILSVRC's
+        folders (``Data/DET/…``). None for other files, which must exist.
     """
     drawn = DRAWN.fullmatch(path)
     if drawn is not None:
         source = _few_shot_source(drawn["name"], config, full_path(dataset, "img"))
         if source is None:
             return None
-        given = ("--shots", drawn["k"], "--seeds", drawn["seed"], "--name", drawn["name"])
-        command = tool_command("few_shot", *source, *given, "--out", drawn["out"] or ".")
+        options = ("--shots", drawn["k"], "--seeds", drawn["seed"], "--name", drawn["name"])
+        command = tool_command("few_shot", *source, *options, "--out", drawn["out"] or ".")
         return Preparation(str(Path(path).parent), command, tuple(source[1:]))
     images = Path(full_path(dataset, "img"))
     if images.parts[-3:-1] != ("Data", "DET"):
@@ -93,40 +132,40 @@ def preparation(path: str, config: Config, dataset: Mapping[str, Any]) -> Prepar
 
 
 def unlabelled(path: str, dataset: Mapping[str, Any]) -> Preparation:
-    """The command that lists the images of a data set without their labels.
+    """Find the command that lists the images of a data set without their labels.
 
     Args:
-        path: The list to make.
-        dataset: Its images are those of VOC's list ``trainval`` if their folder is a
-            ``JPEGImages``, otherwise all of the folder.
+        path: File to write the list to.
+        dataset: The data set. If the folder of its images is a ``JPEGImages``, images of VOC's
+            split ``trainval`` are listed, else all images of the folder.
 
     Raises:
-        ValueError: If its classes are not VOC's: the list must be made by hand then.
+        ValueError: If its classes are not VOC's. The list must then be made by hand.
     """
     images = Path(full_path(dataset, "img"))
     classes = tuple((dataset.get("metainfo") or {}).get("classes") or VOC_CLASSES)
     if classes != tuple(VOC_CLASSES):
         raise ValueError(
             f"{path}: expected VOC's classes in the config of the predictions, found {classes}. "
-            "Make the list with tools/unlabelled_images.py --classes, and name it there as "
-            "ann_file, outside work_dirs"
+            "Make the list with tools/unlabelled_images.py --classes, outside work_dirs, and set it"
+            " as ann_file in that config"
         )
-    arguments, read = [str(images)], str(images)
+    arguments, source = [str(images)], str(images)
     if images.name == "JPEGImages":
         arguments = [str(images.parent), "--split", "trainval"]
-        read = str(images.parent / "ImageSets" / "Main" / "trainval.txt")
+        source = str(images.parent / "ImageSets" / "Main" / "trainval.txt")
     command = tool_command("unlabelled_images", *arguments, "--out", path)
-    return Preparation(Path(path).parent.name, command, (read,))
+    return Preparation(Path(path).parent.name, command, (source,))
 
 
 def data_files(config: Config, loaders: Iterable[str]) -> tuple[str, ...]:
-    """Annotation files and folders of images that the data sets of some loaders read."""
+    """List the annotation files and image folders that the data sets of some loaders read."""
     paths = [path for loader in loaders for path in _data_files(config.get(loader) or {})]
     return tuple(dict.fromkeys(paths))
 
 
 def _data_files(value: Any) -> Iterable[str]:
-    """Walk through nested data sets."""
+    """Yield those of nested data sets."""
     if isinstance(value, Mapping):
         if "type" in value and ("ann_file" in value or "data_root" in value):
             root = Path(value.get("data_root") or "")
@@ -142,15 +181,15 @@ def _data_files(value: Any) -> Iterable[str]:
 
 
 def _few_shot_source(name: str, config: Config, images: str) -> list[str] | None:
-    """Arguments of tools/few_shot.py; None if the source is not known."""
-    stated = config.get(SOURCE)
-    if stated:
-        if set(stated) not in ({"voc"}, {"coco"}):
+    """Arguments of tools/few_shot.py for the source; None if it is not known."""
+    source = config.get(SOURCE)
+    if source:
+        if set(source) not in ({"voc"}, {"coco"}):
             raise ValueError(
                 f"{config.filename}: {SOURCE}: expected dict(voc=[folder, …]) or dict(coco=file), "
-                f"found {dict(stated)}"
+                f"found {dict(source)}"
             )
-        voc, coco = stated.get("voc") or (), stated.get("coco")
+        voc, coco = source.get("voc") or (), source.get("coco")
         return ["--coco", coco] if coco else ["--voc", *([voc] if isinstance(voc, str) else voc)]
     folder = Path(images)
     if name == "voc0712" and images:

@@ -1,4 +1,4 @@
-"""From the rows of a table to the commands that fill it, each after those it needs."""
+"""Plan the commands that fill the rows of a table, each after those that it needs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from mmengine.config import Config
 
+from dap.jobs.jobs import Jobs, tool_command
+from dap.jobs.launcher import Launcher
 from dap.pseudo_boxes import PseudoBoxSettings, settings_from_config
 
 from .catalogue import Row, Run
 from .config_tree import ConfigTree, work_dir_paths
 from .data import below_root, data_files, full_path, of_seed, preparation, unlabelled
-from .jobs import Jobs, tool_command
-from .launcher import Launcher
 from .paper_runs import CLASSIFIERS, PREDICTIONS, PRETRAININGS, SELECTIONS
 from .schedule import (
     added_options,
@@ -24,6 +24,7 @@ from .schedule import (
     base_batch_size,
     batch_options,
     iteration_options,
+    k_shot_options,
     last_checkpoint,
 )
 
@@ -33,12 +34,12 @@ class Plan:
     """The jobs of some rows of a table, in the order in which they can run.
 
     Attributes:
-        configs: Where configs are found.
+        configs: The configs.
         launcher: How commands are started.
-        root: The work directory; ``work_dirs/`` in the configs stands for it. No blanks and commas
-            in it: MMEngine's options cannot have them.
+        root: The work directory, which replaces ``work_dirs/`` in the configs. It has no blanks or
+            commas, which MMEngine's options do not support.
         batch_per_gpu: See :func:`batch_options`.
-        iterations: Of k-shot fine-tunings; None for the configs' own.
+        iterations: Iterations of k-shot fine-tunings; None for those of the configs.
         amp: Whether trainings use mixed precision.
         training_options: Keys of the configs → values, for every training.
         jobs: Name → job; filled by :meth:`add`.
@@ -66,11 +67,11 @@ class Plan:
                 raise ValueError(f"{name}: expected 1 or more, found {value}")
 
     def add(self, rows: Iterable[Row], seeds: Iterable[int | None] = (None,)) -> None:
-        """Plan what fills the cells of the rows, once per seed where seeds matter.
+        """Plan the jobs that fill the cells of the rows, once per seed if seeds matter.
 
         Args:
-            rows: Of one table or several.
-            seeds: Of fine-tuning and of the draw of k-shot sets; None for the configs' own.
+            rows: Rows of one table or several.
+            seeds: Seeds of fine-tunings and of draws of k-shot sets; None for those of the configs.
         """
         for row in rows:
             for cell in row.cells:
@@ -78,7 +79,7 @@ class Plan:
                     self.result(cell.run, seed)
 
     def result(self, run: Run, seed: int | None) -> str:
-        """Plan a run and its test; say where its figures will be: folder or file."""
+        """Plan a run and its test; return the folder or file of its figures."""
         if run.config.startswith("boxes_"):
             return str(Path(self._boxes(run)).parent)
         seed = seed if self._is_finetuning(run.config) else None
@@ -90,7 +91,7 @@ class Plan:
         return self._tested(run, checkpoint, seed)
 
     def _path(self, path: str, seed: int | None) -> str:
-        """Plan what makes a file that a config names; return where it will be."""
+        """Plan the jobs that make a file named by a config; return its path."""
         folder = re.fullmatch(r"work_dirs/([^/]+)/[^/]+", path)
         if not folder:
             return path
@@ -103,18 +104,18 @@ class Plan:
         return self._trained(run, seed) if run.config in self.configs else path
 
     def _annotations(self, config: Config, key: str, seed: int | None) -> str:
-        """Plan what makes the annotation file of a data set; return the value of its key."""
+        """Plan the jobs that make an annotation file; return the value of its key."""
         dataset: Any = config
         for part in key.split(".")[:-1]:
             dataset = dataset[int(part)] if isinstance(dataset, list | tuple) else dataset[part]
         path = of_seed(full_path(dataset), seed)
         made = preparation(path, config, dataset)
         if made is not None:
-            self.jobs.put(made.name, "files", made.command, path, inputs=made.inputs)
+            self.jobs.add(made.name, "files", made.command, path, inputs=made.inputs)
         return below_root(self._path(path, seed), dataset)
 
     def _boxes(self, run: Run) -> str:
-        """Step 2; selected where all boxes are made anyway, or where there is no config."""
+        """Plan Step 2; boxes are selected if all of them are made anyway, or there is no config."""
         out = f"{self.root}/{run.name}"
         if run.name in SELECTIONS:
             source, fields = SELECTIONS[run.name]
@@ -128,7 +129,7 @@ class Plan:
         if classifier.startswith(f"{self.root}/"):
             inputs = (classifier, *inputs)
         given = {"settings": settings, "config": config, "inputs": inputs}
-        return self.jobs.put(run.name, "boxes", command, made, gpus=self.launcher.gpus, **given)
+        return self.jobs.add(run.name, "boxes", command, made, gpus=self.launcher.gpus, **given)
 
     def _selected(self, name: str, out: str, source: Run, fields: Mapping[str, Any]) -> str:
         candidates = self._boxes(source)
@@ -142,13 +143,13 @@ class Plan:
             arguments = ["--thresholds", *settings.thresholds, *arguments]
         command = tool_command("select_boxes", Path(candidates).parent, "--out", out, *arguments)
         made = f"{out}/manifest.json"
-        return self.jobs.put(name, "boxes", command, made, settings=settings, inputs=(candidates,))
+        return self.jobs.add(name, "boxes", command, made, settings=settings, inputs=(candidates,))
 
     def _trained(self, run: Run, seed: int | None) -> str:
-        """A training after what it reads; returns its last checkpoint."""
+        """Plan a training and the jobs that it needs; return its last checkpoint."""
         seed = seed if self._is_finetuning(run.config) else None
-        plain = self.configs.load(run.config, run.options)
-        options, read = dict(run.options), []
+        options, read = self._options(run), []
+        plain = self.configs.load(run.config, options)
         for key, path in work_dir_paths(plain).items():
             if key.endswith("ann_file"):
                 actual = self._annotations(plain, key, seed)
@@ -161,7 +162,7 @@ class Plan:
         launcher = self.launcher.at_most(base_batch_size(plain) or self.launcher.gpus)
         options |= batch_options(plain, launcher.gpus, self.batch_per_gpu)
         name = run.name
-        if self.iterations and self.configs.folder(run.config).endswith("_kshot"):
+        if self.iterations and run.shots:
             options |= iteration_options(plain, self.iterations)
             name += f"_{self.iterations}it"
         if seed is not None:
@@ -175,7 +176,7 @@ class Plan:
             launcher.train(package, file, out, options, resume) for resume in (False, True)
         )
         compared = (*data_files(config, ("train_dataloader",)), *read)
-        made = self.jobs.put(
+        made = self.jobs.add(
             name,
             "train",
             command,
@@ -192,17 +193,19 @@ class Plan:
         return made
 
     def _extracted(self, name: str, checkpoint: str) -> None:
-        """The weights of a pre-trained detector to keep and to pass on."""
+        """Plan the extraction of the weights of a pre-trained detector, to publish."""
         out = f"{self.root}/{name}/extracted"
         command = tool_command("extract_detector", checkpoint, f"{out}/")
-        self.jobs.put(f"{name}/extracted", "extract", command, f"{out}/*.pth", inputs=(checkpoint,))
+        self.jobs.add(f"{name}/extracted", "extract", command, f"{out}/*.pth", inputs=(checkpoint,))
 
     def _tested(self, run: Run, checkpoint: str, seed: int | None) -> str:
-        """A test of a checkpoint; returns the folder with its figures."""
+        """Plan the test of a checkpoint; return the folder of its figures."""
         trained = Path(checkpoint).parent.name
         name = f"{self._seeded(run.name, seed) if run.checkpoint else trained}/test"
         out = f"{self.root}/{name}"
-        options: dict[str, object] = dict(run.options) if run.checkpoint else {}
+        # Of a trained run, the options decide the training alone; those of a k-shot run are passed
+        # so that the config that MMEngine keeps has its number of images per class.
+        options = self._options(run) if run.checkpoint or run.shots else {}
         config = self.configs.load(run.config, options)
         if _is_coco(config):  # for figures in full precision
             options["test_evaluator.outfile_prefix"] = f"{out}/predictions"
@@ -210,7 +213,7 @@ class Plan:
         path = self.configs.path(run.config)
         command = self.launcher.test(_package(config), path, checkpoint, out, options)
         inputs = (checkpoint, *data_files(config, ("test_dataloader",)))
-        self.jobs.put(
+        self.jobs.add(
             name,
             "test",
             command,
@@ -222,7 +225,7 @@ class Plan:
         return out
 
     def _pseudo_labels(self, name: str, seed: int | None) -> str:
-        """Labels of Table 9: list of images, predictions, choice."""
+        """Plan the labels of Table 9: list of images, predictions, choice of labels."""
         run = PREDICTIONS[name]
         dataset = self.configs.load(run.config).test_dataloader.dataset
         images = self._unlabelled(dataset)
@@ -240,20 +243,27 @@ class Plan:
         predictions = f"{out}/predictions.bbox.json"
         inputs = (images, checkpoint)
         given = {"config": config, "inputs": inputs, "gpus": self.launcher.gpus}
-        self.jobs.put(Path(out).name, "predict", command, predictions, **given)
+        self.jobs.add(Path(out).name, "predict", command, predictions, **given)
         labels = f"{self.root}/{self._seeded(name, seed)}/annotations.json"
         command = tool_command("pseudo_labels", images, predictions, "--out", labels)
         inputs = (images, predictions)
-        return self.jobs.put(Path(labels).parent.name, "files", command, labels, inputs=inputs)
+        return self.jobs.add(Path(labels).parent.name, "files", command, labels, inputs=inputs)
 
     def _unlabelled(self, dataset: Mapping[str, Any]) -> str:
-        """The list of images of Table 9: made below the work directory, or one's own."""
+        """Plan the list of images of Table 9, unless the config names another one."""
         path = full_path(dataset)
         if not path.startswith("work_dirs/"):
             return path
         path = path.replace("work_dirs", self.root, 1)
         made = unlabelled(path, dataset)
-        return self.jobs.put(made.name, "files", made.command, path, inputs=made.inputs)
+        return self.jobs.add(made.name, "files", made.command, path, inputs=made.inputs)
+
+    def _options(self, run: Run) -> dict[str, object]:
+        """Options of a run, with those of its number of images per class."""
+        options = dict(run.options)
+        if run.shots:
+            options |= k_shot_options(self.configs.load(run.config, options), run.shots)
+        return options
 
     def _seeded(self, name: str, seed: int | None) -> str:
         return name if seed is None else f"{name}_seed{seed}"
@@ -268,7 +278,7 @@ def _is_coco(config: Config) -> bool:
 
 
 def _with_tta(config: Config) -> Config:
-    """The config as mmdet's test.py has it with ``--tta``: that is what MMEngine writes down."""
+    """Change a config as mmdet's test.py does for ``--tta``; MMEngine dumps the changed one."""
     for key in ("tta_model", "tta_pipeline"):
         if key not in config:
             raise ValueError(f"{config.filename}: no {key}; predictions are made with --tta")
@@ -279,5 +289,5 @@ def _with_tta(config: Config) -> Config:
 
 
 def _package(config: Config) -> str:
-    """Whose train.py runs a config."""
+    """Package whose train.py runs a config."""
     return "mmpretrain" if config.model.type == "ImageClassifier" else "mmdet"

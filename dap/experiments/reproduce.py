@@ -7,26 +7,26 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from dap.comparison import read_curve
 from dap.files import whole_file
-from dap.visualization import read_curve
+from dap.jobs.jobs import Job
+from dap.jobs.running import run_job, run_jobs, visible_gpus
+from dap.jobs.state import finished_line, is_begun, is_finished, missing_inputs
+from dap.jobs.submission import Submission, submit
 
 from .catalogue import Experiment, Row
 from .config_tree import ConfigTree
 from .cost import describe_total, gpu_hours
-from .jobs import Job
 from .paper import EXPERIMENTS
 from .plan import Plan
 from .results import find_problems, table
-from .running import run_job, run_jobs, visible_gpus
-from .state import finished_line, is_begun, is_finished, missing_inputs
-from .submission import Submission, submit
 
 
 def find_experiment(name: str) -> Experiment:
     """Find a table or figure by name.
 
     Raises:
-        ValueError: If there is none of this name.
+        ValueError: If there is no experiment of this name.
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"no experiment {name!r}; there are list, {', '.join(EXPERIMENTS)}")
@@ -34,7 +34,7 @@ def find_experiment(name: str) -> Experiment:
 
 
 def list_experiments(configs: ConfigTree) -> str:
-    """All experiments with the cost of everything that leads to them, in GPU hours."""
+    """List all experiments as Markdown, with the cost of all jobs they need, in GPU hours."""
     lines = [
         "| name | what | rows | GPU hours, of them reported by the paper |",
         "|---|---|---|---|",
@@ -43,11 +43,11 @@ def list_experiments(configs: ConfigTree) -> str:
         plan = Plan(configs)
         plan.add(experiment.rows)
         costs = [gpu_hours(job) for job in plan.jobs.values()]
-        known = sum(cost.hours or 0 for cost in costs if cost.reported)
-        whole = sum(cost.hours or 0 for cost in costs)
+        reported = sum(cost.hours or 0 for cost in costs if cost.reported)
+        total = sum(cost.hours or 0 for cost in costs)
         rows = len(experiment.rows)
         lines.append(
-            f"| {experiment.name} | {experiment.title} | {rows} | {whole:.0f}, {known:.0f} |"
+            f"| {experiment.name} | {experiment.title} | {rows} | {total:.0f}, {reported:.0f} |"
         )
     return "\n".join(lines)
 
@@ -61,30 +61,29 @@ def reproduce(
     gpus: int | None = None,
     submission: Submission | None = None,
 ) -> str:
-    """Run the chain of a table: boxes → pre-train → extract → fine-tune → test.
+    """Run the jobs of a table: boxes → pre-train → extract → fine-tune → test.
 
-    A finished job is left out, an unfinished training resumed. Both must be of the same settings.
-    Two calls at once wait for each other where they need the same job. Jobs that do not need each
-    other run at the same time where there are GPUs for them.
+    Finished jobs are skipped, and unfinished trainings resumed, if their settings are the same.
+    Simultaneous calls that need the same job wait for each other. Independent jobs run at the same
+    time if there are GPUs for them.
 
     Args:
         experiment: The table.
         plan: An empty plan: configs, GPUs, work directory.
         only: Words; rows that have all of them in their names are run.
-        seeds: Of fine-tuning and draws; none for one run with the configs' own.
+        seeds: Seeds of fine-tunings and draws; empty for one run with the seeds of the configs.
         dry_run: Print the commands and run nothing.
-        gpus: In all; None for those of one job.
-        submission: How to hand the jobs to Slurm's queue in place of running them; None to run
-            them.
+        gpus: Number of GPUs for all jobs together; None for those of one job.
+        submission: How to submit the jobs to Slurm; None to run them here.
 
     Returns:
-        The rows as Markdown; those of the whole table are in ``<work directory>/<name>.md``. Empty
-        if dry, or submitted.
+        The rows as Markdown; the whole table is in ``<work directory>/<name>.md``. Empty if the
+        jobs were only printed or submitted.
 
     Raises:
-        ValueError: If an argument does not fit, or a folder holds a result of other settings;
-            nothing was run then.
-        FileNotFoundError: If data is missing; nothing was run then.
+        ValueError: If an argument does not fit, or a folder has a result with other settings.
+            Nothing has been run then.
+        FileNotFoundError: If data is missing. Nothing has been run then.
         RuntimeError: If a command fails.
     """
     rows, chosen, jobs = _planned(experiment, plan, only, seeds)
@@ -99,23 +98,23 @@ def reproduce(
         print("".join(f"# missing: {path}\n" for path in missing), end="")
         return ""
     for job in jobs:
-        is_finished(job)  # refuses what is of other settings
+        is_finished(job)  # rejects results with other settings
     if missing:
         raise FileNotFoundError(
-            f"{experiment.name} reads files that are not there: {', '.join(missing)}. Put or link "
+            f"{experiment.name} reads files that do not exist: {', '.join(missing)}. Put or link "
             "the data there (paths are relative to the current folder); --dry-run shows all steps"
         )
     if submission is not None:
         submit(jobs, plan.launcher, plan.root, submission)
-        print("# the same call with --report in place of --submit writes the table so far")
+        print("# the same call with --report instead of --submit writes the table so far")
         return ""
-    places = gpus or plan.launcher.gpus
+    slots = gpus or plan.launcher.gpus
     run_jobs(
         jobs,
         plan.root,
-        places,
-        gpus=visible_gpus(places) if plan.launcher.kind == "pytorch" else (),
-        logged=places > 1,
+        slots,
+        gpus=visible_gpus(slots) if plan.launcher.kind == "pytorch" else (),
+        logged=slots > 1,
     )
     return report(experiment, rows, plan, chosen)
 
@@ -130,15 +129,15 @@ def run_one(
     """Run one of the jobs of :func:`reproduce`, unless it is finished.
 
     Args:
-        experiment: See there, as all others.
-        plan: See there.
-        name: The job's name, as :func:`reproduce` prints it.
-        only: See there.
-        seeds: See there.
+        experiment: See :func:`reproduce`.
+        plan: See :func:`reproduce`.
+        name: Name of the job, as :func:`reproduce` prints it.
+        only: See :func:`reproduce`.
+        seeds: See :func:`reproduce`.
 
     Raises:
-        ValueError: If there is no job of this name, or a result of other settings is there.
-        FileNotFoundError: If a file that it reads is missing, also one that another job makes.
+        ValueError: If there is no job of this name, or it has a result with other settings.
+        FileNotFoundError: If a file that it reads is missing, such as one that another job makes.
         RuntimeError: If its command fails.
     """
     jobs = {job.name: job for job in _planned(experiment, plan, only, seeds)[2]}
@@ -147,7 +146,7 @@ def run_one(
     missing = [path for path in jobs[name].inputs if not Path(path).exists()]
     if missing:
         raise FileNotFoundError(
-            f"{name} reads files that are not there: {', '.join(missing)}. Run the jobs that make "
+            f"{name} reads files that do not exist: {', '.join(missing)}. Run the jobs that make "
             "them first, or put the data there"
         )
     run_job(jobs[name], plan.root)
@@ -156,7 +155,7 @@ def run_one(
 def _planned(
     experiment: Experiment, plan: Plan, only: Sequence[str], seeds: Sequence[int]
 ) -> tuple[tuple[Row, ...], tuple[int | None, ...], list[Job]]:
-    """Plan some rows: the rows, the seeds and the jobs."""
+    """Select rows and plan their jobs; return rows, seeds and jobs."""
     if plan.iterations and experiment.name not in ("figure3", "figure4"):
         raise ValueError(
             f"iterations: {experiment.name} has its lengths from the paper; expected with figure3 "
@@ -173,12 +172,12 @@ def _planned(
 def report(
     experiment: Experiment, rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]
 ) -> str:
-    """Write the whole table, as far as there are figures, and return some of its rows."""
+    """Write the whole table with the figures known so far, and return some of its rows."""
     root = Path(plan.root)
     root.mkdir(parents=True, exist_ok=True)
     problems = find_problems(experiment.rows, plan, seeds)
     for problem in problems.values():
-        print(f"# no figure of it is shown: {problem}")
+        print(f"# left out of the table: {problem}")
     text = table(experiment.rows, plan, seeds, problems)
     if text:
         with whole_file(root / f"{experiment.name}.md") as file:
@@ -190,17 +189,17 @@ def report(
 
 
 def _described(job: Job) -> str:
-    """What a dry run prints of a job: a line that a shell runs, or a remark."""
+    """Line that a dry run prints for a job: a command for a shell, or a comment."""
     try:
         if is_finished(job):
             return finished_line(job)
     except ValueError as error:
-        return f"# refused: {error}"
+        return f"# rejected: {error}"
     return shlex.join(job.resumed if is_begun(job) else job.command)
 
 
 def _write_curves(path: Path, rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]) -> None:
-    """Write the learning curves that are there: row, seed, iteration, figure in percent."""
+    """Write the learning curves known so far: row, seed, iteration, metric, value in percent."""
     with whole_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(["row", "seed", "iteration", "metric", "percent"])
@@ -210,9 +209,9 @@ def _write_curves(path: Path, rows: Sequence[Row], plan: Plan, seeds: Sequence[i
                     folder = Path(plan.result(cell.run, seed)).parent
                     try:
                         points = read_curve(folder, {"figure": str(cell.metric)})
-                    except ValueError as error:  # not run yet, or not validated yet
+                    except ValueError as error:  # not validated yet
                         print(f"# {row.name}: no curve, {error}")
                         continue
                     for point in points:
-                        seen = (row.name, seed, int(point["iteration"]))
-                        writer.writerow([*seen, cell.column, f"{point['figure']:.4f}"])
+                        key = (row.name, seed, int(point["iteration"]))
+                        writer.writerow([*key, cell.column, f"{point['figure']:.4f}"])

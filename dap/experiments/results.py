@@ -1,4 +1,4 @@
-"""Tables of your figures beside the paper's."""
+"""Write tables of your figures beside the paper's."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from dap.comparison.tables import markdown_line, mean_and_deviation
 from dap.evaluation.coco_figures import coco_figures
 from dap.files import whole_file
-from dap.visualization.tables import markdown_line, mean_and_deviation
+from dap.jobs.jobs import Job
+from dap.jobs.records import digest, result_folder
+from dap.jobs.state import REPEATED, is_finished, latest_result, test_problem
 
 from .catalogue import Cell, Row
-from .jobs import Job
 from .plan import Plan
-from .records import digest, result_folder
-from .state import REPEATED, is_finished, latest_result, test_problem
 
 NOTE_MARK = "†"
-SHOWN = ("test", "boxes")  # jobs that figures are from
+FIGURE_KINDS = ("test", "boxes")  # kinds of jobs that give figures
 
 
 def table(
@@ -27,17 +27,17 @@ def table(
     seeds: Sequence[int | None],
     problems: Mapping[str, str] | None = None,
 ) -> str:
-    """Write rows as Markdown, the paper's figure and yours in neighbouring columns.
+    """Write rows as Markdown, with the paper's figure and yours in neighbouring columns.
 
     Args:
-        rows: Of one experiment.
+        rows: Rows of one experiment.
         plan: The plan whose jobs have run.
-        seeds: Those it was run with: mean ± standard deviation are shown for several.
-        problems: What :func:`find_problems` has found, if it was asked before.
+        seeds: Seeds of the runs; mean ± standard deviation are shown for several.
+        problems: Result of :func:`find_problems`, if it is known already.
 
     Returns:
-        The table; a cell is empty where there is no figure, Δ rows compare with the twin. What the
-        paper's figures need to have said of them stands below it.
+        The table. A cell without a figure is empty; Δ rows compare with the twin. Remarks on the
+        paper's figures are below the table.
     """
     cells = [cell for cell in rows[0].cells if cell.metric]
     if not cells:
@@ -63,45 +63,46 @@ def table(
 
 
 def find_problems(rows: Sequence[Row], plan: Plan, seeds: Iterable[int | None]) -> dict[str, str]:
-    """Find results that are not of their table: of other settings, or of other inputs.
+    """Find results that were made with other settings or inputs than those of their table.
 
-    Such as the test of a checkpoint that was trained again since, or figures that a training with
-    another total batch led to.
+    Examples are the test of a checkpoint that was trained again later, and figures of a training
+    with another total batch.
 
     Returns:
-        Folder of the figures → what speaks against them.
+        Folder of the figures → reason to leave them out.
     """
     known: dict[str, str] = {}
     folders = dict.fromkeys(
         plan.result(cell.run, seed)
         for row in rows for cell in row.cells if cell.metric for seed in seeds
     )  # fmt: skip
-    by_folder = {str(result_folder(job)): job for job in plan.jobs.values() if job.kind in SHOWN}
+    jobs = [job for job in plan.jobs.values() if job.kind in FIGURE_KINDS]
+    by_folder = {str(result_folder(job)): job for job in jobs}
     problems = {folder: _problem(by_folder[folder], plan.jobs, known) for folder in folders}
     return {folder: problem for folder, problem in problems.items() if problem}
 
 
 def _problem(job: Job, jobs: Mapping[str, Job], known: dict[str, str]) -> str:
-    """Say why the result of a job is no figure of its table; ``''`` if nothing speaks against it.
+    """Say why the result of a job does not belong to its table; ``''`` if it does.
 
     Args:
-        job: What has the figure.
-        jobs: All jobs by name: those that lead to it are looked at too.
-        known: Job → what was said of it; what is found is added.
+        job: Job whose result is the figure.
+        jobs: All jobs by name. Those that the job depends on are checked as well.
+        known: Job → earlier answer; the new answer is added.
     """
     if job.name not in known:
         makers = {other.makes: other for other in jobs.values()}
         problems = (_problem(makers[path], jobs, known) for path in job.reads)
-        known[job.name] = next(filter(None, problems), "") or _own_problem(job)
+        known[job.name] = next(filter(None, problems), "") or _result_problem(job)
     return known[job.name]
 
 
-def _own_problem(job: Job) -> str:
-    made = latest_result(job)
-    if made is None:
+def _result_problem(job: Job) -> str:
+    result = latest_result(job)
+    if result is None:
         return ""
     if job.kind in REPEATED:
-        return test_problem(job, made)
+        return test_problem(job, result)
     try:
         is_finished(job)
     except ValueError as error:
@@ -115,13 +116,13 @@ def figures(
     """Read your figures of a cell, one per seed; missing ones are left out.
 
     Args:
-        cell: Of a table.
+        cell: Cell of a table.
         plan: The plan whose jobs have run.
-        seeds: Those it was run with.
+        seeds: Seeds of the runs.
         problems: Folders whose figures are left out, see :func:`find_problems`.
 
     Returns:
-        AP and accuracy in percent; sizes of boxes in pixels. One alone where seeds change nothing.
+        AP and accuracy in percent, sizes of boxes in pixels. One figure if seeds change nothing.
     """
     folders = dict.fromkeys(plan.result(cell.run, seed) for seed in seeds)
     read = (_figure(Path(folder), cell, plan) for folder in folders if folder not in problems)
@@ -150,7 +151,7 @@ def _box_figure(summary: Path, name: str) -> float | None:
 
 
 def _coco_figure(folder: Path, annotations: str, metric: str) -> float | None:
-    """Read a figure of COCO; computed once from the predictions of a test."""
+    """Read a figure of COCO. All of them are computed from the predictions once, and stored."""
     predictions, computed = folder / "predictions.bbox.json", folder / "coco.json"
     if not predictions.exists():
         return None
@@ -180,10 +181,6 @@ def _gains(
         known = cell.paper is not None and other.paper is not None
         mark = f" {NOTE_MARK}" if known and (cell.note or other.note) else ""
         yield f"{cell.paper - other.paper:+.2f}{mark}" if known else ""  # type: ignore[operator]
-        row_figures, others = (figures(c, plan, seeds, problems) for c in (cell, other))
-        gain = (
-            statistics.fmean(row_figures) - statistics.fmean(others)
-            if row_figures and others
-            else None
-        )
-        yield "" if gain is None else f"{gain:+.2f}"
+        values, twin_values = (figures(c, plan, seeds, problems) for c in (cell, other))
+        known = bool(values and twin_values)
+        yield f"{statistics.fmean(values) - statistics.fmean(twin_values):+.2f}" if known else ""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from .config_tree import work_dir_paths
+
 MAX_BATCH_PER_GPU = {"ImageClassifier": 256}  # 32 for detectors; both fit into 80 GB
+SCHEDULES = "k_shot_schedules"  # variable of a config: '10shot' → dict(max_iters=…, milestones=…)
+SHOTS = re.compile(r"\d+(?=[-_]?shot(?!.*\d[-_]?shot))")  # the last one of a path
 
 
 def batch_options(config: Config, gpus: int, batch_per_gpu: int | None) -> dict[str, Any]:
@@ -66,19 +71,65 @@ def length_options(config: Config, factor: float, warm_up: bool) -> dict[str, An
         if "val_interval" in config.train_cfg:
             counts["train_cfg.val_interval"] = config.train_cfg.val_interval
     options: dict[str, Any] = {key: _stretched(count, factor) for key, count in counts.items()}
-    schedulers = config.param_scheduler
-    single = isinstance(schedulers, dict)
-    for i, scheduler in enumerate([schedulers] if single else schedulers):
-        key = "param_scheduler" if single else f"param_scheduler.{i}"
+    for key, scheduler in _schedulers(config):
         if scheduler.get("by_epoch", True):
             continue
         if "milestones" in scheduler:
-            milestones = [_stretched(step, factor) for step in scheduler.milestones]
+            milestones = [_stretched(step, factor) for step in scheduler["milestones"]]
             options[f"{key}.milestones"] = milestones
         elif warm_up:
             for count in ("begin", "end", "T_max"):
                 if scheduler.get(count):
                     options[f"{key}.{count}"] = _stretched(scheduler[count], factor)
+    return options
+
+
+def k_shot_options(config: Config, entry: str) -> dict[str, Any]:
+    """Options that train a k-shot config on another number of images per class, or for longer.
+
+    Args:
+        config: A config whose ``ann_file`` says for how many images per class it is written, as
+            ``voc0712_5shot_seed0/annotations.json`` does.
+        entry: Key of its variable ``k_shot_schedules``: ``'10shot'``, or ``'5shot-3x'`` for three
+            times the length. An entry has the ``milestones`` of the LR, all else is of
+            ``train_cfg``.
+
+    Returns:
+        Options for ``--cfg-options``: the file of as many images per class, length and steps of
+        the LR. Empty for the entry that the config is written for, whatever its length.
+
+    Raises:
+        ValueError: If no ``ann_file`` says a number of shots, or the config has no such entry.
+    """
+    k = entry.partition("shot")[0]
+    files = {
+        key: path
+        for key, path in work_dir_paths(config).items()
+        if key.endswith("ann_file") and SHOTS.search(path)
+    }
+    if not files:
+        raise ValueError(
+            f"{config.filename}: expected an ann_file for training with a number of shots in its "
+            f"path, as in voc_5shot_seed0/annotations.json; the file for {k} images per class is "
+            "not known"
+        )
+    options: dict[str, Any] = {
+        key: changed for key, path in files.items() if (changed := SHOTS.sub(k, path)) != path
+    }
+    if not options and entry == f"{k}shot":
+        return {}
+    schedules = config.get(SCHEDULES) or {}
+    if entry not in schedules:
+        raise ValueError(
+            f"{config.filename}: expected an entry {entry!r} in {SCHEDULES}, found "
+            f"{', '.join(schedules) or 'none'}"
+        )
+    schedule = dict(schedules[entry])
+    milestones = list(schedule.pop("milestones"))
+    options |= {f"train_cfg.{key}": value for key, value in schedule.items()}
+    for key, scheduler in _schedulers(config):
+        if "milestones" in scheduler:
+            options[f"{key}.milestones"] = milestones
     return options
 
 
@@ -121,6 +172,15 @@ def last_checkpoint(config: Config) -> str:
     if "max_iters" in train:
         return f"iter_{train.max_iters}.pth"
     return f"epoch_{train.max_epochs}.pth"
+
+
+def _schedulers(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The schedulers of a training, each with its key."""
+    if isinstance(config.param_scheduler, dict):
+        yield "param_scheduler", config.param_scheduler
+    else:
+        for i, scheduler in enumerate(config.param_scheduler):
+            yield f"param_scheduler.{i}", scheduler
 
 
 def _stretched(count: int, factor: float) -> int:

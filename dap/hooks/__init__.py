@@ -1,4 +1,4 @@
-"""MMEngine hooks, each a thin caller of the rooms above."""
+"""MMEngine hooks, which call the other packages."""
 
 from .pseudo_box_hook import PseudoBoxHook
 from .total_batch_hook import TotalBatchHook

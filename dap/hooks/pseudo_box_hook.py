@@ -1,4 +1,4 @@
-"""Pseudo boxes at the end of a classifier's training."""
+"""Write pseudo boxes at the end of a classifier's training."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from dap.store.reader import ANNOTATIONS, MANIFEST, SUMMARY
 
 @HOOKS.register_module()
 class PseudoBoxHook(Hook):
-    """Write pseudo boxes when an mmpretrain classifier's training ends, or a test run if asked for.
+    """Write pseudo boxes when the training of an mmpretrain classifier ends, and optionally a test.
 
-    In a config: ``custom_hooks = [dict(type='dap.PseudoBoxHook')]``. The images are those of the
-    config's ``train_dataloader``, the weights the runner's own at that moment; it does what
-    ``tools/generate_pseudo_boxes.py`` does, by the same function. With ``pseudo_box_pictures = 16``
-    in the config, so many images with map and boxes go to the runner's visualizer.
+    In a config: ``custom_hooks = [dict(type='dap.PseudoBoxHook')]``. The hook does the same as
+    ``tools/generate_pseudo_boxes.py``, with the images of the config's ``train_dataloader`` and the
+    current weights of the runner. With ``pseudo_box_pictures = 16`` in the config, 16 images with
+    map and boxes are sent to the runner's visualizer.
 
     Args:
         out_dir: Folder to write. Defaults to ``pseudo_boxes`` in the work directory.
-        num_workers: Processes that read images, per rank. Defaults to what the cores allow.
+        num_workers: Processes that read images, per rank. Defaults to a number that fits the cores.
         coco: Whether to write ``annotations.json``; Step 3 does not need it.
-        keep_going: Whether to go on when the first boxes are worthless.
-        normalized: Whether to refuse a classifier that does not normalise its images.
-        after_test: Whether a test run writes boxes too. A test by the config of a training does
-            not do so unasked: boxes take far longer than a test.
-        **settings: Fields of :class:`dap.pseudo_boxes.PseudoBoxSettings`. Those not given are
-            taken from the config's ``pseudo_boxes``, and else the defaults. A ``rule`` that reads
-            thresholds in another way than the config's takes its own default thresholds.
+        keep_going: Whether to go on if the first boxes are useless.
+        normalized: Whether to reject a classifier that does not normalise its images.
+        after_test: Whether a test run writes boxes, too. Off by default, because boxes take far
+            longer than a test.
+        **settings: Fields of :class:`dap.pseudo_boxes.PseudoBoxSettings`. They default to those of
+            the config's ``pseudo_boxes``. A ``rule`` that reads thresholds in another way than the
+            config's rule has its own default thresholds.
 
     Raises:
         ValueError: If a setting is unknown or out of range.
@@ -78,36 +78,36 @@ class PseudoBoxHook(Hook):
         self.execution = Execution(num_workers, keep_going=keep_going, coco=coco)
 
     def before_train(self, runner: Runner) -> None:
-        """Check before the training what would fail after it.
+        """Check, before the training, everything that would fail after it.
 
         Raises:
-            ValueError: If a training that starts anew would meet another run's boxes, or no maps
-                can be had from this classifier, or data set and classifier do not fit.
+            ValueError: If a new training finds the boxes of another one, this classifier gives no
+                maps, or data set and classifier do not fit.
         """
         for name in (MANIFEST, ANNOTATIONS, SUMMARY):
             path = os.path.join(self._folder(runner), name)
             if runner.iter == 0 and os.path.exists(path):
                 raise ValueError(
-                    f"{path} is of an earlier training, which is left as it is. Set another "
+                    f"{path} is from an earlier training and is not overwritten. Set another "
                     "out_dir for PseudoBoxHook or another work_dir, or move the folder away"
                 )
         self._check(runner)
 
     def before_test(self, runner: Runner) -> None:
-        """Refuse a classifier or data set that would fail after the test, if boxes are asked for.
+        """If boxes are asked for, check everything that would fail after the test.
 
         Raises:
-            ValueError: As :meth:`before_train`.
+            ValueError: See :meth:`before_train`.
         """
         if self.boxes_after_test:
             self._check(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Write the boxes with the trained classifier."""
+        """Write boxes with the trained classifier."""
         self._generate(runner)
 
     def after_test(self, runner: Runner) -> None:
-        """Write the boxes with the classifier that was tested, if asked for."""
+        """Write boxes with the tested classifier, if asked for."""
         if self.boxes_after_test:
             self._generate(runner)
 
@@ -148,14 +148,14 @@ def _check_categories(runner: Runner, num_classes: int) -> None:
 
 def _watcher(runner: Runner, settings: PseudoBoxSettings) -> Watcher | None:
     """Pictures for the runner's visualizer, if the config asks for some."""
-    from dap.visualization.box_pictures import BoxPictures, picture_count  # only where it is used
+    from dap.visualization.box_pictures import BoxPictures, picture_count  # slow to import
 
     count = picture_count(runner.cfg)
     return BoxPictures(runner.visualizer, settings, count) if count else None
 
 
 def _trained_model(runner: Runner) -> nn.Module:
-    """The model as it stands in checkpoints: averaged, if the runner has an ``EMAHook``."""
+    """The model as checkpoints have it: the averaged one if the runner has an ``EMAHook``."""
     for hook in runner.hooks:
         if isinstance(hook, EMAHook) and hasattr(hook, "ema_model"):
             return hook.ema_model.module

@@ -1,4 +1,4 @@
-"""Log how a total batch other than the recipe's changes the training."""
+"""Log how a total batch that differs from the recipe's changes the training."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from dap.registry import HOOKS
 
 @HOOKS.register_module()
 class TotalBatchHook(Hook):
-    """Say which learning rate is used where the batch is not the one that the config is made for.
+    """Log the learning rate in use if the total batch is not the one that the config is made for.
 
-    MMEngine scales the learning rate if ``auto_scale_lr`` is enabled, by batch size × processes,
-    and logs the factor alone. It scales neither for accumulated iterations nor schedules that
-    count iterations, and a resumed optimizer keeps the rate of its checkpoint. In a config:
-    ``custom_hooks = [dict(type='dap.TotalBatchHook')]``. It changes nothing, and is silent if the
-    batch is ``auto_scale_lr.base_batch_size`` and the learning rate the config's, or each data set
-    has a batch size of its own.
+    If ``auto_scale_lr`` is enabled, MMEngine scales the learning rate by batch size × processes,
+    and logs only the factor. It ignores accumulated iterations, does not scale schedules that count
+    iterations, and a resumed optimizer keeps the learning rate of its checkpoint. In a config:
+    ``custom_hooks = [dict(type='dap.TotalBatchHook')]``. The hook changes nothing. It logs nothing
+    if the batch is ``auto_scale_lr.base_batch_size`` and the learning rate that of the config, or
+    if data sets have different batch sizes.
     """
 
     def __init__(self) -> None:
-        self.fresh: list[float] | None = None
+        self.initial_rates: list[float] | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Note the learning rates as MMEngine scaled them, before a checkpoint is resumed."""
+        """Store the learning rates as MMEngine scaled them, before a checkpoint is resumed."""
         if isinstance(runner.optim_wrapper, OptimWrapper):
-            self.fresh = base_learning_rates(runner.optim_wrapper)
+            self.initial_rates = base_learning_rates(runner.optim_wrapper)
 
     def before_train(self, runner: Runner) -> None:
-        """Log the line, if there is anything to say."""
+        """Log a warning if batch or learning rate differ from those of the recipe."""
         base = (runner.auto_scale_lr or {}).get("base_batch_size")
         if base is None or (images := images_per_iteration(runner)) is None:
             return
         counts = accumulated_iterations(runner.optim_wrapper)
-        resumed = base_learning_rates(runner.optim_wrapper) != self.fresh
+        resumed = base_learning_rates(runner.optim_wrapper) != self.initial_rates
         scaled = runner.auto_scale_lr.get("enable", False) and images != base
         if images * counts != base or resumed or scaled:
             parts = [
@@ -52,9 +52,10 @@ class TotalBatchHook(Hook):
         used = base_learning_rates(runner.optim_wrapper)
         text = f"LR in the config {_numbers(configured_learning_rates(runner.optim_wrapper))}"
         enabled = runner.auto_scale_lr.get("enable", False)
-        if used != self.fresh:
-            gives = f"scaling gives {_numbers(self.fresh or [])}" if enabled else "scaling is off"
-            return f"{text}, used {_numbers(used)}, which the resumed checkpoint has ({gives})"
+        if used != self.initial_rates:
+            scaled = _numbers(self.initial_rates or [])
+            scaling = f"scaling gives {scaled}" if enabled else "scaling is off"
+            return f"{text}, used {_numbers(used)}, which the resumed checkpoint has ({scaling})"
         if not enabled:
             return (
                 f"{text}, used {_numbers(used)}: NOT scaled to the batch (to have it scaled: "
@@ -72,8 +73,8 @@ class TotalBatchHook(Hook):
 def images_per_iteration(runner: Runner) -> int | None:
     """Count the images that all processes together see in one iteration.
 
-    None if iterations differ, as with mmdet's ``MultiDataAspectRatioBatchSampler``: it draws each
-    batch from one of several data sets, and has a list of batch sizes.
+    None if iterations differ, as with mmdet's ``MultiDataAspectRatioBatchSampler``, which draws
+    each batch from one of several data sets and has a batch size for each.
     """
     sampler = runner.train_dataloader.batch_sampler
     # The data loader's own batch_size is None with a sampler like AspectRatioBatchSampler.
@@ -82,17 +83,17 @@ def images_per_iteration(runner: Runner) -> int | None:
 
 
 def accumulated_iterations(optim_wrapper: OptimWrapper) -> int:
-    """Count the iterations whose gradients make one step, the most if there are several."""
+    """Count the iterations per optimizer step; the maximum if there are several optimizers."""
     return max(wrapper._accumulative_counts for wrapper in _wrappers(optim_wrapper))
 
 
 def configured_learning_rates(optim_wrapper: OptimWrapper) -> list[float]:
-    """List the learning rate of each optimizer as the config has it."""
+    """List the learning rate of each optimizer in the config."""
     return [wrapper.optimizer.defaults["lr"] for wrapper in _wrappers(optim_wrapper)]
 
 
 def base_learning_rates(optim_wrapper: OptimWrapper) -> list[float]:
-    """List the learning rate of each parameter group that the schedulers start from."""
+    """List the learning rate of each parameter group before schedulers change it."""
     return [
         group.get("initial_lr", group["lr"])
         for wrapper in _wrappers(optim_wrapper)

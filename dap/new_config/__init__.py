@@ -1,4 +1,4 @@
-"""Configs of Steps 3 and 4 for any detector of MMDetection, any backbone, any detection set."""
+"""Write configs of Steps 3 and 4 for any detector of MMDetection, backbone and detection set."""
 
 from .recipe import Recipe, new_configs
 

@@ -1,4 +1,4 @@
-"""Another backbone, or other weights of it, in a detector's config."""
+"""Replace the backbone of a detector's config, or its weights."""
 
 from __future__ import annotations
 
@@ -15,42 +15,43 @@ from .trees import plain
 
 _TIMM = "timm:"
 _SCRATCH = "nothing: it is trained from scratch"
-_SIDE = 256  # pixels of the image that shows a backbone's strides
+_SIDE = 256  # side in pixels of the image that strides are measured on
 
 
 class Backbone(NamedTuple):
-    """What a config changes for its backbone.
+    """Changes of a config for its backbone.
 
     Attributes:
-        changes: Of ``model``.
-        twin: Of ``model`` where the whole detector is initialised from another one.
-        origin: Where its weights come from, in words.
+        changes: Changes of ``model``.
+        twin_changes: Changes of ``model`` for the twin, whose whole detector is initialised from
+            another one.
+        origin: Origin of the weights, in words.
     """
 
     changes: dict[str, Any]
-    twin: dict[str, Any]
+    twin_changes: dict[str, Any]
     origin: str
 
 
-def own_backbone(model: Mapping[str, Any], weights: str | None) -> Backbone:
+def detector_backbone(model: Mapping[str, Any], weights: str | None) -> Backbone:
     """Keep the detector's backbone, with its recipe's weights or others.
 
     Args:
         model: The ``model`` part of the config to inherit from.
-        weights: A checkpoint of a classifier or a backbone, or None for those of the recipe.
+        weights: Checkpoint of a classifier or a backbone; None for the weights of the recipe.
 
     Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is none, or the model has no backbone.
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If the file is not a checkpoint, or the model has no backbone.
     """
     backbone = model.get("backbone")
     if not isinstance(backbone, Mapping):
         raise ValueError(f"{model.get('type')} has no backbone; expected one to initialise")
     twin = {"backbone": {"init_cfg": None}}
     if weights is None:
-        own = backbone.get("init_cfg") or {}
-        checkpoint = own.get("checkpoint") if isinstance(own, Mapping) else None
-        return Backbone({}, twin if own else {}, checkpoint or _SCRATCH)
+        recipe = backbone.get("init_cfg") or {}
+        checkpoint = recipe.get("checkpoint") if isinstance(recipe, Mapping) else None
+        return Backbone({}, twin if recipe else {}, checkpoint or _SCRATCH)
     init_cfg = {"_delete_": True, "type": "Pretrained", "checkpoint": weights} | _prefix(weights)
     if not isinstance(backbone.get("init_cfg"), Mapping):
         del init_cfg["_delete_"]
@@ -58,38 +59,38 @@ def own_backbone(model: Mapping[str, Any], weights: str | None) -> Backbone:
 
 
 def _prefix(weights: str) -> dict[str, str]:
-    """``prefix`` of the backbone's weights in a classifier's checkpoint."""
+    """``prefix`` of the backbone's weights if they are part of a classifier's checkpoint."""
     names = load_weights(weights)[0]
     return {"prefix": "backbone."} if any(n.startswith("backbone.") for n in names) else {}
 
 
 def timm_backbone(model: Mapping[str, Any], name: str, weights: str | None) -> Backbone:
-    """Put a backbone of timm in place of the detector's.
+    """Replace the detector's backbone by one of timm.
 
     Args:
         model: The ``model`` part of the config to inherit from.
-        name: Of timm, such as ``convnext_tiny.fb_in1k``.
-        weights: File of a classifier of this architecture as timm reads it; None to train from
+        name: Name of a model of timm, such as ``convnext_tiny.fb_in1k``.
+        weights: File with a classifier of this architecture that timm can load; None to train from
             scratch.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         ImportError: If timm is not installed.
-        ValueError: If timm has no such model, its features are no pyramid, or the detector's neck
-            does not say which levels it takes.
+        ValueError: If timm does not know the model, its features are not a pyramid, or the
+            detector's neck has no list of input channels.
     """
     if weights is not None and not os.path.isfile(weights):
         raise FileNotFoundError(f"{weights} is not there; expected weights of timm's {name}")
-    neck, path = _neck(model)
-    levels = len(neck["in_channels"])
-    found = _timm_levels(name)
-    if len(found) < levels:
+    neck, position = _neck(model)
+    count = len(neck["in_channels"])
+    levels = _timm_levels(name)
+    if len(levels) < count:
         raise ValueError(
-            f"timm's {name} has features at strides {[f.stride for f in found]}; the neck takes "
-            f"{levels} levels, each at half the resolution of the one before. Choose a "
+            f"timm's {name} has features at strides {[level.stride for level in levels]}; the neck "
+            f"takes {count} levels, each at half the resolution of the one before. Choose a "
             "convolutional backbone"
         )
-    chosen = found[-levels:]
+    chosen = levels[-count:]
     backbone: dict[str, Any] = {
         "_delete_": True,
         "type": "dap.FrozenTIMMBackbone",
@@ -97,7 +98,7 @@ def timm_backbone(model: Mapping[str, Any], name: str, weights: str | None) -> B
         "features_only": True,
         "out_indices": tuple(level.number for level in chosen),
     }
-    if found[0].has_batch_norm:
+    if levels[0].has_batch_norm:
         backbone["fixed_batch_norm"] = True
     if weights is not None:
         backbone |= {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}}
@@ -105,26 +106,26 @@ def timm_backbone(model: Mapping[str, Any], name: str, weights: str | None) -> B
     changes = {
         "data_preprocessor": _normalization(name),
         "backbone": backbone,
-        "neck": _changed_neck(model["neck"], path, channels),
+        "neck": _changed_neck(model["neck"], position, channels),
     }
     twin = {"backbone": {"pretrained": False}} if weights is not None else {}
     return Backbone(changes, twin, weights or _SCRATCH)
 
 
 def _neck(model: Mapping[str, Any]) -> tuple[Mapping[str, Any], int | None]:
-    """The part of the neck that takes the backbone's features, and its place in a list."""
+    """Part of the neck that takes the backbone's features, and its index if the neck is a list."""
     neck = model.get("neck")
-    first, place = (neck[0], 0) if isinstance(neck, list | tuple) else (neck, None)
+    first, position = (neck[0], 0) if isinstance(neck, list | tuple) else (neck, None)
     if not isinstance(first, Mapping) or not isinstance(first.get("in_channels"), Sequence):
         raise ValueError(
-            f"{model.get('type')}: the neck has no list in_channels, so that no other backbone can "
-            "be put before it. Choose a detector with an FPN, a PAFPN or a ChannelMapper"
+            f"{model.get('type')}: the neck has no list in_channels, so its backbone cannot be "
+            "replaced. Choose a detector with an FPN, a PAFPN or a ChannelMapper"
         )
-    return first, place
+    return first, position
 
 
-def _changed_neck(neck: Any, place: int | None, channels: list[int]) -> Any:
-    if place is None:
+def _changed_neck(neck: Any, position: int | None, channels: list[int]) -> Any:
+    if position is None:
         return {"in_channels": channels}
     first, *rest = plain(neck)
     return [{**first, "in_channels": channels}, *rest]
@@ -138,10 +139,10 @@ class _Level(NamedTuple):
 
 
 def _timm_levels(name: str) -> list[_Level]:
-    """Features of a timm model, one per stride, by what they are for one image.
+    """List the features of a timm model, one per stride, measured on one image.
 
     Raises:
-        ValueError: If timm does not know the model, or gives no features of shape (N, C, H, W).
+        ValueError: If timm does not know the model, or its features have no shape (N, C, H, W).
     """
     try:
         import timm
@@ -158,25 +159,25 @@ def _timm_levels(name: str) -> list[_Level]:
             features = model(torch.zeros(1, 3, _SIDE, _SIDE))
     except (AssertionError, RuntimeError) as error:
         raise ValueError(
-            f"timm's {name} takes images of one size alone ({error}), and detectors have images of "
-            "many. Choose a convolutional backbone"
+            f"timm's {name} takes images of one size only ({error}), but detectors use images "
+            "of many sizes. Choose a convolutional backbone"
         ) from error
-    known: list[int] = feature_info.channels()
-    if [feature.shape[1] for feature in features] != known or features[0].dim() != 4:
+    channels: list[int] = feature_info.channels()
+    if [feature.shape[1] for feature in features] != channels or features[0].dim() != 4:
         raise ValueError(
             f"timm's {name} gives features of shapes {[tuple(f.shape) for f in features]}; "
-            "expected (N, C, H, W), as necks take them. Choose a convolutional backbone"
+            "expected (N, C, H, W), as necks do. Choose a convolutional backbone"
         )
     batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
     by_stride = {
-        _SIDE // feature.shape[-1]: _Level(i, known[i], _SIDE // feature.shape[-1], batch_norm)
+        _SIDE // feature.shape[-1]: _Level(i, channels[i], _SIDE // feature.shape[-1], batch_norm)
         for i, feature in enumerate(features)
     }
     return [by_stride[stride] for stride in sorted(by_stride)]
 
 
 def _normalization(name: str) -> dict[str, Any]:
-    """How timm normalises images for a model, in pixels from 0 to 255, channels as RGB."""
+    """Normalisation of images by timm for a model: RGB, values from 0 to 255."""
     import timm
 
     config = timm.get_pretrained_cfg(name)
@@ -189,16 +190,17 @@ def _normalization(name: str) -> dict[str, Any]:
 
 
 def backbone_of(model: Mapping[str, Any], name: str | None, weights: str | None) -> Backbone:
-    """The detector's own backbone (``name`` None) or one of timm (``timm:…``).
+    """Choose the detector's backbone (``name`` is None) or one of timm (``timm:…``).
 
     Raises:
-        ValueError: If the name has another beginning, or as the two say.
+        ValueError: If the name has another prefix; see also :func:`detector_backbone` and
+            :func:`timm_backbone`.
     """
     if name is None:
-        return own_backbone(model, weights)
+        return detector_backbone(model, weights)
     if not name.startswith(_TIMM):
         raise ValueError(
-            f"backbone: found {name!r}, expected timm:NAME; for another one of mmdet "
-            "or mmpretrain, write a config that inherits the detector, and name it"
+            f"backbone: found {name!r}, expected timm:NAME. For a backbone of mmdet or "
+            "mmpretrain, write a config that inherits the detector, and give that config"
         )
     return timm_backbone(model, name.removeprefix(_TIMM), weights)

@@ -1,4 +1,4 @@
-"""The boxes that a detector is pre-trained on: a store, or a COCO file to make one of."""
+"""The boxes that a detector is pre-trained on: a store, or a COCO file that becomes one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Boxes(NamedTuple):
     """A store for ``dap.PseudoBoxDataset``.
 
     Attributes:
-        manifest: Its ``manifest.json``.
-        images: Folder of its images, ending with a slash.
-        classes: Number of its categories.
-        size: Number of its images.
+        manifest: ``manifest.json`` of the store.
+        images: Folder of the images, ending with a slash.
+        classes: Number of categories.
+        size: Number of images.
         has_masks: Whether each box has a mask.
     """
 
@@ -31,22 +31,22 @@ class Boxes(NamedTuple):
 
 
 def find_boxes(source: str, images: str | None, out: Path) -> Boxes:
-    """Open a store of pseudo boxes, or make one of a COCO file.
+    """Open a store of pseudo boxes, or make one from a COCO file.
 
     Args:
         source: Folder of a store, its ``manifest.json``, or a COCO file.
-        images: Folder of the images; by default the one that the store was made from, or that
-            lies beside the COCO file.
-        out: Folder to make stores of COCO files in.
+        images: Folder of the images. Defaults to the one that the store was made from, or to one
+            near the COCO file.
+        out: Folder for the store that a COCO file becomes.
 
     Raises:
         OSError: If a file is missing.
-        ValueError: If it is neither, or the images are not found.
+        ValueError: If ``source`` is neither a store nor a COCO file, or the images are not found.
     """
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(
-            f"{source} is not there; expected a folder that tools/generate_pseudo_boxes.py has "
+            f"{source} does not exist; expected a folder that tools/generate_pseudo_boxes.py has "
             "written, or a COCO file of boxes"
         )
     if path.is_file() and path.name != MANIFEST:
@@ -66,6 +66,6 @@ def _check_images(store: PseudoBoxStore, folder: str) -> None:
     first = Path(folder, shard.file_name(row))
     if not first.is_file():
         raise ValueError(
-            f"{store.folder}: its first image, {first}, is not there; name the folder of the "
-            "images (--images)"
+            f"{store.folder}: its first image, {first}, does not exist; give the folder of "
+            "the images (--images)"
         )

@@ -1,4 +1,4 @@
-"""Values as the Python text of a config, laid out to be read and edited."""
+"""Write values as the Python code of a config that people can read and edit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WIDTH = 100
 
 
 class Code(str):
-    """Python text that stands in a config as it is, such as the name of a variable."""
+    """Python code that is written to a config unchanged, such as the name of a variable."""
 
     __slots__ = ()
 
@@ -23,16 +23,16 @@ def config_text(
     """Write an inheriting config.
 
     Args:
-        docstring: Its first line.
-        base: What ``_base_`` is.
+        docstring: First line of the config.
+        base: Value of ``_base_``.
         values: Name → value: numbers, strings, None, :class:`Code`, dicts, lists, tuples.
-        notes: Name → comment beside it, or above it.
+        notes: Name → comment beside or above its value.
 
     Returns:
-        The text of the file.
+        Content of the file.
 
     Raises:
-        TypeError: If a value is of another type.
+        TypeError: If a value has another type.
     """
     first = docstring.replace("\\", "/").replace('"', "'")
     lines = [f'"""{first}"""', f"_base_ = {json.dumps(base)}"]
@@ -42,7 +42,7 @@ def config_text(
 
 
 def _noted(lines: list[str], note: str) -> list[str]:
-    """Put a comment beside the first line of a value if it fits, else above."""
+    """Add a comment beside the first line of a value if it fits, else above."""
     if not note:
         return lines
     beside = f"{lines[0]}  # {note}"
@@ -50,7 +50,7 @@ def _noted(lines: list[str], note: str) -> list[str]:
 
 
 def _written(value: Any, before: str, after: str, indent: int) -> list[str]:
-    """Write a value in one line if it fits, else lists an item a line and dicts in filled lines."""
+    """Write a value in one line if it fits; else one line per list item, dicts in filled lines."""
     start = " " * indent + before
     line = start + one_line(value) + after
     if len(line) <= _WIDTH or not isinstance(value, Mapping | list | tuple) or not value:
@@ -79,7 +79,7 @@ def one_line(value: Any) -> str:
     """Write a value as Python in one line.
 
     Raises:
-        TypeError: If it is of a type that configs do not have.
+        TypeError: If a config cannot hold its type.
     """
     if isinstance(value, Mapping | list | tuple):
         opening, closing = _brackets(value)
@@ -104,7 +104,7 @@ def _brackets(value: Any) -> tuple[str, str]:
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what stands before each item of a container, and the item."""
+    """Yield the items of a container, each with the code of its key, such as ``'lr='``."""
     if not isinstance(value, Mapping):
         yield from (("", item) for item in value)
     elif _has_plain_keys(value):

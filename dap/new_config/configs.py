@@ -1,6 +1,6 @@
-"""The configs of Steps 3 and 4 for a detector: pre-training, and fine-tuning with its twin.
+"""Content of the configs of a detector: pre-training, and fine-tuning with its twin.
 
-Both inherit a third one, which has what the two have in common.
+Both inherit a base config with their common values.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .pipelines import (
     test_pipeline,
     train_pipeline,
 )
-from .schedule import SWITCHES, auto_scale_lr, scaled, warm_up
+from .schedule import EPOCH_HOOKS, auto_scale_lr, scaled, warm_up
 from .targets import CocoFiles, Target
 from .trees import merged, plain
 from .zoo import Detector
 
-_LISTED = 40  # classes that a config names; more are taken from the file
+_MAX_LISTED = 40  # classes that a config lists; if there are more, the file defines them
 Values = dict[str, Any]
 _TESTS, _AS_VALIDATED = "test_dataloader, test_evaluator", Code("val_dataloader, val_evaluator")
 
@@ -39,11 +39,11 @@ class Plan(NamedTuple):
     """What configs are written for.
 
     Attributes:
-        detector: To inherit from.
-        backbone: What is changed of its backbone.
-        name: Of the configs, such as ``rtmdet_tiny``.
+        detector: Detector whose config is inherited.
+        backbone: Changes of its backbone.
+        name: Name of the configs, such as ``rtmdet_tiny``.
         work_dirs: Folder of the work directories.
-        batch_size: Images per GPU; None for the recipe's.
+        batch_size: Images per GPU; None for that of the recipe.
     """
 
     detector: Detector
@@ -65,16 +65,16 @@ class Written(NamedTuple):
 
 
 def shared(plan: Plan) -> Written:
-    """What the trainings of both steps have in common: the recipe by iterations, without its data.
+    """Base config of both steps: the detector's recipe by iterations, without its data sets.
 
-    Of the recipe's data sets the pipelines stay.
+    Only the pipelines of the data sets are kept.
     """
     config = plan.detector.config
     pipeline = train_pipeline(config)
-    kind = {"_delete_": True, "type": "dap.CheckedCocoDataset"}
-    filtered = {"filter_cfg": {"filter_empty_gt": True}}
-    train = {**kind, **filtered, "pipeline": Code(pipeline.path)}
-    val = {**kind, "test_mode": True, "pipeline": test_pipeline(config)}
+    dataset = {"_delete_": True, "type": "dap.CheckedCocoDataset"}
+    filter_cfg = {"filter_empty_gt": True}
+    train = {**dataset, "filter_cfg": filter_cfg, "pipeline": Code(pipeline.path)}
+    val = {**dataset, "test_mode": True, "pipeline": test_pipeline(config)}
     hooks, note = _custom_hooks(config)
     values: Values = {
         "custom_imports": _imports(plan),
@@ -91,28 +91,29 @@ def shared(plan: Plan) -> Written:
         "train_cfg": {"_delete_": True, "type": "IterBasedTrainLoop"},
         "default_hooks": {
             "checkpoint": {"by_epoch": False, "max_keep_ckpts": 1},
-            "logger": {"log_metric_by_epoch": False},  # else each validation is at step 0
+            "logger": {"log_metric_by_epoch": False},  # else validations are logged at step 0
         },
         "custom_hooks": hooks,
         "log_processor": {"by_epoch": False},
         "auto_scale_lr": auto_scale_lr(config),
     }
-    return Written(values, {"custom_imports": "lets checkpoints load", "custom_hooks": note})
+    imports = "dap lets torch load checkpoints"
+    return Written(values, {"custom_imports": imports, "custom_hooks": note})
 
 
 def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
-    """Step 3: the detector on the boxes of a store."""
+    """Config of Step 3: train the detector on the boxes of a store."""
     config = plan.detector.config
     learns = learns_masks(plan) and boxes.has_masks
-    gone = without_segmentation(config.model) if learns else without_masks(config.model)
+    removed = without_segmentation(config.model) if learns else without_masks(config.model)
     load = masks_as_bitmaps if learns else boxes_alone
-    steps, train, what = _on_boxes(train_pipeline(config), boxes, load)
+    steps, train, scale = _on_boxes(train_pipeline(config), boxes, load)
     interval = max(1, iterations // 10)
     values: Values = {
         "num_classes": boxes.classes,
         "iterations": iterations,
         **_work_dir(plan, f"pretrain_{plan.name}"),
-        "model": merged(class_counts(config), gone),
+        "model": merged(class_counts(config), removed),
         **steps,
         "train_dataloader": {"dataset": train},
         "val_dataloader": {"dataset": {"type": "dap.PseudoBoxDataset", "part": "val"}},
@@ -125,34 +126,34 @@ def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
     values["default_hooks"]["visualization"] = {"type": "dap.ValidationPicturesHook"}
     notes = {
         "num_classes": "of the boxes",
-        next(iter(steps), "train_dataloader"): f"Multi-scale: {what}.",
-        "val_dataloader": "images held out",
+        next(iter(steps), "train_dataloader"): f"Multi-scale: {scale}.",
+        "val_dataloader": "held-out images",
         "param_scheduler": "a warm-up",
     }
-    if gone and not learns:
-        notes["model"] = "boxes have no masks: the mask head is left to Step 4"
+    if removed and not learns:
+        notes["model"] = "boxes have no masks: Step 4 trains the mask head"
     return Written(values, notes)
 
 
 def finetuning(plan: Plan, target: Target, iterations: int) -> Written:
-    """Step 4 from the classifier's backbone (CLS)."""
+    """Config of Step 4, initialised from the classifier's backbone (CLS)."""
     config = plan.detector.config
-    gone = without_masks(config.model)
+    removed = without_masks(config.model)
     keeps_masks = learns_masks(plan) and target.has_masks
     pipeline = train_pipeline(config)
-    place = f"{DATASET}.dataset.pipeline" if pipeline.outer else f"{DATASET}.pipeline"
-    wanted = pipeline.inner if keeps_masks else boxes_alone(pipeline.inner)
+    path = f"{DATASET}.dataset.pipeline" if pipeline.outer else f"{DATASET}.pipeline"
+    changed = pipeline.inner if keeps_masks else boxes_alone(pipeline.inner)
     if keeps_masks and target.has_rle:
-        wanted = masks_as_bitmaps(pipeline.inner)
-    steps = edited("pipeline", place, pipeline.inner, wanted)
+        changed = masks_as_bitmaps(pipeline.inner)
+    steps = edited("pipeline", path, pipeline.inner, changed)
     train = _coco(target.train) | ({"pipeline": Code("pipeline")} if steps else {})
     metric = {"metric": ["bbox", "segm"]} if keeps_masks else {}
     values: Values = {
-        "metainfo": {"classes": target.classes if len(target.classes) <= _LISTED else ()},
+        "metainfo": {"classes": target.classes if len(target.classes) <= _MAX_LISTED else ()},
         "num_classes": len(target.classes),
         "iterations": iterations,
         **_work_dir(plan, f"finetune_{plan.name}_cls"),
-        "model": merged(class_counts(config), {} if keeps_masks else gone),
+        "model": merged(class_counts(config), {} if keeps_masks else removed),
         **steps,
         "train_dataloader": {"dataset": _wrapped(train, pipeline)},
         "val_dataloader": {"dataset": _coco(target.val)},
@@ -161,60 +162,60 @@ def finetuning(plan: Plan, target: Target, iterations: int) -> Written:
         **_length(max(1, iterations // 10)),
         "param_scheduler": scaled(config, iterations),
     }
-    notes = {"param_scheduler": "of the detector's own recipe, for this many iterations"}
-    if gone and not keeps_masks:
+    notes = {"param_scheduler": "from the detector's recipe, scaled to these iterations"}
+    if removed and not keeps_masks:
         notes["model"] = "the data set has no masks"
     if pipeline.outer or any("Cached" in step["type"] for step in pipeline.inner):
-        notes["train_dataloader"] = "Mosaic and MixUp stay on to the end"
+        notes["train_dataloader"] = "Mosaic and MixUp are used to the end"
     return Written(values, notes)
 
 
 def learns_masks(plan: Plan) -> bool:
-    """Whether the detector has something that learns from masks."""
+    """Whether a part of the detector learns from masks."""
     model = plan.detector.config.model
     return needs_masks(model) or bool(without_masks(model))
 
 
 def twin(plan: Plan, checkpoint: str, masks_are_new: bool) -> Written:
-    """Step 4 from the pre-trained detector (DAP): what differs from CLS, the initialisation."""
+    """Config of Step 4, initialised from the pre-trained detector (DAP); it inherits CLS."""
     init_cfg: Values = {"type": "dap.PretrainedDetector", "checkpoint": checkpoint}
     if isinstance(plan.detector.config.model.get("init_cfg"), Mapping):
         init_cfg = {"_delete_": True, **init_cfg}
     if masks_are_new:
         init_cfg["allow_missing"] = "roi_head.mask_head"
-    model = merged({"init_cfg": init_cfg}, plan.backbone.twin)
+    model = merged({"init_cfg": init_cfg}, plan.backbone.twin_changes)
     return Written({**_work_dir(plan, f"finetune_{plan.name}_dap"), "model": model}, {})
 
 
 def _on_boxes(
     pipeline: TrainPipeline, boxes: Boxes, load: Callable[[Sequence[Transform]], list[Transform]]
 ) -> tuple[Values, Values, str]:
-    """The training set of a store, in the paper's multi-scale.
+    """Training set of a store with the paper's multi-scale training.
 
     Args:
-        pipeline: Of the recipe.
+        pipeline: Training pipeline of the recipe.
         boxes: The store.
         load: Changes how a pipeline loads annotations.
 
     Returns:
-        Assignments of its pipeline, the data set, and what is done to the scale, a phrase.
+        Assignments of the pipeline, the data set, and a phrase on the scales.
     """
-    own = pipeline.outer or pipeline.inner
-    changed, what = multi_scale(load(own))
-    steps = edited("pipeline", f"{DATASET}.pipeline", own, changed)
+    recipe = pipeline.outer or pipeline.inner
+    changed, scale = multi_scale(load(recipe))
+    steps = edited("pipeline", f"{DATASET}.pipeline", recipe, changed)
     dataset: Values = {
         "type": "dap.PseudoBoxDataset",
         "part": "train",
         "ann_file": boxes.manifest,
         "data_prefix": {"img": boxes.images},
     }
-    named = {"pipeline": Code("pipeline")} if steps else {}
+    reference = {"pipeline": Code("pipeline")} if steps else {}
     if not pipeline.outer:
-        return steps, dataset | named, what
+        return steps, dataset | reference, scale
     inner = load(pipeline.inner)
     if inner != pipeline.inner:
         dataset["pipeline"] = inner
-    return steps, {"dataset": dataset, **named}, what
+    return steps, {"dataset": dataset, **reference}, scale
 
 
 def _coco(files: CocoFiles) -> Values:
@@ -226,7 +227,7 @@ def _coco(files: CocoFiles) -> Values:
 
 
 def _length(interval: int) -> Values:
-    """How long a training is, and how often it validates and saves."""
+    """Length of a training, and the interval of validations and checkpoints."""
     return {
         "train_cfg": {"max_iters": Code("iterations"), "val_interval": interval},
         "default_hooks": {"checkpoint": {"interval": interval}},
@@ -234,12 +235,12 @@ def _length(interval: int) -> Values:
 
 
 def _work_dir(plan: Plan, stem: str) -> Values:
-    """The work directory of a config, unless it is the one that MMDetection takes by itself."""
+    """Work directory of a config, unless it is MMDetection's default."""
     return {} if plan.work_dirs == "work_dirs" else {"work_dir": plan.work_dir(stem)}
 
 
 def _wrapped(dataset: Values, pipeline: TrainPipeline) -> Values:
-    """Put the data set where the recipe has its own: in the wrapper that mixes images, or alone."""
+    """Put the data set into the recipe's wrapper that mixes images, if there is one."""
     return {"dataset": dataset} if pipeline.outer else dataset
 
 
@@ -251,23 +252,23 @@ def _changed_backbone(plan: Plan) -> Values:
 
 
 def _custom_hooks(config: Config) -> tuple[list[Any], str]:
-    """The recipe's hooks without those that act at an epoch, and ours; and a comment on them."""
+    """Hooks of the recipe without those that act at an epoch, and of dap; and a comment on them."""
     types = [str(hook["type"]) for hook in config.get("custom_hooks") or []]
-    kept = [number for number, kind in enumerate(types) if kind not in SWITCHES]
-    own = [Code(f"_base_.custom_hooks[{number}]") for number in kept]
+    kept = [number for number, kind in enumerate(types) if kind not in EPOCH_HOOKS]
+    recipe = [Code(f"_base_.custom_hooks[{number}]") for number in kept]
     note = f"of the recipe {', '.join(types[number] for number in kept)}" if kept else ""
     if len(kept) < len(types):
-        note += f" without {', '.join(kind for kind in types if kind in SWITCHES)}"
-    return [*own, {"type": "NumClassCheckHook"}, {"type": "dap.TotalBatchHook"}], note.strip()
+        note += f" without {', '.join(kind for kind in types if kind in EPOCH_HOOKS)}"
+    return [*recipe, {"type": "NumClassCheckHook"}, {"type": "dap.TotalBatchHook"}], note.strip()
 
 
 def _imports(plan: Plan) -> Values:
-    """``dap``, which lets checkpoints load, beside what the recipe imports."""
-    own = plain(plan.detector.config.get("custom_imports") or {}).get("imports") or []
-    own = [own] if isinstance(own, str) else list(own)
-    return {"imports": [*dict.fromkeys([*own, "dap"])], "allow_failed_imports": False}
+    """Imports of the recipe and ``dap``, which lets torch load checkpoints."""
+    recipe = plain(plan.detector.config.get("custom_imports") or {}).get("imports") or []
+    recipe = [recipe] if isinstance(recipe, str) else list(recipe)
+    return {"imports": [*dict.fromkeys([*recipe, "dap"])], "allow_failed_imports": False}
 
 
 def _unloaded(plan: Plan) -> Values:
-    """A ``load_from`` of the recipe would replace every initialisation."""
+    """Unset the recipe's ``load_from``, which would override every initialisation."""
     return {"load_from": None} if plan.detector.config.get("load_from") else {}

@@ -1,4 +1,4 @@
-"""What a config changes in a detector's model: class counts, mask heads, fixed BatchNorm."""
+"""Changes of a detector's model: class counts, mask heads, fixed BatchNorm."""
 
 from __future__ import annotations
 
@@ -15,63 +15,63 @@ from .code import Code
 from .trees import merged, plain
 
 _COUNT = Code("num_classes")
-# An RPN tells objects from background; fusing heads and segmentation count things and stuff.
-_OWN_COUNTS = ("rpn_head", "init_cfg")
+# Parts whose class count is not that of the data: an RPN has one class, objects.
+_OTHER_COUNTS = ("rpn_head", "init_cfg")
 _PANOPTIC = ("num_things_classes", "num_stuff_classes")
 
 
 def check_detector(model: Mapping[str, Any], name: str, has_masks: bool = False) -> None:
-    """Refuse models that boxes with categories do not train.
+    """Reject models that cannot be trained on boxes with categories.
 
     Args:
         model: The ``model`` part of a config.
-        name: Of the config, for the message.
+        name: Name of the config, for the message.
         has_masks: Whether the boxes have masks.
 
     Raises:
-        ValueError: If the model has no box head, or needs what boxes do not give.
+        ValueError: If the model has no box head, or needs other annotations than boxes.
     """
     head = _box_head(model)
     kind = str(model.get("type"))
-    why = ""
+    reason = ""
     if isinstance(model.get("detector"), Mapping):
-        why = "wraps another detector (semi-supervised learning, tracking). Name that one's config"
+        reason = "wraps another detector (semi-supervised learning, tracking). Give that config"
     elif any(key in str(model) for key in _PANOPTIC):
-        why = "is of panoptic segmentation, which needs masks of things and stuff"
+        reason = "does panoptic segmentation, which needs masks of things and stuff"
     elif "language_model" in model:
-        why = "takes its categories from texts; it has no class count to set"
+        reason = "takes its categories from texts; it has no class count to set"
     elif head is None:
-        why = "has no bbox_head and no roi_head.bbox_head, so that no category can be learnt"
+        reason = "has no bbox_head and no roi_head.bbox_head, so it cannot learn categories"
     elif needs_masks(model) and not has_masks:
-        why = (
-            "is trained by masks, which these boxes do not have. Name the detector of the same "
-            "family, or give boxes with masks (generate_pseudo_boxes.py --masks)"
+        reason = (
+            "is trained on masks, which these boxes do not have. Give the box detector of the same "
+            "family, or boxes with masks (generate_pseudo_boxes.py --masks)"
         )
     elif kind == "FastRCNN":
-        why = "needs files of proposals. Name a Faster R-CNN"
-    if why:
-        raise ValueError(f"{name}: {kind} {why}")
+        reason = "needs files of proposals. Give a Faster R-CNN"
+    if reason:
+        raise ValueError(f"{name}: {kind} {reason}")
 
 
 def needs_masks(model: Mapping[str, Any]) -> bool:
-    """Whether a detector cannot be trained without masks, as RTMDet-Ins and CondInst."""
+    """Whether a detector cannot be trained without masks, such as RTMDet-Ins and CondInst."""
     return "Ins" in str(_first(_box_head(model)).get("type")) or bool(model.get("mask_head"))
 
 
 def class_counts(config: Config) -> dict[str, Any]:
     """Set every class count of a model to the variable ``num_classes``.
 
-    Class counts are found as :mod:`dap.transfer.category_dependent` finds them: by name, at any
-    depth and in lists, and where a constructor has one by default.
+    As in :mod:`dap.transfer.category_dependent`, class counts are recognised by name, at any depth
+    and in lists, and as defaults of constructors.
 
     Args:
         config: The config to inherit from.
 
     Returns:
-        Changes of ``model``; lists are repeated in full, or made from those of ``_base_``.
+        Changes of ``model``. Lists are written in full, or derived from those of ``_base_``.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If the model has no class count.
     """
     with DefaultScope.overwrite_default_scope(config.get("default_scope") or "mmdet"):
         changes = _counts(config.model, "_base_.model")
@@ -82,13 +82,13 @@ def class_counts(config: Config) -> dict[str, Any]:
 
 
 def _counts(node: Any, path: str) -> Any:
-    """Changes of a part of the model, None if there are none."""
+    """Changes of a part of the model; None if there are none."""
     if isinstance(node, Mapping):
         counts = {key for key, value in node.items() if key in CLASS_COUNTS and _is_count(value)}
         counts |= default_class_counts(node.get("type"), MODELS).keys() - node.keys()
         changes: dict[str, Any] = dict.fromkeys(sorted(counts), _COUNT)
         for key, value in node.items():
-            if key not in _OWN_COUNTS and (inside := _counts(value, f"{path}.{key}")):
+            if key not in _OTHER_COUNTS and (inside := _counts(value, f"{path}.{key}")):
                 changes[key] = inside
         return changes or None
     if isinstance(node, list | tuple):
@@ -111,29 +111,29 @@ def _is_count(value: object) -> bool:
 
 
 def without_masks(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes of ``model`` that take its mask head out; empty if it has none."""
+    """Changes of ``model`` that remove its mask head; empty if it has none."""
     head = model.get("roi_head") or {}
     names = ("mask_head", "mask_roi_extractor", "mask_iou_head", "point_head", "semantic_head")
-    gone = {name: None for name in names if head.get(name) is not None}
-    return {"roi_head": gone} if gone else {}
+    removed = {name: None for name in names if head.get(name) is not None}
+    return {"roi_head": removed} if removed else {}
 
 
 def without_segmentation(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes of ``model`` that take out what learns from maps of segments, not of objects."""
+    """Changes of ``model`` that remove its semantic head, which learns from segmentation maps."""
     semantic = (model.get("roi_head") or {}).get("semantic_head")
     return {"roi_head": {"semantic_head": None}} if semantic is not None else {}
 
 
 def fixed_batch_norm(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Fix scale and shift of a backbone's BatchNorm where its statistics are fixed already.
+    """Fix scale and shift of a backbone's BatchNorm if its statistics are fixed already.
 
-    So the paper trains its ResNets (section 4.1). Backbones that train their BatchNorm, or have
-    another norm, stay as they are.
+    The paper trains its ResNets this way (section 4.1). Backbones that train their BatchNorm, or
+    have another norm, are not changed.
     """
     backbone = model.get("backbone") or {}
     norm = backbone.get("norm_cfg") or {}
-    trains = backbone.get("norm_eval") and norm.get("requires_grad", True)
-    if not trains or norm.get("type") != "BN":
+    learns_affine = backbone.get("norm_eval") and norm.get("requires_grad", True)
+    if not learns_affine or norm.get("type") != "BN":
         return {}
     return {"backbone": {"norm_cfg": {"requires_grad": False}}}
 
@@ -144,5 +144,5 @@ def _box_head(model: Mapping[str, Any]) -> Any:
 
 
 def _first(head: Any) -> Mapping[str, Any]:
-    found = head[0] if isinstance(head, list | tuple) else head
-    return found if isinstance(found, Mapping) else {}
+    first = head[0] if isinstance(head, list | tuple) else head
+    return first if isinstance(first, Mapping) else {}

@@ -1,4 +1,4 @@
-"""A detector's own pipelines, for boxes of single objects in photographs."""
+"""Adapt a detector's pipelines to pseudo boxes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATASET = "_base_.train_dataloader.dataset"
 SMALLEST_RATIO = SHORT_SIDES[0] / SHORT_SIDES[-1]
 _RESIZES = ("Resize", "RandomResize", "RandomChoiceResize")
 _CROPS = ("RandomCrop",)
-# The size of what comes out of these is fixed, or follows from more than a resize.
+# Transforms whose output size is fixed, or depends on more than a resize.
 _COMPOSING = (
     *("Mosaic", "CachedMosaic", "MixUp", "CachedMixUp", "RandomCenterCropPad", "Expand"),
     *("MinIoURandomCrop", "RandomAffine", "CopyPaste", *_CROPS),
@@ -33,13 +33,13 @@ _NEED_MASKS = ("CopyPaste", *_NEED_POLYGONS)
 
 
 class TrainPipeline(NamedTuple):
-    """How a config prepares its training images.
+    """Training pipelines of a config.
 
     Attributes:
-        inner: What is done to each image.
-        path: Where that stands, as a config names it: ``_base_.train_dataloader…``.
-        outer: What is done to several (Mosaic, MixUp), where a ``MultiImageMixDataset`` wraps the
-            data set; else None.
+        inner: Transforms of a single image.
+        path: Their position as a config refers to it: ``_base_.train_dataloader…``.
+        outer: Transforms of several images (Mosaic, MixUp) if a ``MultiImageMixDataset`` wraps the
+            data set, else None.
     """
 
     inner: list[Transform]
@@ -48,42 +48,42 @@ class TrainPipeline(NamedTuple):
 
 
 def train_pipeline(config: Config) -> TrainPipeline:
-    """Find the training pipeline below all wrappers of the data set.
+    """Find the training pipeline inside all wrappers of the data set.
 
     Raises:
         ValueError: If the data set has none.
     """
     chain = list(_datasets(config, "train_dataloader"))
-    outer = [own for _, own in chain if "MultiImageMixDataset" in str(own.get("type"))]
-    named = [(path, own) for path, own in chain if own.get("pipeline") and own not in outer]
-    if not named:
+    outer = [part for _, part in chain if "MultiImageMixDataset" in str(part.get("type"))]
+    inner = [(path, part) for path, part in chain if part.get("pipeline") and part not in outer]
+    if not inner:
         raise ValueError(f"{config.filename}: the training set has no pipeline; expected one")
-    path, dataset = named[-1]
+    path, dataset = inner[-1]
     mixing = plain(outer[0].get("pipeline")) if outer else None
     return TrainPipeline(plain(dataset["pipeline"]), f"{path}.pipeline", mixing)
 
 
 def test_pipeline(config: Config) -> list[Transform] | Code:
-    """Find the pipeline of validation or test, its annotations loaded behind the resizing.
+    """Find the pipeline of validation or test, and load its annotations behind the resizing.
 
     Returns:
-        Its place in the config if nothing is to be changed, else the steps.
+        Its position in the config if nothing changes, else the transforms.
 
     Raises:
-        ValueError: If the config has neither.
+        ValueError: If the config has neither pipeline.
     """
     for name in ("val_dataloader", "test_dataloader"):
         for path, dataset in _datasets(config, name):
             if dataset.get("pipeline"):
-                own = plain(dataset["pipeline"])
-                steps = [step for step in boxes_alone(own) if "LoadAnnotations" not in step["type"]]
-                wanted = [*steps[:-1], _LOAD_BOXES, steps[-1]]
-                return Code(f"{path}.pipeline") if wanted == own else wanted
+                recipe = plain(dataset["pipeline"])
+                steps = [s for s in boxes_alone(recipe) if "LoadAnnotations" not in s["type"]]
+                changed = [*steps[:-1], _LOAD_BOXES, steps[-1]]
+                return Code(f"{path}.pipeline") if changed == recipe else changed
     raise ValueError(f"{config.filename}: neither validation nor test has a pipeline")
 
 
 def _datasets(config: Config, loader: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield a data set and those within its wrappers, each with its place in the config."""
+    """Yield a data set and those inside its wrappers, each with its position in the config."""
     dataset = (config.get(loader) or {}).get("dataset")
     path = f"_base_.{loader}.dataset"
     while isinstance(dataset, Mapping):
@@ -94,30 +94,30 @@ def _datasets(config: Config, loader: str) -> Iterator[tuple[str, Mapping[str, A
 
 
 def edited(
-    name: str, path: str, own: Sequence[Transform], changed: Sequence[Transform]
+    name: str, path: str, original: Sequence[Transform], changed: Sequence[Transform]
 ) -> dict[str, Any]:
-    """Write a pipeline as that of ``_base_`` with other steps, or in full if their number differs.
+    """Write a pipeline as changes of that of ``_base_``, or in full if its length differs.
 
     Args:
-        name: Of the variable to write it to.
-        path: Where ``own`` stands, as a config names it.
-        own: The steps as they are.
-        changed: The steps as they are to be.
+        name: Name of the variable to assign.
+        path: Position of ``original`` as a config refers to it.
+        original: Transforms of ``_base_``.
+        changed: Transforms to write.
 
     Returns:
-        Assignments, target → value; none if nothing is changed.
+        Assignments, target → value; empty if nothing changes.
     """
-    if list(own) == list(changed):
+    if list(original) == list(changed):
         return {}
-    if len(own) != len(changed):
+    if len(original) != len(changed):
         return {name: list(changed)}
-    pairs = enumerate(zip(own, changed, strict=True))
+    pairs = enumerate(zip(original, changed, strict=True))
     others = {f"{name}[{number}]": new for number, (old, new) in pairs if old != new}
     return {name: Code(f"[*{path}]"), **others}
 
 
 def boxes_alone(pipeline: Sequence[Transform]) -> list[Transform]:
-    """Take masks and segmentation out of a pipeline."""
+    """Remove masks and segmentation maps from a pipeline."""
     kept = []
     for step in pipeline:
         if step["type"] in _NEED_MASKS:
@@ -129,7 +129,7 @@ def boxes_alone(pipeline: Sequence[Transform]) -> list[Transform]:
 
 
 def masks_as_bitmaps(pipeline: Sequence[Transform]) -> list[Transform]:
-    """Let a pipeline load the masks of a store, which are no polygons, and no segmentation."""
+    """Make a pipeline load masks as bitmaps, since those of a store are not polygons."""
     return [
         {**_LOAD_BOXES, "with_mask": True} if "LoadAnnotations" in step["type"] else step
         for step in pipeline
@@ -138,27 +138,27 @@ def masks_as_bitmaps(pipeline: Sequence[Transform]) -> list[Transform]:
 
 
 def multi_scale(pipeline: Sequence[Transform]) -> tuple[list[Transform], str]:
-    """Bring the paper's multi-scale training into a detector's own pipeline.
+    """Add the paper's multi-scale training to a detector's pipeline.
 
-    A resizing becomes a choice of the paper's four short sides. Where the size is fixed by a crop,
-    a mosaic or the network, the pipeline stays, and a random resizing in it may go down to the same
-    share, 96 / 640.
+    Resizing is replaced by a random choice of the paper's four short sides. If a crop, a mosaic or
+    the network fixes the size, the pipeline is kept, and the lowest ratio of a random resize
+    becomes that of the paper, 96 / 640.
 
     Args:
-        pipeline: The steps.
+        pipeline: The transforms.
 
     Returns:
-        The changed steps, and what was done, a phrase.
+        The changed transforms, and a phrase that describes the change.
     """
     composing = [step["type"] for step in pipeline if step["type"] in _COMPOSING]
     fixed = any(not step.get("keep_ratio", True) for step in pipeline if _is_resize(step))
     if not composing and not fixed:
         return _with_short_sides(pipeline)
     lowered = [_lowered(step) for step in pipeline]
-    own = f"own pipeline ({', '.join(dict.fromkeys(composing)) or 'fixed size'})"
+    kept = f"the recipe's pipeline ({', '.join(dict.fromkeys(composing)) or 'fixed size'})"
     if lowered == list(pipeline):
-        return lowered, own
-    return lowered, f"{own}, images resized down to {SMALLEST_RATIO:g}"
+        return lowered, kept
+    return lowered, f"{kept}, images resized down to {SMALLEST_RATIO:g}"
 
 
 def _with_short_sides(pipeline: Sequence[Transform]) -> tuple[list[Transform], str]:
@@ -169,20 +169,20 @@ def _with_short_sides(pipeline: Sequence[Transform]) -> tuple[list[Transform], s
         elif _MULTI_SCALE not in steps:
             steps.append(_MULTI_SCALE)
     if _MULTI_SCALE not in steps:
-        return steps, "own pipeline, which resizes nothing"
+        return steps, "the recipe's pipeline, which resizes nothing"
     return steps, f"short sides {', '.join(map(str, SHORT_SIDES))}, as in the paper"
 
 
 def _is_resize(step: Mapping[str, Any]) -> bool:
-    """Say whether a step resizes, or chooses between steps that resize and crop, as DETR's do."""
+    """Whether a transform resizes, or chooses between resizes and crops, as DETR's do."""
     if step["type"] != "RandomChoice":
         return step["type"] in _RESIZES
-    inside = [one["type"] for branch in step["transforms"] for one in branch]
-    return bool(inside) and set(inside) <= {*_RESIZES, *_CROPS}
+    inner = {transform["type"] for branch in step["transforms"] for transform in branch}
+    return bool(inner) and inner <= {*_RESIZES, *_CROPS}
 
 
 def _lowered(step: Transform) -> Transform:
-    """Let a random resizing go down to the paper's smallest share."""
+    """Lower the smallest ratio of a random resize to that of the paper."""
     ratios = step.get("ratio_range")
     if step["type"] != "RandomResize" or not ratios or ratios[0] <= SMALLEST_RATIO:
         return step

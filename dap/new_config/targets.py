@@ -1,4 +1,4 @@
-"""The detection set of a fine-tuning as COCO files for training and validation."""
+"""Read the detection set of a fine-tuning as COCO files for training and validation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dap.datasets.detection_data import (
     write_split,
 )
 
-_EVERY = 5  # of the images of a set without a validation split, one is held out
+_HELD_OUT_STEP = 5  # every fifth image is held out if a set has no validation split
 
 
 class CocoFiles(NamedTuple):
@@ -32,12 +32,12 @@ class Target(NamedTuple):
     """A detection set.
 
     Attributes:
-        classes: Names of its categories in the order of both files.
-        train: To train on.
-        val: To validate on.
-        size: Images to train on.
-        has_masks: Whether all objects of both have an outline.
-        has_rle: Whether there are masks to train on that are no polygons.
+        classes: Names of the categories in the order of both files.
+        train: Training set.
+        val: Validation set.
+        size: Number of training images.
+        has_masks: Whether all objects of both sets have a mask.
+        has_rle: Whether a mask of the training set is run-length encoded.
     """
 
     classes: tuple[str, ...]
@@ -49,18 +49,18 @@ class Target(NamedTuple):
 
 
 def read_target(source: str, val: str | None, images: str | None, out: Path) -> Target:
-    """Read a detection set in any format, and write COCO files where it is none.
+    """Read a detection set, and write COCO files if it has another format.
 
     Args:
         source: File or folder, see :func:`dap.datasets.detection_data.read_detection_data`.
-        val: Another one to validate on. By default the split ``val`` or ``test`` of ``source``, or
-            each fifth of its images.
-        images: Folder of the images of a COCO file, if it is not found beside it.
+        val: Another detection set to validate on. Defaults to the split ``val`` or ``test`` of
+            ``source``, or every fifth of its images.
+        images: Folder of the images of a COCO file, if it is not found near the file.
         out: Folder for the files.
 
     Raises:
         OSError: If a file is missing.
-        ValueError: If a set is malformed, or the two have other categories.
+        ValueError: If a set is malformed, or their categories differ.
     """
     splits = read_detection_data(source, images)
     train = splits[TRAIN]
@@ -71,8 +71,8 @@ def read_target(source: str, val: str | None, images: str | None, out: Path) -> 
     else:
         train, held = _held_out(train)
         print_log(
-            f"{source} has no split to validate on: each {_EVERY}th image is held out, "
-            f"{len(held.content['images'])} of them. Name another set with --val",
+            f"{source} has no split to validate on: every {_HELD_OUT_STEP}th image is held out, "
+            f"{len(held.content['images'])} in all. Give another set by --val",
             "current",
             logging.WARNING,
         )
@@ -97,7 +97,7 @@ def _held_out(split: DetectionSplit) -> tuple[DetectionSplit, DetectionSplit]:
             f"{split.path} has {len(images)} image; expected 2 or more, one of which "
             "is held out, or another set to validate on"
         )
-    held = images[min(_EVERY, len(images)) - 1 :: _EVERY]
+    held = images[min(_HELD_OUT_STEP, len(images)) - 1 :: _HELD_OUT_STEP]
     ids = {image["id"] for image in held}
     return _part(split, ids, False), _part(split, ids, True)
 
@@ -111,7 +111,7 @@ def _part(split: DetectionSplit, ids: set[Any], inside: bool) -> DetectionSplit:
 
 
 def _in_order(split: DetectionSplit, classes: tuple[str, ...]) -> DetectionSplit:
-    """Bring the categories into the order of the training set, as mmdet's metric numbers them."""
+    """Sort the categories as in the training set, as mmdet's metric numbers them."""
     if split.classes == classes:
         return split
     unknown = sorted(set(split.classes) - set(classes))
@@ -132,7 +132,7 @@ def _in_order(split: DetectionSplit, classes: tuple[str, ...]) -> DetectionSplit
 
 
 def _file(split: DetectionSplit, path: Path) -> CocoFiles:
-    """The file of a split, written where there is none with just this content."""
+    """COCO file of a split; it is written unless the split was read from one unchanged."""
     folder = os.path.join(_from_here(split.images), "") if split.images else ""
     if split.unchanged:
         return CocoFiles(split.path, folder)
@@ -141,7 +141,7 @@ def _file(split: DetectionSplit, path: Path) -> CocoFiles:
 
 
 def _from_here(folder: str) -> str:
-    """A folder as configs name it: below the working directory without the path to it."""
+    """Path of a folder for a config: relative if it is below the working directory."""
     here = Path.cwd()
     path = Path(folder)
     return os.fspath(path.relative_to(here)) if path.is_relative_to(here) else folder

@@ -1,4 +1,4 @@
-"""What will move from a pre-training to a fine-tuning, by the configs alone."""
+"""Predict from configs which weights move from a pre-training to a fine-tuning."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dap.transfer.report import TransferReport
 
 
 class Model(NamedTuple):
-    """A detector as its config builds it.
+    """Parameters and buffers of a detector.
 
     Attributes:
-        shapes: Of its parameters and buffers.
-        dependent: Those that depend on its categories.
+        shapes: Name → shape.
+        dependent: Names of those that depend on the categories.
     """
 
     shapes: dict[str, Shape]
@@ -26,10 +26,10 @@ class Model(NamedTuple):
 
 
 def build(path: Path) -> Model:
-    """Build the detector of a config, without memory for its weights.
+    """Build the detector of a config without allocating its weights.
 
     Raises:
-        ValueError: If it cannot be built.
+        ValueError: If the detector cannot be built.
     """
     model, scope = read_model_config(Config.fromfile(path))
     try:
@@ -37,22 +37,22 @@ def build(path: Path) -> Model:
     except UNBUILDABLE as error:
         raise ValueError(
             f"{path}: the detector cannot be built ({type(error).__name__}: {error}). The config "
-            "is there to be edited"
+            "was written and can be edited"
         ) from error
 
 
 def will_transfer(before: Model, after: Model, checkpoint: str) -> TransferReport:
-    """Say what a fine-tuning will take from a pre-training.
+    """Report which weights a fine-tuning will take from a pre-training.
 
     Args:
-        before: The pre-training's detector.
-        after: The fine-tuning's.
-        checkpoint: What the pre-training will write.
+        before: Detector of the pre-training.
+        after: Detector of the fine-tuning.
+        checkpoint: Checkpoint that the pre-training will write.
     """
     dependent = before.dependent | after.dependent
-    wanted = [name for name in after.shapes if name not in dependent]
-    loaded = [name for name in wanted if before.shapes.get(name) == after.shapes[name]]
-    missing = [name for name in wanted if before.shapes.get(name) != after.shapes[name]]
+    independent = [name for name in after.shapes if name not in dependent]
+    loaded = [name for name in independent if before.shapes.get(name) == after.shapes[name]]
+    missing = [name for name in independent if before.shapes.get(name) != after.shapes[name]]
     mismatched = {n: (before.shapes[n], after.shapes[n]) for n in missing if n in before.shapes}
     return TransferReport(
         checkpoint=checkpoint,
@@ -66,6 +66,6 @@ def will_transfer(before: Model, after: Model, checkpoint: str) -> TransferRepor
 
 
 def _parts(shapes: Mapping[str, Any]) -> tuple[str, ...]:
-    """Modules of the names: the first component, of a RoI head two."""
+    """Modules of the parameters: the first component of a name, or two of a RoI head."""
     names = (name.split(".") for name in shapes)
     return tuple(dict.fromkeys(".".join(n[: 2 if n[0] == "roi_head" else 1]) for n in names))

@@ -9,7 +9,7 @@ from typing import Any
 def plain(value: Any) -> Any:
     """Copy a part of a config as plain dicts, lists and tuples.
 
-    Left out is what inheritance adds (``_scope_``) and ``backend_args=None``, which says nothing.
+    ``_scope_``, which inheritance adds, and ``backend_args=None``, the default, are left out.
     """
     if isinstance(value, Mapping):
         return {
@@ -23,12 +23,12 @@ def plain(value: Any) -> Any:
 
 
 def merged(first: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested dicts; of two values that are no dicts the later one stays."""
+    """Merge nested dicts; the later of two other values is kept."""
     result = dict(first)
     for other in others:
         for key, value in other.items():
-            there = result.get(key)
-            if isinstance(there, Mapping) and isinstance(value, Mapping):
-                value = merged(there, value)
+            earlier = result.get(key)
+            if isinstance(earlier, Mapping) and isinstance(value, Mapping):
+                value = merged(earlier, value)
             result[key] = value
     return result

@@ -1,8 +1,8 @@
-"""Self-training: labels from a trained detector.
+"""Labels from a trained detector.
 
-Images without their ground truth → predictions of a detector on image and mirror, merged by
-mmdet's ``DetTTAModel`` → the confident ones as labels (paper, Table 9). And a second round of
-pseudo boxes: a store → detections of each image's own class, merged with its boxes → a store.
+Self-training (paper, Table 9) keeps the confident predictions of a detector on unlabelled images
+and their mirror images, merged by mmdet's ``DetTTAModel``. The second round of pseudo boxes merges
+the boxes of a store with detections of each image's class, and writes a new store.
 """
 
 from .merge_rule import MergeRule, merged_rows

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dap.checkpoint import load_weights, require_finite
 
-LOWEST_SCORE = 0.001  # of a detection that is looked at
+MIN_SCORE = 0.001  # of a detection that is kept
 
 
 class Detections(NamedTuple):
@@ -29,7 +29,7 @@ class Detections(NamedTuple):
     Attributes:
         boxes: xyxy, half-open, in pixels of the original image, float64, shape (N, 4).
         scores: In [0, 1], shape (N,).
-        labels: Labels of the store, -1 for categories that it does not have, shape (N,).
+        labels: Labels of the store, -1 for categories that it lacks, shape (N,).
     """
 
     boxes: np.ndarray
@@ -40,19 +40,19 @@ class Detections(NamedTuple):
 class BoxDetector:
     """Detects objects of the categories of a store.
 
-    Images go through the config's own test pipeline behind its ``LoadImageFromFile``. Since the
-    class of each image is known, low scores are kept: the config's ``score_thr`` is lowered to
-    .001, and its limit of detections per image raised to 1000.
+    Images are processed by the config's test pipeline, without its ``LoadImageFromFile``. Since the
+    class of each image is known, detections with low scores are kept: the config's ``score_thr`` is
+    lowered to .001, and its limit of detections per image raised to 1000.
 
     Args:
-        config: Of the detector, with ``test_dataloader`` or ``val_dataloader``.
-        checkpoint: Its weights: file or URL.
+        config: Config of the detector, with ``test_dataloader`` or ``val_dataloader``.
+        checkpoint: Weights of the detector: file or URL.
         categories: COCO categories of the store, in the order of its labels.
-        device: Where to compute.
+        device: Device to compute on.
 
     Raises:
-        ValueError: If the config has no test pipeline that loads a file, the checkpoint is not of
-            this model, or its classes are none of the store's.
+        ValueError: If the config has no test pipeline that loads a file, the checkpoint does not
+            fit the model, or the store has none of its classes.
     """
 
     def __init__(
@@ -66,17 +66,16 @@ class BoxDetector:
         self._pipeline = _pipeline_behind_loading(config)
         weights, meta = load_weights(checkpoint)
         require_finite(weights, checkpoint)
-        given = config.model.copy()
-        _lower_limits(given.get("test_cfg"))
-        self._test_cfg = given.get("test_cfg")
-        self.model: Any = (
-            _loaded(given, weights, checkpoint, str(config.filename)).to(device).eval()
-        )
+        model_cfg = config.model.copy()
+        _lower_limits(model_cfg.get("test_cfg"))
+        self._test_cfg = model_cfg.get("test_cfg")
+        model = _build(model_cfg, weights, checkpoint, str(config.filename))
+        self.model: Any = model.to(device).eval()
         self._labels = _labels_of(meta, categories, checkpoint)
         self._digest = _weights_sha256(weights)
 
     def described(self) -> dict[str, Any]:
-        """What decides its detections, as JSON."""
+        """Everything that decides the detections, as JSON."""
         pipeline = [repr(transform) for transform in self._pipeline.transforms]
         return {
             "type": type(self.model).__name__,
@@ -88,7 +87,7 @@ class BoxDetector:
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
-        """Detect objects in some images at once.
+        """Detect objects in a batch of images.
 
         Args:
             images: BGR, uint8, each of shape (3, H, W).
@@ -101,13 +100,12 @@ class BoxDetector:
         return [self._detections(sample.pred_instances) for sample in predicted]
 
     def _packed(self, image: Tensor) -> dict[str, Any]:
-        """An image after the test pipeline."""
+        """Process an image by the test pipeline."""
         bgr = np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
         size_hw = bgr.shape[:2]
         loaded = {"img": bgr, "img_path": "", "img_id": 0, "instances": []}
-        packed: dict[str, Any] = self._pipeline(
-            {**loaded, "img_shape": size_hw, "ori_shape": size_hw}
-        )
+        sizes = {"img_shape": size_hw, "ori_shape": size_hw}
+        packed: dict[str, Any] = self._pipeline({**loaded, **sizes})
         return packed
 
     def _detections(self, instances: Any) -> Detections:
@@ -119,7 +117,7 @@ class BoxDetector:
 
 
 def _as_json(options: Any) -> Any:
-    """Options of a config as JSON, whatever order its files have them in."""
+    """Options of a config as JSON, independent of their order."""
     return json.loads(json.dumps(options, sort_keys=True, default=repr))
 
 
@@ -128,8 +126,8 @@ def _pipeline_behind_loading(config: Config) -> Compose:
     loader = config.get("test_dataloader") or config.get("val_dataloader")
     if not loader:
         raise ValueError(
-            f"config {config.filename}: no test_dataloader or val_dataloader in it; expected one "
-            "whose pipeline says how images are resized for the detector. Add one"
+            f"config {config.filename}: no test_dataloader or val_dataloader; expected one whose "
+            "pipeline resizes images for the detector. Add one"
         )
     first, *rest = get_test_pipeline_cfg(Config({"test_dataloader": loader}))
     name = str(getattr(first["type"], "__name__", first["type"]))
@@ -141,30 +139,30 @@ def _pipeline_behind_loading(config: Config) -> Compose:
     return Compose(rest)
 
 
-def _loaded(model_cfg: Any, weights: dict[str, Tensor], checkpoint: str, config: str) -> nn.Module:
-    """Build the model with exactly these weights."""
+def _build(model_cfg: Any, weights: dict[str, Tensor], checkpoint: str, config: str) -> nn.Module:
+    """Build the model and load weights that must match it exactly."""
     model: nn.Module = revert_sync_batchnorm(MODELS.build(model_cfg))
     expected = model.state_dict()
     missing = expected.keys() - weights.keys()
     shapes = [n for n, v in weights.items() if n in expected and v.shape != expected[n].shape]
     unexpected = weights.keys() - expected.keys()
-    for what, names in (("lacks", missing), ("has another shape of", shapes),
+    for fault, names in (("lacks", missing), ("has another shape of", shapes),
                         ("has beyond the model", unexpected)):  # fmt: skip
         if names:
             raise ValueError(
-                f"{checkpoint} {what} {min(names)}, one of {len(names)} such tensors; expected "
-                f"the weights of the model of {config}. Give the config of its training"
+                f"{checkpoint} {fault} {min(names)}, one of {len(names)} such tensors; expected "
+                f"the weights of the model of {config}. Give the config that trained it"
             )
     model.load_state_dict(weights)
     return model
 
 
 def _lower_limits(test_cfg: Any) -> None:
-    """Keep detections with low scores: those of the image's own class may be among them."""
+    """Keep detections with low scores: those of the image's class may be among them."""
     if not isinstance(test_cfg, dict):
         return
     if "score_thr" in test_cfg:
-        test_cfg["score_thr"] = min(test_cfg["score_thr"], LOWEST_SCORE)
+        test_cfg["score_thr"] = min(test_cfg["score_thr"], MIN_SCORE)
         test_cfg["max_per_img"] = max(test_cfg.get("max_per_img", 0), 1000)
     for value in test_cfg.values():
         _lower_limits(value)
@@ -173,7 +171,7 @@ def _lower_limits(test_cfg: Any) -> None:
 def _labels_of(
     meta: dict[str, Any], categories: Sequence[dict[str, Any]], checkpoint: str
 ) -> np.ndarray:
-    """Label in the store of each class of the detector, -1 where it has none."""
+    """Label in the store of each class of the detector, -1 if the store lacks it."""
     classes = (meta.get("dataset_meta") or {}).get("classes")
     if not classes:
         raise ValueError(

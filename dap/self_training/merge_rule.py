@@ -1,4 +1,4 @@
-"""Merge a detector's boxes with the earlier boxes of an image (second round)."""
+"""Merge detections with the pseudo boxes of an image (second round)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class MergeRule:
     """How detections and the boxes of a store are merged.
 
     Attributes:
-        min_score: Score from which a detection stays; the best one of its class always does.
-        max_overlap: A box of the store stays if its IoU with each of these is at most so large.
+        min_score: Minimum score of detections to keep; the best one of each class is always kept.
+        max_overlap: A box of the store is kept if its IoU with each kept detection is at most this.
 
     Raises:
         ValueError: If a value is outside [0, 1].
@@ -33,7 +33,7 @@ class MergeRule:
                 raise ValueError(f"{name}: expected a value in [0, 1], found {value}")
 
     def as_json(self) -> dict[str, float]:
-        """The rule as it stands in what is written."""
+        """The rule as a JSON object, for the manifest of a store."""
         return asdict(self)
 
 
@@ -48,27 +48,27 @@ def merged_rows(
     """Merge the boxes of an image with the detections of its classes.
 
     Args:
-        boxes: Of the store, xyxy, half-open, in pixels, shape (N, 4).
-        labels: Their classes, which are those of the image, shape (N,).
-        thresholds: Index of the threshold each was found at, shape (N,).
+        boxes: Boxes of the store, xyxy, half-open, in pixels, shape (N, 4).
+        labels: Label of each box; these are the classes of the image, shape (N,).
+        thresholds: Index of the threshold of each box, shape (N,).
         detections: The detections; those of other classes are left out.
-        size_hw: Height and width of the image in pixels, which clip the detections.
+        size_hw: Height and width of the image in pixels; detections are clipped to it.
         rule: How to merge.
 
     Returns:
         Rows of x1, y1, x2, y2, label and index of the threshold, class by class: detections by
-        falling score, with 255 for the threshold, then what stays of the boxes in their order. A
-        class without a detection of at least a pixel keeps its boxes as they are.
+        falling score, with 255 for the threshold, then the kept boxes in their order. Detections
+        less than a pixel wide or high are left out.
     """
     clipped = _clipped(detections.boxes, size_hw)
-    extended = (clipped[:, 2:] - clipped[:, :2] >= 1).all(axis=1)
+    large_enough = (clipped[:, 2:] - clipped[:, :2] >= 1).all(axis=1)
     rows: list[list[float]] = []
     for label in np.unique(labels).tolist():
-        chosen = np.flatnonzero(extended & (detections.labels == label))
+        chosen = np.flatnonzero(large_enough & (detections.labels == label))
         chosen = chosen[np.argsort(-detections.scores[chosen], kind="stable")]
-        sure = detections.scores[chosen] >= rule.min_score
-        sure[:1] = True
-        detected = clipped[chosen[sure]]
+        confident = detections.scores[chosen] >= rule.min_score
+        confident[:1] = True
+        detected = clipped[chosen[confident]]
         rows += [[*box, label, NO_THRESHOLD] for box in detected.tolist()]
         of_class = np.flatnonzero(labels == label)
         covered = overlaps(boxes[of_class], detected).max(axis=1, initial=0) > rule.max_overlap
@@ -79,7 +79,7 @@ def merged_rows(
 
 
 def _clipped(boxes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Boxes within the image, rounded as they are written."""
+    """Clip boxes to the image, and round them as a store does."""
     height, width = size_hw
     limits = np.array([width, height, width, height], np.float64)
     return np.round(np.clip(boxes, 0, limits), DECIMALS)

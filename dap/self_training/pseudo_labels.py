@@ -1,4 +1,4 @@
-"""Predictions that are confident enough to be labels (paper, section 4.3, Table 9)."""
+"""Choose confident predictions as labels (paper, section 4.3, Table 9)."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ def choose_labels(
     predictions: Sequence[Mapping[str, Any]],
     score: float = 0.6,
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Keep the detections that are sure, or the best of their image.
+    """Keep the confident detections, and the best ones of each image.
 
-    A detection stays if its score is at least the threshold or equal to the highest of its image;
-    several may tie. Boxes are clipped to the image before, and those less than a pixel wide or
-    high are dropped, as mmdet would drop them in training.
+    A detection is kept if its score is at least the threshold, or the highest of its image; ties
+    are kept, too. Before, boxes are clipped to the image, and those less than a pixel wide or high
+    are dropped, as mmdet would do in training.
 
     Args:
-        images: COCO's images, with ``id``, ``width`` and ``height``.
-        predictions: COCO's results: ``image_id``, ``category_id``, ``score``, and ``bbox`` as
-            xywh in pixels.
-        score: The threshold.
+        images: Images of a COCO file, with ``id``, ``width`` and ``height``.
+        predictions: COCO results: ``image_id``, ``category_id``, ``score``, and ``bbox`` as xywh in
+            pixels.
+        score: Threshold in [0, 1].
 
     Returns:
-        COCO's annotations with their ``score``, in the order of the images and, within one, of
-        the predictions, ids 1, 2, …; and the counts ``kept_by_score``, ``kept_as_best`` (below
-        the threshold), ``dropped_below_one_pixel`` and ``images_without_labels``.
+        COCO annotations with their ``score`` and ids 1, 2, …, sorted by image and, within an
+        image, in the order of the predictions; and the counts ``kept_by_score``, ``kept_as_best``
+        (below the threshold), ``dropped_below_one_pixel`` and ``images_without_labels``.
 
     Raises:
-        ValueError: If the threshold is outside [0, 1], or a prediction has an unknown image, or a
-            score or box that is not finite.
+        ValueError: If the threshold is outside [0, 1], or a prediction has an unknown image, or
+            its score or box is not finite.
     """
     if not 0 <= score <= 1:
         raise ValueError(f"score: expected a threshold in [0, 1], found {score}")
@@ -69,10 +69,10 @@ def choose_labels(
             for prediction, box in per_image[image_id]
             if prediction["score"] >= min(score, best)
         ]
-    sure = sum(label["score"] >= score for label in labels)
+    confident = sum(label["score"] >= score for label in labels)
     counts = {
-        "kept_by_score": sure,
-        "kept_as_best": len(labels) - sure,
+        "kept_by_score": confident,
+        "kept_as_best": len(labels) - confident,
         "dropped_below_one_pixel": len(predictions) - sum(map(len, per_image.values())),
         "images_without_labels": sum(not per_image[image_id] for image_id in sizes),
     }
@@ -85,32 +85,32 @@ def write_pseudo_labels(
     out: str | os.PathLike[str],
     score: float = 0.6,
 ) -> dict[str, Any]:
-    """Write a COCO file of images and the labels that :func:`choose_labels` keeps.
+    """Write a COCO file with images and the labels that :func:`choose_labels` keeps.
 
     Args:
-        images_json: COCO file of images and categories without annotations.
-        predictions_json: What mmdet's ``CocoMetric(format_only=True, outfile_prefix=…)`` writes:
-            ``….bbox.json``.
+        images_json: COCO file with images and categories, but without annotations.
+        predictions_json: The file ``….bbox.json`` that mmdet's ``CocoMetric(format_only=True,
+            outfile_prefix=…)`` writes.
         out: File to write. The same input gives the same bytes.
-        score: The threshold.
+        score: Threshold in [0, 1].
 
     Returns:
         The file's ``info``: threshold, sha256 of the predictions, counts.
 
     Raises:
-        FileExistsError: If ``out`` is there with other content.
+        FileExistsError: If ``out`` exists with other content.
         OSError: If a file cannot be read, or ``out`` is a folder.
-        ValueError: If a file is of another kind, the images come with annotations, or a
-            prediction does not fit.
+        ValueError: If a file has another format, the images have annotations, or a prediction does
+            not fit.
     """
     out = output_file(out)
     content = _read_images(Path(images_json))
     predictions, digest = _read_predictions(Path(predictions_json))
-    known = {category["id"] for category in content["categories"]}
-    unknown = [p["category_id"] for p in predictions if p["category_id"] not in known]
+    category_ids = {category["id"] for category in content["categories"]}
+    unknown = [p["category_id"] for p in predictions if p["category_id"] not in category_ids]
     if unknown:
         raise ValueError(
-            f"{predictions_json}: category_id {unknown[0]!r} is none of the {len(known)} of "
+            f"{predictions_json}: category_id {unknown[0]!r} is none of the {len(category_ids)} of "
             f"{images_json}. Test with that file as the ann_file of dataset and metric"
         )
     try:
@@ -170,27 +170,27 @@ def _read_images(path: Path) -> dict[str, Any]:
                 f"{path}: image {number} is {str(image)[:200]}; expected id, width and height. "
                 "Make the file with tools/unlabelled_images.py"
             )
-    twice = [i for i, n in Counter(image["id"] for image in content["images"]).items() if n > 1]
-    if twice:
+    repeated = [i for i, n in Counter(image["id"] for image in content["images"]).items() if n > 1]
+    if repeated:
         raise ValueError(
-            f"{path}: {len(twice)} image ids stand there twice, such as {twice[0]!r}; expected "
+            f"{path}: {len(repeated)} image ids occur twice, such as {repeated[0]!r}; expected "
             "each once. Make the file with tools/unlabelled_images.py, and test again"
         )
     return content
 
 
 def _read_predictions(path: Path) -> tuple[list[dict[str, Any]], str]:
-    """Read COCO's results and the sha256 of their file."""
+    """Read COCO results and the sha256 of their file."""
     data = path.read_bytes()
     cure = "Was the test cut off? Remove the file and run the test again"
     content = _parse(path, data, cure)
     needed = {"image_id", "category_id", "bbox", "score"}
-    fits = isinstance(content, list) and all(
+    is_valid = isinstance(content, list) and all(
         isinstance(item, dict) and needed <= item.keys() for item in content
     )
-    if not fits:
+    if not is_valid:
         raise ValueError(
-            f"{path}: expected COCO's results, a list of {', '.join(sorted(needed))}, as mmdet's "
+            f"{path}: expected COCO results, a list of {', '.join(sorted(needed))}, as mmdet's "
             "CocoMetric writes it to ….bbox.json"
         )
     return content, hashlib.sha256(data).hexdigest()

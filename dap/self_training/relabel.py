@@ -1,4 +1,4 @@
-"""The second round: a detector that was pre-trained on pseudo boxes labels their images again."""
+"""Second round: relabel the images of a store by a detector that was pre-trained on its boxes."""
 
 from __future__ import annotations
 
@@ -45,61 +45,61 @@ def relabel_boxes(
     execution: Execution | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """Write a store of the same images with the detections of a detector among their boxes.
+    """Write a store of the same images whose boxes are merged with detections.
 
-    The class of an image is that of its boxes in the source. Detections of other classes are
-    left out; what becomes of the rest, and of the boxes of the source, says :class:`MergeRule`.
-    An image without a detection of its class keeps its boxes, one without boxes stays without.
-    Masks of the source are left out, with a warning: the new store has boxes alone.
+    The classes of an image are those of its boxes in the source. :class:`MergeRule` merges these
+    boxes with the detections of the same classes; other detections are left out. An image without
+    such a detection keeps its boxes; an image without boxes gets none. The new store has no masks;
+    a warning is logged if the source has some.
 
-    When ``torch.distributed`` is initialised, all processes share the images. On one kind of
-    device, the same run gives the same bytes with any number of processes, however often it is
-    killed and started again. An image that cannot be read, or has another size than in the
-    source, is left out, counted and named; the next start tries it again if the failure was a
-    temporary one.
+    If ``torch.distributed`` is initialised, all processes share the images. On one type of device,
+    the same run gives the same bytes with any number of processes and restarts. An image that
+    cannot be read, or has another size than in the source, is left out and listed. The next start
+    tries it again if the failure may be temporary.
 
     Args:
-        config: Of the detector, with a test pipeline.
-        checkpoint: Its weights: file or URL.
+        config: Config of the detector, with a test pipeline.
+        checkpoint: Weights of the detector: file or URL.
         source: Folder of a finished store, usually the one that the detector was trained on.
-        out: Folder to write, made if need be. A finished run of the same detector, source and
-            settings in it is kept as it is, an unfinished one goes on; any other is refused.
+        out: Folder to write, created if needed. A finished run with the same detector, source and
+            settings is kept, an unfinished one is resumed, and any other is rejected.
         image_root: Folder of the images. Defaults to the one that the source was made from.
         rule: How detections and boxes are merged.
-        execution: How to carry it out. ``batch_size`` defaults to 1 and is part of what decides
-            the boxes: images of a batch are padded to one size. ``shard_size`` is the source's.
-        device: Where to compute. Defaults to CUDA if there is any, else the CPU.
+        execution: Options of the execution. ``batch_size`` defaults to 1. It changes the boxes,
+            since images of a batch are padded to one size. ``shard_size`` is that of the source.
+        device: Device to compute on. Defaults to CUDA if available, else the CPU.
 
     Returns:
         The content of ``summary.json``.
 
     Raises:
         ValueError: If config, checkpoint and source do not fit together, ``out`` is the source
-            or holds another run, or the processes differ.
+            or holds another run, or the processes have different inputs.
         RuntimeError: If too many images cannot be used, or another process writes ``out``.
-        OSError: If ``out`` cannot be written, or is full; what is finished stays.
+        OSError: If ``out`` cannot be written, or the disk is full; finished shards are kept.
     """
     rule, execution, out = rule or MergeRule(), execution or Execution(), Path(out)
     folder = store_folder(source)
     if folder.resolve() == out.resolve():
         raise ValueError(f"{out} is the source itself: choose another output folder")
-    place = chosen_device(device)
+    compute_device = chosen_device(device)
     store = PseudoBoxStore(folder)
     if store.has_masks:
         print_log(
-            f"{folder} has masks, which detections do not have: {out} gets boxes alone",
+            f"{folder} has masks, but detections have none: {out} gets boxes only",
             "current",
             logging.WARNING,
         )
-    detector = BoxDetector(config, checkpoint, store.categories, place)
+    detector = BoxDetector(config, checkpoint, store.categories, compute_device)
     root = os.fspath(image_root or store.manifest["image_list"]["root"])
-    described = _described(store, detector, rule, execution, place.type)
-    described |= {"checkpoint": checkpoint, "config": config.filename, "source": str(folder)}
-    described["image_list"]["root"] = root
-    with all_ranks() as ranks, computing_on(place, execution.tf32):
-        same = {key: described[key] for key in ("settings", "detector", "computation", "versions")}
+    description = _description(store, detector, rule, execution, compute_device.type)
+    description |= {"checkpoint": checkpoint, "config": config.filename, "source": str(folder)}
+    description["image_list"]["root"] = root
+    with all_ranks() as ranks, computing_on(compute_device, execution.tf32):
+        keys = ("settings", "detector", "computation", "versions")
+        same = {key: description[key] for key in keys}
         ranks.require_same(same, "Give all of them the same command, files and versions")
-        run = StoreRun(ranks, StoreWriter(out, described), execution)
+        run = StoreRun(ranks, StoreWriter(out, description), execution)
         with locked_by_first(ranks, out):
             missing, failed = ranks.on_first_rank(run.work)
             if missing or failed:
@@ -107,14 +107,14 @@ def relabel_boxes(
             return run.finish()
 
 
-def _described(
+def _description(
     store: PseudoBoxStore,
     detector: BoxDetector,
     rule: MergeRule,
     execution: Execution,
     device: str,
 ) -> dict[str, Any]:
-    """What the new store is made of, as :class:`StoreWriter` takes it."""
+    """Describe the origin of the new store, for :class:`StoreWriter`."""
     images = store.manifest["image_list"]
     names = {"names_sha256": images["names_sha256"]} if "names_sha256" in images else {}
     settings = {k: v for k, v in store.manifest["settings"].items() if k != "masks"}
@@ -142,14 +142,14 @@ def _described(
 
 
 class _Image(NamedTuple):
-    """An image that has been labelled again."""
+    """An image that has been relabelled."""
 
     entry: Entry
     readable: bool
 
 
 class _Relabelling:
-    """Computes the records of images of a store anew; see :class:`RecordSource`."""
+    """Computes new records of the images of a store; see :class:`RecordSource`."""
 
     def __init__(
         self,
@@ -162,13 +162,14 @@ class _Relabelling:
         self.store, self.detector, self.rule = store, detector, rule
         self.images = LabelledImages(_StoredFiles(store, root))
         self.batch_size = execution.batch_size or 1
-        # Batches lie within groups, and a group is one shard: they do not depend on what exists.
+        # A batch lies in one group, and a group is one shard, so batches do not depend on shards
+        # that exist already.
         self.window, self.one_by_one = 1, self.batch_size == 1
         self._timeout = execution.read_timeout
         self._workers = execution.workers(next(detector.model.parameters()).is_cuda)
 
     def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[_Image, Record]]:
-        """Compute the records of some groups of images, in order; a batch is of one group."""
+        """Compute the records of groups of images, in order; a batch lies in one group."""
         indices = [index for group in groups for index in group]
         usable = [i for i in indices if _has_boxes(*self.store.locate(i))]
         samples = read_in_order(self.images, usable, self._workers, self._timeout)
@@ -179,14 +180,15 @@ class _Relabelling:
     def _batch(
         self, batch: Sequence[int], samples: Iterator[Sample]
     ) -> Iterator[tuple[_Image, Record]]:
-        """Compute the records of some images; those without boxes are not read."""
-        places = [self.store.locate(index) for index in batch]
+        """Compute the records of a batch; images without boxes are not read."""
+        locations = [self.store.locate(index) for index in batch]
         read = [
-            _of_same_size(next(samples), *place) if _has_boxes(*place) else None for place in places
+            _of_same_size(next(samples), *location) if _has_boxes(*location) else None
+            for location in locations
         ]
         images = [sample.image for sample in read if sample and sample.image is not None]
         detected = iter(self._detected(images))
-        for index, (shard, row), sample in zip(batch, places, read, strict=True):
+        for index, (shard, row), sample in zip(batch, locations, read, strict=True):
             record: dict[str, Any] = {"id": int(shard.ids[row]), "file_name": shard.file_name(row)}
             size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
             readable = sample is not None and sample.image is not None
@@ -203,13 +205,13 @@ class _Relabelling:
             yield _Image(self.images.entry(index), readable), record
 
     def _detected(self, images: Sequence[Tensor]) -> list[Detections | str]:
-        """Detect objects in some images; say why where that fails for one of them alone."""
+        """Detect objects in some images; an image that makes it fail gets the error instead."""
         if not images:
             return []
         try:
             return list(self.detector.detect(images))
         except (torch.OutOfMemoryError, *DEVICE_ERRORS):
-            raise  # not the image's fault
+            raise  # not caused by the image
         except (ArithmeticError, RuntimeError, ValueError) as error:
             if len(images) == 1:
                 return [f"{type(error).__name__}: {error}"]
@@ -218,7 +220,7 @@ class _Relabelling:
 
 @lru_cache(maxsize=2)
 def _reasons(shard: Shard) -> dict[int, str]:
-    """By row, why images of a shard have no boxes."""
+    """Row → reason, of the images of a shard without boxes."""
     return dict(shard.reasons())
 
 
@@ -227,7 +229,7 @@ def _has_boxes(shard: Shard, row: int) -> bool:
 
 
 def _of_same_size(sample: Sample, shard: Shard, row: int) -> Sample:
-    """The image, or why it cannot be the one that the store has boxes of."""
+    """Replace an image by an error if its size is not the one in the store."""
     if sample.image is None:
         return sample
     try:
@@ -238,7 +240,7 @@ def _of_same_size(sample: Sample, shard: Shard, row: int) -> Sample:
 
 
 class _StoredFiles:
-    """The images of a store, with the classes of their boxes, as a data set of mmpretrain's kind.
+    """The images of a store with the classes of their boxes, with mmpretrain's dataset interface.
 
     Args:
         store: The boxes.
@@ -249,7 +251,7 @@ class _StoredFiles:
         self.store, self.data_root = store, root
 
     def full_init(self) -> None:
-        """There is nothing to load."""
+        """Do nothing: there is nothing to load."""
 
     def __len__(self) -> int:
         return len(self.store)

@@ -1,4 +1,4 @@
-"""Write a COCO file of images without annotations, for predictions."""
+"""Write a COCO file of images without annotations, to predict on."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ def write_unlabelled(
 ) -> dict[str, Any]:
     """List images with their sizes in a COCO file that has no annotations.
 
-    Two layouts are read. With a split, that of Pascal VOC, of which ``Annotations/`` is never
-    opened and need not exist; file names are relative to ``JPEGImages``::
+    There are two layouts. With a split, it is that of Pascal VOC. ``Annotations/`` is not read and
+    need not exist; file names are relative to ``JPEGImages``::
 
         root/
         ├── ImageSets/Main/{split}.txt
         └── JPEGImages/2008_000008.jpg …           images of any kind
 
-    Without one, all image files in ``root`` and the folders below it; file names are relative to
-    ``root``.
+    Without a split, all image files in ``root`` and its subfolders are listed; file names are
+    relative to ``root``.
 
-    Of most images the header alone is read, see `image_size`, so that a file that is cut off
-    further on is not noticed here.
+    Only the header of most images is read, see `image_size`, so truncated files are not detected.
 
     Args:
-        root: The folder.
-        out: COCO file to write. Image ids are 1, 2, … in the order of the split or of the names.
-            One that is there with the same content is kept; under other content, predictions made
-            on it would land on other images.
+        root: Folder of the images, or of VOC.
+        out: COCO file to write. Image ids are 1, 2, … in the order of the split or of the names. A
+            file with other content is not replaced: predictions that use its ids would belong to
+            other images.
         split: Name of the split.
-        classes: Category names in the detector's label order, ids 1, 2, …
+        classes: Category names in the detector's label order; their ids are 1, 2, …
 
     Returns:
-        ``images``, their number, and ``left_out``: ``file`` and ``reason`` of each unreadable one.
+        ``images``: the number of images; ``left_out``: ``file`` and ``reason`` of each unreadable
+        image.
 
     Raises:
-        OSError: If the folder or the split is not there, or ``out`` is a folder or a file with
+        OSError: If the folder or the split does not exist, or ``out`` is a folder or a file with
             other content.
         ValueError: If no image can be read.
     """
@@ -79,7 +79,7 @@ def write_unlabelled(
 
 
 def _named_images(root: Path, split: str | None) -> tuple[Path, list[tuple[str, str]]]:
-    """Find the folder that names are relative to, and the names; with why one is not there."""
+    """Find the folder of the images, and their names, each with the reason if it is missing."""
     if split is None:
         return root, [(name, "") for name in files_below(root, IMAGE_SUFFIXES)]
     stems = dict.fromkeys(read_lines(split_file(root, split)))

@@ -1,4 +1,4 @@
-"""A few pictures of maps and boxes while a run makes them."""
+"""Pictures of some maps and boxes during a run of Step 2."""
 
 from __future__ import annotations
 
@@ -21,52 +21,53 @@ from dap.store.masks import decode_mask
 
 from .gallery import colour_of, draw_tile
 
-SIDE = 448
+SIDE = 448  # of a picture, in pixels
 
 
 class BoxPictures:
-    """Shows images with map and boxes through MMEngine's visualizer, evenly over a run.
+    """Sends images with their map and boxes to MMEngine's visualizer, evenly spread over a run.
 
-    In a config: ``pseudo_box_pictures = 16``; where they go, such as to TensorBoard, is what the
-    config's ``visualizer`` says.
+    A config enables it by ``pseudo_box_pictures = 16``. Its ``visualizer`` decides where the
+    pictures are written, such as to TensorBoard.
 
     Args:
-        visualizer: Where the pictures go, under the name ``pseudo_boxes``, with the number of
-            images done so far as their step.
-        settings: Those of the run.
-        count: How many.
+        visualizer: Receives the pictures under the name ``pseudo_boxes``. Their step is the number
+            of images processed so far.
+        settings: Settings of the run.
+        count: Number of pictures.
     """
 
     def __init__(self, visualizer: Visualizer, settings: PseudoBoxSettings, count: int) -> None:
         self.visualizer, self.settings, self.count = visualizer, settings, count
-        self.every, self.done, self.there = 1, 0, 0
+        self.every, self.done, self.already_done = 1, 0, 0
         self.loader: LoadImageFromFile | None = None
 
     @classmethod
     def from_config(cls, config: Config, folder: str) -> BoxPictures | None:
-        """As a config asks for, with a visualizer of its own; None if it asks for none.
+        """Create it as a config asks for, with a new visualizer; None if no picture is asked for.
 
         Args:
             config: An mmpretrain config.
-            folder: Where backends that write files write them.
+            folder: Folder for the files that visualizer backends write.
         """
         count = picture_count(config)
         if not count:
             return None
-        given = config.get("visualizer") or {"type": "Visualizer"}
-        backends = given.get("vis_backends") or [{"type": "LocalVisBackend"}]
-        built = {**given, "vis_backends": backends, "save_dir": folder, "name": "pseudo_boxes"}
-        return cls(VISUALIZERS.build(built), settings_from_config(config), count)
+        visualizer_cfg = config.get("visualizer") or {"type": "Visualizer"}
+        backends = visualizer_cfg.get("vis_backends") or [{"type": "LocalVisBackend"}]
+        fields = {"vis_backends": backends, "save_dir": folder, "name": "pseudo_boxes"}
+        visualizer = VISUALIZERS.build({**visualizer_cfg, **fields})
+        return cls(visualizer, settings_from_config(config), count)
 
     def start(self, images: int, already_done: int, loader: LoadImageFromFile) -> None:
-        """Spread the pictures over so many images, see :class:`dap.pseudo_boxes.engine.Watcher`."""
+        """Spread the pictures over the images; see :class:`dap.pseudo_boxes.engine.Watcher`."""
         self.every, self.loader = max(1, images // self.count), loader
         self.done, self.already_done = 0, already_done
 
     def image_done(
         self, entry: Entry, record: Mapping[str, Any], classifier: CamClassifier
     ) -> None:
-        """Draw every n-th image; log a warning for one that cannot be drawn."""
+        """Draw every n-th image. If drawing fails, a warning is logged."""
         self.done += 1
         if (self.done - 1) % self.every or (self.done - 1) // self.every >= self.count:
             return
@@ -74,12 +75,12 @@ class BoxPictures:
             picture = self._draw(entry, record, classifier)
             self.visualizer.add_image("pseudo_boxes", picture, step=self.already_done + self.done)
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
-            print_log(f"{entry.path} is not shown: {error}", "current", logging.WARNING)
+            print_log(f"cannot draw {entry.path}: {error}", "current", logging.WARNING)
 
     def _draw(
         self, entry: Entry, record: Mapping[str, Any], classifier: CamClassifier
     ) -> np.ndarray:
-        """Map, boxes and masks over the image, RGB."""
+        """Draw map, boxes and masks over the image; RGB, uint8."""
         image = read_image(entry.path, self.loader)
         heat = None
         if len(entry.labels) and "height" in record:
@@ -96,10 +97,10 @@ class BoxPictures:
 
 
 def picture_count(config: Config) -> int:
-    """How many pictures a config asks for: ``pseudo_box_pictures``, by default none.
+    """Number of pictures that a config asks for: ``pseudo_box_pictures``, 0 by default.
 
     Raises:
-        ValueError: If it is no number of pictures.
+        ValueError: If it is not an integer of 0 or more.
     """
     count = config.get("pseudo_box_pictures", 0)
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:

@@ -13,14 +13,14 @@ from dap.files import write_bytes
 from dap.store.shard import NO_THRESHOLD
 
 COLOURS_BGR = ((80, 220, 60), (0, 200, 255), (255, 120, 0), (60, 60, 255), (220, 60, 220))
-"""Of the boxes, by rank of their threshold, lowest first: green, yellow, blue, red, purple."""
+"""Colours of boxes by the rank of their threshold: green (lowest), yellow, blue, red, purple."""
 UNKNOWN_BGR, TRUTH_BGR = (200, 200, 200), (255, 255, 255)
-"""Of boxes found at no known threshold, and of true boxes, which have a black rim."""
+"""Colours of boxes whose threshold is not known, and of true boxes, which get a black rim."""
 JPEG_QUALITY = 85
 
 
 def colour_of(threshold: int, thresholds: Sequence[float]) -> tuple[int, int, int]:
-    """Colour (B, G, R) of a box by the index of its threshold among those of the run."""
+    """Colour (B, G, R) of a box by the index of its threshold in the run's ``thresholds``."""
     if threshold == NO_THRESHOLD:
         return UNKNOWN_BGR
     rank = sorted(thresholds).index(thresholds[threshold])
@@ -36,18 +36,18 @@ def draw_tile(
     side: int = 192,
     masks: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
-    """Fit an image into a white square, from its upper left corner on, and draw its boxes.
+    """Scale an image to the upper left corner of a white square, and draw its boxes.
 
     Masks are drawn as thin outlines in the colours of their boxes.
 
     Args:
-        picture: BGR, uint8, shape (H, W, 3); it is not changed.
-        boxes: xyxy, half-open, in pixels of the picture, shape (N, 4). The first is drawn first.
-        colours: Of the boxes (B, G, R), N of them.
-        heat: Map in [0, 1] to lay over the picture, shape (H, W).
-        truth: True boxes, as ``boxes``, shape (M, 4).
+        picture: BGR image, uint8, shape (H, W, 3). It is not changed.
+        boxes: xyxy, half-open, in pixels of the picture, shape (N, 4), drawn in this order.
+        colours: Colour (B, G, R) of each box.
+        heat: Map in [0, 1] to blend with the picture, shape (H, W).
+        truth: True boxes, in the same convention, shape (M, 4).
         side: Side of the square in pixels.
-        masks: Of the boxes, N of them or none, bool, shape (H, W).
+        masks: Mask of each box, bool, shape (H, W), or no masks at all.
 
     Returns:
         BGR, uint8, shape (side, side, 3).
@@ -73,10 +73,10 @@ def draw_tile(
 
 
 def montage(tiles: Sequence[np.ndarray], columns: int = 8) -> np.ndarray:
-    """Set tiles of one size side by side, row by row; the last row is filled up with white.
+    """Arrange tiles of equal size in rows; the last row is filled up with white.
 
     Raises:
-        ValueError: If there is no tile.
+        ValueError: If ``tiles`` is empty.
     """
     if not tiles:
         raise ValueError("tiles: expected at least one picture, found none")
@@ -86,7 +86,7 @@ def montage(tiles: Sequence[np.ndarray], columns: int = 8) -> np.ndarray:
 
 
 def with_titles(picture: np.ndarray, titles: Sequence[str]) -> np.ndarray:
-    """Put a line of ASCII titles over the columns of a picture."""
+    """Add a line of ASCII titles above the columns of a picture."""
     height, width = 24, picture.shape[1] // len(titles)
     strip = np.full((height, picture.shape[1], 3), 255, np.uint8)
     for column, title in enumerate(titles):
@@ -96,20 +96,20 @@ def with_titles(picture: np.ndarray, titles: Sequence[str]) -> np.ndarray:
 
 
 def write_picture(path: str | os.PathLike[str], picture: np.ndarray) -> Path:
-    """Write a picture (BGR, uint8) as PNG or JPEG by the file's ending.
+    """Write a picture (BGR, uint8) as PNG or JPEG, by the suffix of the file.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     write_bytes(Path(path), encoded(picture, Path(path).suffix))
     return Path(path)
 
 
 def encoded(picture: np.ndarray, suffix: str = ".jpg") -> bytes:
-    """A picture (BGR, uint8) as the bytes of a file of that kind."""
+    """Encode a picture (BGR, uint8) as the content of a file with this suffix."""
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else []
-    done, content = cv2.imencode(suffix, picture, options)
-    if not done:
+    success, content = cv2.imencode(suffix, picture, options)
+    if not success:
         raise ValueError(f"a picture of shape {picture.shape} cannot be written as {suffix}")
     return content.tobytes()
 

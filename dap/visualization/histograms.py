@@ -1,4 +1,4 @@
-"""Histograms of the sizes, shapes and numbers of the boxes of a store."""
+"""Histograms of the size, shape and number of the boxes of a store."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from matplotlib.figure import Figure
 
 from dap.store.survey import ASPECT_EDGES, SIDE_EDGES, Survey
 
-MOST = 10  # boxes per image that get a bar of their own
+MAX_BOXES = 10  # images with as many boxes or more share the last bar
 
 
 def draw_histograms(survey: Survey) -> list[tuple[str, bytes]]:
     """Draw the distributions of a store's boxes.
 
     Returns:
-        What each shows, and the picture as PNG: box size relative to the image, aspect ratio,
-        boxes per image, and boxes per class.
+        Titles and pictures (PNG): box size relative to the image, aspect ratio, boxes per image,
+        and boxes per class.
     """
     return [(title, _png(draw, survey)) for title, draw in PANELS.items()]
 
 
 def boxes_per_image(survey: Survey) -> list[int]:
-    """Number of usable images with 0, 1, … and ``MOST`` or more boxes."""
-    counts = np.bincount(survey.counts[survey.usable].clip(max=MOST), minlength=MOST + 1)
+    """Number of usable images with 0, 1, … and ``MAX_BOXES`` or more boxes."""
+    counts = np.bincount(survey.counts[survey.usable].clip(max=MAX_BOXES), minlength=MAX_BOXES + 1)
     return [int(count) for count in counts]
 
 
@@ -44,9 +44,9 @@ def _aspects(axes: Axes, survey: Survey) -> None:
 
 
 def _counts(axes: Axes, survey: Survey) -> None:
-    axes.bar(range(MOST + 1), boxes_per_image(survey))
-    axes.set(xlabel="boxes in an image", ylabel="images", xticks=range(MOST + 1))
-    axes.set_xticklabels([*map(str, range(MOST)), f"≥ {MOST}"])
+    axes.bar(range(MAX_BOXES + 1), boxes_per_image(survey))
+    axes.set(xlabel="boxes in an image", ylabel="images", xticks=range(MAX_BOXES + 1))
+    axes.set_xticklabels([*map(str, range(MAX_BOXES)), f"≥ {MAX_BOXES}"])
 
 
 def _classes(axes: Axes, survey: Survey) -> None:

@@ -1,4 +1,4 @@
-"""Write a page on the boxes of a run, for a check before the training."""
+"""Write a page that shows the boxes of a run, to check them before training."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from .variants import (
 )
 
 PAGE, WORST = "index.html", "worst_classes.png"
-A2_IMAGES = 2000  # of which Table A2 is made where no map is needed
-PANEL_IMAGES, PANEL_SIDE = 8, 160  # the pictures under each threshold and NMS
-LISTED, KINDS = 200, 50  # failed images, classes and kinds of faults on the page
+TABLE_IMAGES = 2000  # images of Tables A1 and A2 if no map has to be computed
+PANEL_IMAGES, PANEL_SIDE = 8, 160  # of Figures A1 and A2: images, side of a tile in pixels
+MAX_LISTED, MAX_REASONS = 200, 50  # of classes and failed images; of reasons of failures
 
 
 def inspect_boxes(
@@ -56,26 +56,27 @@ def inspect_boxes(
     count: int = 24,
     seed: int = 0,
 ) -> Path:
-    """Write a self-contained HTML page on the boxes of a store, and its pictures as PNG.
+    """Write a self-contained HTML page that shows the boxes of a store, and its pictures as PNG.
 
-    It shows galleries (random, by class, the most, fewest, smallest and largest boxes, none), the
-    paper's Tables A1 and A2 for this run, the same images under each threshold and each NMS
-    (Figures A1, A2), distributions, counts per class, and the images that failed.
+    The page has galleries (random images, images by class, those with the most, fewest, smallest
+    and largest boxes, and with none), the paper's Tables A1 and A2 for this run, the same images
+    with each threshold and each NMS (Figures A1, A2), distributions, counts per class, and the
+    images that failed.
 
     Args:
         store: The boxes.
-        out: Folder to write: ``index.html`` and PNG files.
-        maps: The maps of the run, computed again for the images that are shown. Without them
-            there are no overlays, and what a merging NMS has dropped is not to be had.
+        out: Folder for ``index.html``, PNG files and ``classes.csv``.
+        maps: Recomputes the maps of the images that are shown. Without it there are no overlays,
+            and boxes that NMS removed cannot be shown.
         image_root: Folder of the images. Defaults to the one that the store was made from.
-        truth: Ground truth: its boxes are drawn in white.
-        quality: What :func:`dap.evaluation.evaluate.evaluate_boxes` says of the store.
-        sections: What else the page shows.
+        truth: Ground truth, whose boxes are drawn in white.
+        quality: Result of :func:`dap.evaluation.evaluate.evaluate_boxes` for the store.
+        sections: Further sections of the page.
         count: Images per gallery.
-        seed: Which images are random.
+        seed: Seed of the random choices.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
         ValueError: If ``count`` is below 1, or the store has no image.
@@ -85,37 +86,39 @@ def inspect_boxes(
         raise ValueError(f"count: expected at least 1 image, found {count}")
     folder = Path(out)
     summary = json.loads((store.folder / SUMMARY).read_text(encoding="utf-8"))
-    seen = survey(store)
+    box_survey = survey(store)
     pictures = StorePictures(store, image_root, maps)
     if truth is not None:
         pictures.truth = truth_by_image(store, truth)
-    chosen = selections(seen, count, seed)
+    chosen = selections(box_survey, count, seed)
     shown = [index for _, indices in chosen.values() for index in indices]
     shown += images_of_worst_classes(quality or {})
     pictures.compute_maps(stored_image(store, index) for index in shown)
     if quality is not None:
         sections = [quality_section(quality, pictures, folder / WORST), *sections]
-    find = candidate_finder(store, pictures)
+    find_candidates = candidate_finder(store, pictures)
     random = [stored_image(store, index) for index in chosen["random"][1]]
-    _write_classes(store, seen, folder / "classes.csv")
+    _write_classes(store, box_survey, folder / "classes.csv")
     content = {
         "name": store.folder.resolve().name,
         "facts": _facts(store, summary),
-        "verdict": verdict(seen, summary),
+        "verdict": verdict(box_survey, summary),
         "legend": _legend(store),
         "truth": truth is not None,
         "masks": store.has_masks,
-        "tables": _tables(store, seen, random, find),
-        "histograms": _histograms(seen, folder),
+        "tables": _tables(store, box_survey, random, find_candidates),
+        "histograms": _histograms(box_survey, folder),
         "galleries": list(_galleries(store, chosen, pictures, folder)),
-        "panels": list(_panels(store, random[:PANEL_IMAGES], find, pictures, folder)),
+        "panels": list(_panels(store, random[:PANEL_IMAGES], find_candidates, pictures, folder)),
         "sections": sections,
-        "classes": _class_rows(store, seen),
+        "classes": _class_rows(store, box_survey),
         "class_count": len(store.categories),
-        "failed": summary["failed"][:LISTED],
+        "failed": summary["failed"][:MAX_LISTED],
         "failed_count": len(summary["failed"]),
         "without": summary["without_boxes"],
-        "reasons": Counter(_kind(item["reason"]) for item in summary["failed"]).most_common(KINDS),
+        "reasons": Counter(
+            _general_reason(item["reason"]) for item in summary["failed"]
+        ).most_common(MAX_REASONS),
         "unreadable": sorted(pictures.unreadable.items()),
         "maps": maps is not None,
         "seed": seed,
@@ -125,7 +128,7 @@ def inspect_boxes(
 
 
 def _facts(store: PseudoBoxStore, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the run was, and how many images and boxes it has."""
+    """Names and values of the run's counts and settings."""
     merged, settings = summary["merged"], summary["settings"]
     counts = {
         "images": summary["images"],
@@ -143,7 +146,7 @@ def _facts(store: PseudoBoxStore, summary: Mapping[str, Any]) -> list[tuple[str,
 
 
 def _legend(store: PseudoBoxStore) -> list[tuple[str, str]]:
-    """Thresholds, lowest first, and the colours of their boxes as ``#rrggbb``."""
+    """List the thresholds, lowest first, and the colours of their boxes as ``#rrggbb``."""
     taus = sorted(range(len(store.thresholds)), key=store.thresholds.__getitem__)
     colours = [colour_of(i, store.thresholds)[::-1] for i in taus]
     names = [store.threshold_names()[i] for i in taus]
@@ -154,35 +157,35 @@ def _legend(store: PseudoBoxStore) -> list[tuple[str, str]]:
 
 def _tables(
     store: PseudoBoxStore,
-    seen: Survey,
+    box_survey: Survey,
     random: Sequence[StoredImage],
-    find: FindCandidates | None,
+    find_candidates: FindCandidates | None,
 ) -> Section:
     """Tables A1 and A2 with their captions."""
     title = "The paper's tables for this run"
-    if find is None:
+    if find_candidates is None:
         text = (
             "Single thresholds and other NMS (Tables A1 and A2): all boxes of a threshold are "
-            "needed. Of a run of Step 2, give config and checkpoint of the classifier (--maps), or "
-            "make a run without NMS."
+            "needed. Give config and checkpoint of the classifier (--maps), or generate the boxes "
+            "without NMS."
         )
         return Section(title, [text])
-    which = "the {} images shown as random"
-    if find is stored_candidates:  # which needs no map
-        usable = np.flatnonzero(seen.usable)
+    sample = "the {} random images"
+    if find_candidates is stored_candidates:  # needs no map
+        usable = np.flatnonzero(box_survey.usable)
         random = [
-            stored_image(store, int(usable[i])) for i in evenly_spread(len(usable), A2_IMAGES)
+            stored_image(store, int(usable[i])) for i in evenly_spread(len(usable), TABLE_IMAGES)
         ]
-        which = "{} images, evenly over the run"
-    candidates = [found for found in map(find, random) if found is not None]
-    which, settings = which.format(len(candidates)), PseudoBoxSettings.from_store(store)
-    a1 = f"Thresholds (Table A1): {which}", table_a1(candidates, settings)
-    a2 = f"NMS (Table A2): {which}", table_a2(candidates, settings)
+        sample = "{} images, evenly over the run"
+    per_image = [by_label for by_label in map(find_candidates, random) if by_label is not None]
+    sample, settings = sample.format(len(per_image)), PseudoBoxSettings.from_store(store)
+    a1 = f"Thresholds (Table A1): {sample}", table_a1(per_image, settings)
+    a2 = f"NMS (Table A2): {sample}", table_a2(per_image, settings)
     return Section(title, tables=[a1, a2])
 
 
-def _histograms(seen: Survey, folder: Path) -> list[dict[str, str]]:
-    drawn = draw_histograms(seen)
+def _histograms(box_survey: Survey, folder: Path) -> list[dict[str, str]]:
+    drawn = draw_histograms(box_survey)
     for number, (_, png) in enumerate(drawn):
         write_bytes(folder / f"histogram{number}.png", png)
     return [{"title": title, "src": image_source(png, "png")} for title, png in drawn]
@@ -194,7 +197,7 @@ def _galleries(
     pictures: StorePictures,
     folder: Path,
 ) -> Iterator[dict[str, Any]]:
-    """Draw each gallery, for the page and as a file; one without images has no file."""
+    """Draw each gallery for the page and, if it has images, as a file."""
     for name, (title, indices) in chosen.items():
         images = [stored_image(store, index) for index in indices]
         tiles = [pictures.tile(image) for image in images]
@@ -212,7 +215,7 @@ def _galleries(
 
 def _caption(store: PseudoBoxStore, image: StoredImage) -> dict[str, str]:
     labels = np.unique(image.labels).tolist()
-    # ImageNet's names are lists of synonyms.
+    # ImageNet's class names are lists of synonyms; the first is shown.
     classes = ", ".join(_readable(store.categories[i]).split(",")[0] for i in labels)
     number = len(image.boxes)
     text = f"{classes}: {number} box{'es' if number > 1 else ''}" if number else "no box"
@@ -226,24 +229,26 @@ def _readable(category: Mapping[str, Any]) -> str:
 def _panels(
     store: PseudoBoxStore,
     images: Sequence[StoredImage],
-    find: FindCandidates | None,
+    find_candidates: FindCandidates | None,
     pictures: StorePictures,
     folder: Path,
 ) -> Iterator[dict[str, Any]]:
-    """The same images under each threshold (Figure A1) and under each NMS (Figure A2)."""
-    candidates = {} if find is None else {image.index: find(image) for image in images}
+    """Draw the same images with each threshold (Figure A1) and with each NMS (Figure A2)."""
+    if find_candidates is None:
+        return
+    candidates = {image.index: find_candidates(image) for image in images}
     shown = [image for image in images if candidates.get(image.index) is not None]
     if not shown:
         return
     settings = PseudoBoxSettings.from_store(store)
-    everything = list(range(len(settings.thresholds)))
+    all_taus = list(range(len(settings.thresholds)))
     titles = [name.replace("τ", "tau") for name in store.threshold_names()]
-    single = {titles[i]: ([i], settings.nms_iou) for i in everything}
-    alone = {**single, "all": (everything, settings.nms_iou)}
-    merged = {f"NMS {iou or 'none'}": (everything, iou) for iou in NMS_IOUS}
+    by_threshold = {titles[i]: ([i], settings.nms_iou) for i in all_taus}
+    by_threshold["all"] = (all_taus, settings.nms_iou)
+    by_nms = {f"NMS {iou or 'none'}": (all_taus, iou) for iou in NMS_IOUS}
     for name, title, columns in (
-        ("thresholds", "Each threshold alone, and all (Figure A1)", alone),
-        ("nms", "All thresholds under each NMS (Figure A2)", merged),
+        ("thresholds", "Each threshold alone, and all (Figure A1)", by_threshold),
+        ("nms", "All thresholds with each NMS (Figure A2)", by_nms),
     ):
         tiles = []
         for image in shown:
@@ -255,30 +260,33 @@ def _panels(
         yield {"title": title, "src": image_source(encoded(picture), "jpeg")}
 
 
-def _write_classes(store: PseudoBoxStore, seen: Survey, path: Path) -> None:
+def _write_classes(store: PseudoBoxStore, box_survey: Survey, path: Path) -> None:
     """Write the counts of all classes as CSV."""
     with whole_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(["label", "name", "readable_name", "boxes", "images_with_boxes"])
-        writer.writerows(_rows_of(store, seen, range(len(store.categories))))
+        writer.writerows(_counts_of(store, box_survey, range(len(store.categories))))
 
 
-def _class_rows(store: PseudoBoxStore, seen: Survey) -> list[list[Any]]:
-    """The classes with the most boxes and with the fewest, most first; all if they are few."""
-    order = np.argsort(-seen.class_boxes, kind="stable")
-    if len(order) > LISTED:
-        order = np.concatenate([order[: LISTED // 2], order[-LISTED // 2 :]])
-    return list(_rows_of(store, seen, order.tolist()))
+def _class_rows(store: PseudoBoxStore, box_survey: Survey) -> list[list[Any]]:
+    """Classes by falling number of boxes; of many classes, only the first and last."""
+    order = np.argsort(-box_survey.class_boxes, kind="stable")
+    if len(order) > MAX_LISTED:
+        order = np.concatenate([order[: MAX_LISTED // 2], order[-MAX_LISTED // 2 :]])
+    return list(_counts_of(store, box_survey, order.tolist()))
 
 
-def _rows_of(store: PseudoBoxStore, seen: Survey, labels: Iterable[int]) -> Iterator[list[Any]]:
+def _counts_of(
+    store: PseudoBoxStore, box_survey: Survey, labels: Iterable[int]
+) -> Iterator[list[Any]]:
+    """Yield label, names, boxes and images with boxes of some classes."""
     for label in labels:
         category = store.categories[label]
-        counts = int(seen.class_boxes[label]), int(seen.class_images[label])
+        counts = int(box_survey.class_boxes[label]), int(box_survey.class_images[label])
         names = str(category["name"]), _readable(category)
         yield [label, *(n.encode("utf-8", "replace").decode() for n in names), *counts]
 
 
-def _kind(reason: str) -> str:
-    """What kind of fault a reason names: its first clause, names and numbers left out."""
+def _general_reason(reason: str) -> str:
+    """First clause of a failure's reason, without names and numbers, to count equal ones."""
     return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", reason.split(";")[0])[:100]

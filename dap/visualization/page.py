@@ -1,4 +1,4 @@
-"""HTML of the page on the boxes of a run."""
+"""HTML of the page that shows the boxes of a run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ TEMPLATE = "page.html.jinja"
 
 
 class Section(NamedTuple):
-    """A part of a page.
+    """A section of a page.
 
     Attributes:
-        title: Its heading.
-        paragraphs: Text before all else.
-        listing: Text whose lines and columns are kept.
-        tables: Caption and rows, the first of which is the head.
-        pictures: Caption and ``src``, see :func:`image_source`.
+        title: Heading.
+        paragraphs: Text at the beginning.
+        listing: Preformatted text.
+        tables: Caption and rows of each table; the first row is the head.
+        pictures: Caption and ``src`` of each picture, see :func:`image_source`.
     """
 
     title: str
@@ -31,10 +31,10 @@ class Section(NamedTuple):
 
 
 def render_page(content: Mapping[str, Any]) -> bytes:
-    """Fill the template; all text is escaped, bytes of file names that are no UTF-8 become ?.
+    """Fill the template. All text is escaped; what UTF-8 cannot encode becomes ``?``.
 
     Args:
-        content: What :func:`dap.visualization.inspection.inspect_boxes` has collected.
+        content: Variables of the template.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -47,10 +47,10 @@ def render_page(content: Mapping[str, Any]) -> bytes:
 
 
 def image_source(content: bytes, kind: str) -> str:
-    """A picture as the ``src`` of an image that needs no file.
+    """Encode a picture as a data URI, the ``src`` of an image that needs no file.
 
     Args:
-        content: Bytes of the file.
+        content: Content of the picture's file.
         kind: ``png`` or ``jpeg``.
     """
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

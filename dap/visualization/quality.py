@@ -16,10 +16,10 @@ PER_CLASS = 3
 
 
 def images_of_worst_classes(result: Mapping[str, Any]) -> list[int]:
-    """Indices in the store of the images that :func:`quality_section` shows.
+    """List the images that :func:`quality_section` shows, by their index in the store.
 
     Args:
-        result: What :func:`dap.evaluation.evaluate.evaluate_boxes` returns.
+        result: Result of :func:`dap.evaluation.evaluate.evaluate_boxes`.
     """
     return [index for worst in result.get("worst_classes", ()) for index in _shown_images(worst)]
 
@@ -27,12 +27,12 @@ def images_of_worst_classes(result: Mapping[str, Any]) -> list[int]:
 def quality_section(
     result: Mapping[str, Any], pictures: StorePictures, out: Path | None = None
 ) -> Section:
-    """Figures against ground truth, and images of the worst classes that were missed.
+    """Write figures against ground truth, and show images of the worst classes.
 
     Args:
-        result: What :func:`dap.evaluation.evaluate.evaluate_boxes` returns.
-        pictures: Draws the images, true boxes among them.
-        out: PNG file of the pictures to write.
+        result: Result of :func:`dap.evaluation.evaluate.evaluate_boxes`.
+        pictures: Draws the images with their true boxes.
+        out: PNG file to write the pictures to.
     """
     shown, tiles = [], []
     for worst in result.get("worst_classes", ()):
@@ -40,17 +40,17 @@ def quality_section(
         for index in _shown_images(worst):
             image = stored_image(pictures.store, index)
             tiles.append(pictures.tile(image))
-            what = "missed" if index in worst["missed_images"] else "found"
-            caption = f"{name}, CorLoc {worst['corloc']:.2f}: {what}, {image.file_name}"
+            outcome = "missed" if index in worst["missed_images"] else "found"
+            caption = f"{name}, CorLoc {worst['corloc']:.2f}: {outcome}, {image.file_name}"
             shown.append((caption, image_source(encoded(tiles[-1]), "jpeg")))
     if tiles and out is not None:
         write_picture(out, montage(tiles, columns=PER_CLASS))
-    text = "Figures in percent; definitions stand in dap/evaluation/localization.py."
+    text = "Figures in percent; dap/evaluation/localization.py defines them."
     if tiles:
         text += " Below, images of the classes with the lowest CorLoc, true boxes in white."
     return Section("Quality against true boxes", [text], quality_table(dict(result)), (), shown)
 
 
 def _shown_images(worst: Mapping[str, Any]) -> list[int]:
-    """A few images of a class, missed ones first."""
+    """A few images of a class, those with missed boxes first."""
     return [*worst["missed_images"], *worst["found_images"]][:PER_CLASS]

@@ -13,35 +13,36 @@ def selections(survey: Survey, count: int, seed: int) -> dict[str, tuple[str, li
     """Choose images for each gallery.
 
     Args:
-        survey: Of the store.
-        count: Images per gallery at most.
-        seed: Of what is random: one gallery, the classes' images, and which of equals.
+        survey: Survey of the store.
+        count: Maximum number of images per gallery.
+        seed: Seed of the random gallery, of the images of each class, and of the order of ties.
 
     Returns:
-        Name for files → title and indices of the images, none twice.
+        Name of the gallery, for files → title and indices of the images. A gallery shows an image
+        once.
     """
     generator = np.random.default_rng(seed)
     shuffled = generator.permutation(len(survey.counts))
     usable = shuffled[survey.usable[shuffled]]
-    filled = usable[survey.counts[usable] > 0]
+    with_boxes = usable[survey.counts[usable] > 0]
 
-    def first(values: np.ndarray) -> list[int]:
-        return filled[np.argsort(values[filled], kind="stable")[:count]].tolist()
+    def smallest(values: np.ndarray) -> list[int]:
+        return with_boxes[np.argsort(values[with_boxes], kind="stable")[:count]].tolist()
 
     empty = usable[survey.counts[usable] == 0]
     return {
         "random": ("Random", usable[:count].tolist()),
-        "classes": ("By class", _by_class(survey, filled, count)),
-        "most": ("The most boxes", first(-survey.counts)),
-        "fewest": ("The fewest boxes", first(survey.counts)),
-        "smallest": ("The smallest boxes", first(survey.smallest)),
-        "largest": ("The largest boxes", first(-survey.largest)),
+        "classes": ("By class", _by_class(survey, with_boxes, count)),
+        "most": ("The most boxes", smallest(-survey.counts)),
+        "fewest": ("The fewest boxes", smallest(survey.counts)),
+        "smallest": ("The smallest boxes", smallest(survey.smallest)),
+        "largest": ("The largest boxes", smallest(-survey.largest)),
         "none": ("No box", empty[:count].tolist()),
     }
 
 
 def _by_class(survey: Survey, shuffled: np.ndarray, count: int) -> list[int]:
-    """Two images each of classes that lie evenly among those that have boxes."""
+    """Choose two images of each of some classes, evenly spread over the classes with boxes."""
     labels = survey.labels[shuffled]
     order = np.argsort(labels, kind="stable")
     classes, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)

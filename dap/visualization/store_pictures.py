@@ -1,4 +1,4 @@
-"""Tiles of the images of a store."""
+"""Draw the images of a store as tiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dap.store.reader import PseudoBoxStore
 
 from .gallery import colour_of, draw_tile
 
-GREY = 180  # of the canvas in place of an image that cannot be read
+GREY = 180  # of the canvas that replaces an unreadable image
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +25,14 @@ class StoredImage:
     """The content of a store for one image.
 
     Attributes:
-        index: Its place in the store.
-        file_name: Relative to the root of the images.
-        size_hw: Height and width in pixels; 0 where it could not be used.
+        index: Index of the image in the store.
+        file_name: Path relative to the root of the images.
+        size_hw: Height and width in pixels; 0 for an image that could not be used.
         boxes: xyxy, half-open, in pixels, shape (N, 4).
-        labels: Shape (N,).
-        thresholds: Index of τ of each box, shape (N,); 255 where it is not known.
-        masks: Of each box, see :func:`dap.store.masks.decode_mask`; None if the store has
-            none.
+        labels: Label of each box, shape (N,).
+        thresholds: Index of τ of each box, shape (N,); 255 if it is not known.
+        masks: Mask of each box, see :func:`dap.store.masks.decode_mask`; None if the store has no
+            masks.
     """
 
     index: int
@@ -45,7 +45,7 @@ class StoredImage:
 
 
 def stored_image(store: PseudoBoxStore, index: int) -> StoredImage:
-    """Look up an image by its place in the store."""
+    """Look up an image by its index in the store."""
     shard, row = store.locate(index)
     size_hw = int(shard.sizes_hw[0][row]), int(shard.sizes_hw[1][row])
     masks = shard.masks_of(row) if shard.has_masks else None
@@ -53,18 +53,19 @@ def stored_image(store: PseudoBoxStore, index: int) -> StoredImage:
 
 
 class StorePictures:
-    """Draws images of a store with boxes and masks, and their maps where there is a classifier.
+    """Draws images of a store with boxes, masks and, given a classifier, maps.
 
     Args:
         store: The boxes.
         image_root: Folder of the images. Defaults to the one that the store was made from.
-        maps: The maps, computed again; None for boxes alone.
+        maps: Computes the maps; None to draw boxes alone.
         side: Side of a tile in pixels.
 
     Attributes:
-        truth: True boxes (M, 4), xyxy, half-open, in pixels, by index of the image; to be set.
-        unreadable: Images that were to be shown and could not be read, or whose map could not be
-            computed, with the reason.
+        truth: Index of the image → true boxes, xyxy, half-open, in pixels, shape (M, 4). Empty
+            until it is set.
+        unreadable: File name → reason, of images that could not be read, or whose map could not be
+            computed.
     """
 
     def __init__(
@@ -90,13 +91,13 @@ class StorePictures:
     ) -> np.ndarray:
         """Draw an image with its boxes and their masks, or with other boxes, largest first.
 
-        A grey canvas takes the place of an image that cannot be read.
+        An image that cannot be read becomes a grey tile.
 
         Args:
             image: The image.
             boxes: Boxes to draw in place of those of the store, xyxy, half-open, shape (N, 4).
-            thresholds: Index of their τ, shape (N,).
-            side: Side of the tile in pixels, where it is another than usual.
+            thresholds: Index of τ of each box, shape (N,).
+            side: Side of the tile in pixels. Defaults to that of the constructor.
         """
         masks: list[str] = []
         if boxes is None or thresholds is None:
@@ -112,9 +113,9 @@ class StorePictures:
         return draw_tile(picture, boxes[order], colours, heat, truth, side or self.side, drawn)
 
     def compute_maps(self, images: Iterable[StoredImage]) -> None:
-        """Compute the maps of all classes of many images at once, which is faster than each alone.
+        """Compute and keep the maps of all classes of several images.
 
-        Maps that are there are kept; without a classifier there is nothing to do.
+        This is faster than one image at a time. Known maps are not computed again.
         """
         if self.maps is None:
             return
@@ -124,15 +125,14 @@ class StorePictures:
         for image, result in zip(missing.values(), computed, strict=True):
             if result.error is not None:
                 self.unreadable[image.file_name] = result.error
-            # An image of another size is refused, with the reason, when it is drawn.
+            # An image of another size than in the store is rejected when it is drawn.
             usable = result.size_hw == image.size_hw
             self._maps[image.index] = result.by_label if usable else {}
 
     def merged(self, image: StoredImage, label: int) -> MergedCam | None:
-        """The map of an image for one of its classes.
+        """Return the map of an image for one of its classes.
 
-        Returns:
-            None without a classifier, if the image cannot be read, or its map cannot be computed.
+        None without a classifier, if the image cannot be read, or if its map cannot be computed.
         """
         self.compute_maps([image])
         return self._maps.get(image.index, {}).get(label)

@@ -1,4 +1,4 @@
-"""Several visualizer backends in place of one, for those who change a config by options alone."""
+"""A visualizer backend that forwards to several backends, for use with command-line options."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from dap.registry import VISBACKENDS
 
 @VISBACKENDS.register_module()
 class VisBackends(BaseVisBackend):
-    """Hand all to several backends.
+    """Forwards everything to several backends.
 
-    Options of the command line can change the type of a config's backend, but add none to it::
+    Command-line options can replace a config's backend, but cannot add one to the list::
 
         --cfg-options visualizer.vis_backends.0.type=dap.VisBackends
             visualizer.vis_backends.0.backends=[LocalVisBackend,TensorboardVisBackend]
 
     Args:
-        save_dir: Folder of all of them.
-        backends: Their types.
+        save_dir: Folder of all backends.
+        backends: Types of the backends.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If ``backends`` is empty or not a list.
     """
 
     def __init__(self, save_dir: str, backends: Sequence[str]) -> None:
@@ -37,38 +37,38 @@ class VisBackends(BaseVisBackend):
 
     @property
     def experiment(self) -> Any:
-        """That of the first backend."""
+        """Experiment of the first backend."""
         return self.backends[0].experiment
 
     def _init_env(self) -> None:
-        """Each backend does it by itself."""
+        """Do nothing: each backend initialises itself."""
 
     def add_config(self, *args: Any, **kwargs: Any) -> None:
-        """See MMEngine's ``BaseVisBackend``, as all others."""
+        """Call ``add_config`` of each backend."""
         for backend in self.backends:
             backend.add_config(*args, **kwargs)
 
     def add_graph(self, *args: Any, **kwargs: Any) -> None:
-        """See there."""
+        """Call ``add_graph`` of each backend."""
         for backend in self.backends:
             backend.add_graph(*args, **kwargs)
 
     def add_image(self, *args: Any, **kwargs: Any) -> None:
-        """See there."""
+        """Call ``add_image`` of each backend."""
         for backend in self.backends:
             backend.add_image(*args, **kwargs)
 
     def add_scalar(self, *args: Any, **kwargs: Any) -> None:
-        """See there."""
+        """Call ``add_scalar`` of each backend."""
         for backend in self.backends:
             backend.add_scalar(*args, **kwargs)
 
     def add_scalars(self, scalar_dict: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        """See there; backends change the dict, so that each gets its own."""
+        """Call ``add_scalars`` of each backend with a copy of the dict: backends change it."""
         for backend in self.backends:
             backend.add_scalars(dict(scalar_dict), *args, **kwargs)
 
     def close(self) -> None:
-        """See there."""
+        """Close each backend."""
         for backend in self.backends:
             backend.close()

@@ -102,8 +102,8 @@ class MaskChain(Chain):
 
 
 def results_of(folder: Path) -> dict[str, dict[str, float]]:
-    """Read the results of a seed: of each fine-tuning, and the quality of its boxes and masks."""
-    from dap.visualization import read_curve
+    """The figures of a seed: of each fine-tuning, and the quality of its boxes and masks."""
+    from dap.comparison import read_curve
 
     curves = {name: read_curve(folder / "work_dirs" / name, METRICS) for name in NAMES}
     quality = json.loads((folder / "report" / "quality.json").read_text())

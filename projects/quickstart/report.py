@@ -15,12 +15,12 @@ import numpy as np
 from mmengine.config import Config
 
 import dap  # noqa: F401  (lets checkpoints load)
+from dap.comparison import compare, read_curve
 from dap.evaluation.evaluate import evaluate_boxes
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.files import write_bytes
 from dap.pseudo_boxes import PseudoBoxStore
 from dap.pseudo_boxes.stored_maps import StoredMaps
-from dap.visualization import compare, read_curve
 from dap.visualization.gallery import encoded
 from dap.visualization.inspection import inspect_boxes
 from dap.visualization.page import Section, image_source

@@ -175,7 +175,7 @@ class Target:
                 *(("--classes", named) if named else ()), "--out", out,
             )  # fmt: skip
             inputs = (listed, *made, *((classes,) if classes else ()))
-            made.append(jobs.put(f"data_{name}_{split}", "files", command, out, inputs=inputs))
+            made.append(jobs.add(f"data_{name}_{split}", "files", command, out, inputs=inputs))
         return cls(name, *made, images, images, jobs)
 
     @property
@@ -283,7 +283,7 @@ class Benchmark:
         """
         config = "efficientnet-lite0_in1k"
         command = ("python", str(HERE / "convert_lite0.py"), LITE0)
-        self.jobs.put("lite0", "files", command, LITE0)
+        self.jobs.add("lite0", "files", command, LITE0)
         launcher = Launcher(1 if self.scale == "gpu" else self.processes)
         fields = {
             **(rule or {}),
@@ -296,7 +296,7 @@ class Benchmark:
         images = str(self.images)
         command = (*command, "--images", images, "--classes", CLASSES)
         makes = f"{folder}/manifest.json"
-        return self.jobs.put(
+        return self.jobs.add(
             name, "boxes", command, makes, settings=settings, inputs=(images, LITE0)
         )
 
@@ -332,7 +332,7 @@ class Benchmark:
             out = f"work_dirs/{arm.boxes}.json"
             command = ("python", str(HERE / "replace_boxes.py"), str(Path(made).parent),
                        str(arm.boxes), out)  # fmt: skip
-            made = self.jobs.put(f"boxes_{arm.boxes}", "files", command, out, inputs=(made,))
+            made = self.jobs.add(f"boxes_{arm.boxes}", "files", command, out, inputs=(made,))
             options |= coco_options(out)
         config = f"pretrain_{arm.detector}"
         name = f"pretrain_{arm.pretrained or arm.name}" + (f"_seed{seed}" if seed else "")
@@ -349,7 +349,7 @@ class Benchmark:
         )  # fmt: skip
         makes = f"{ROUND2}/summary.json"  # its last file
         inputs = (checkpoint, boxes)
-        return self.jobs.put("boxes_round2", "files", command, makes, inputs=inputs)
+        return self.jobs.add("boxes_round2", "files", command, makes, inputs=inputs)
 
     def _finetuned(self, arm: Arm, checkpoint: str | None, k: int | None, seed: int) -> None:
         """Plan a fine-tuning on k images a class, or on all."""
@@ -404,7 +404,7 @@ class Benchmark:
                 out = f"work_dirs/{name}"
                 command = Launcher().test("mmdet", path, weights, out, options)
                 inputs = (weights, self.target.test)
-                self.jobs.put(
+                self.jobs.add(
                     name, "test", command, f"{out}/*/*.json", config=config, inputs=inputs
                 )
                 self.proposals.setdefault(row, []).append(out)
@@ -418,7 +418,7 @@ class Benchmark:
         )
         inputs = (self.target.train,)
         name = f"draw_{self.target.name}_{k}shot_seed{seed}"
-        return self.jobs.put(name, "files", command, makes, inputs=inputs)
+        return self.jobs.add(name, "files", command, makes, inputs=inputs)
 
     def _train(
         self,
@@ -440,4 +440,4 @@ class Benchmark:
         makes = f"work_dirs/{name}/{last_checkpoint(loaded)}"
         batch = loaded.train_dataloader.batch_size
         more = {"resumed": commands[1], "config": loaded, "inputs": read, "batch": batch}
-        return self.jobs.put(name, "train", commands[0], makes, **more)
+        return self.jobs.add(name, "train", commands[0], makes, **more)

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from plan import BOXES, CLS, DAP, Benchmark
 
-from dap.visualization import compare
-from dap.visualization.curves import read_log
-from dap.visualization.runs import read_run
-from dap.visualization.tables import markdown_line, mean_and_deviation
+from dap.comparison import compare
+from dap.comparison.curves import read_log
+from dap.comparison.runs import read_run
+from dap.comparison.tables import markdown_line, mean_and_deviation
 
 METRICS = ("AP", "AP50", "AP75", "agnostic/mAP", "agnostic/mAP_50")
 ON_THE_WAY = {"AP": "coco/bbox_mAP", "AP50": "coco/bbox_mAP_50"}
@@ -184,7 +184,7 @@ def proposal_table(proposals: Mapping[str, Sequence[str]]) -> str:
     lines = [["RPN", "AR@100"]]
     for row, folders in proposals.items():
         found = [
-            read_run(Path(folder)).tested
+            read_run(Path(folder)).test_results
             for folder in folders
             if list(Path(folder).glob("*/*.json"))
         ]

@@ -26,9 +26,9 @@ sys.path.insert(0, str(HERE))  # for the modules beside this one
 from plan import FINETUNING, PARTS, Benchmark, Target  # noqa: E402
 from report import write_report  # noqa: E402
 
-from dap.experiments.running import run_job, run_jobs  # noqa: E402
-from dap.experiments.state import missing_inputs  # noqa: E402
 from dap.files import write_bytes  # noqa: E402
+from dap.jobs.running import run_job, run_jobs  # noqa: E402
+from dap.jobs.state import missing_inputs  # noqa: E402
 
 # Of training on a CPU, twice as fast: what malloc has once got it keeps. On a GPU they do nothing.
 MALLOC = {

@@ -106,6 +106,20 @@ class TestTool:
         assert record["disjoint_from"] == [0]
         assert record["short"] == {"cat": 1, "fox": 0}
         assert record["excluded"]["in_exclude_files"] == 1
+        assert "mim train" not in done.stdout  # such a set needs a config of its own
+
+    def test_prints_how_to_train_on_sets_of_the_paper(self, tmp_path, run_here):
+        first = write_voc(tmp_path / "VOC2007", {"1": ["cat"], "2": ["fox"]})
+        second = write_voc(tmp_path / "VOC2012", {"3": ["cat"]})
+        out = tmp_path / "out"
+        done = run_here("few_shot", "--voc", first, second, "--shots", 1, "--out", out)
+        assert done.returncode == 0, done.stderr
+        folder = out / "voc0712_1shot_seed0"
+        printed = [line for line in done.stdout.splitlines() if line.startswith((str(out), "mim"))]
+        assert printed[0] == str(folder)
+        assert printed[1].startswith("mim train mmdet ")
+        assert f"train_dataloader.dataset.ann_file={folder}/annotations.json" in printed[1]
+        assert len(printed) == 2
 
     def test_error_is_one_line(self, tmp_path, run_here):
         done = run_here(

@@ -10,8 +10,8 @@ from mmengine.config import Config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "finetune"
 NAMES = {
-    "voc": ("faster-rcnn_r50-cls-in1k_fpn_voc-5shot.py", "aeroplane", 20),
-    "coco": ("faster-rcnn_r50-cls-in1k_fpn_coco-5shot.py", "person", 80),
+    "voc": ("faster-rcnn_r50-cls-in1k_fpn_voc-kshot.py", "aeroplane", 20),
+    "coco": ("faster-rcnn_r50-cls-in1k_fpn_coco-kshot.py", "person", 80),
 }
 
 

@@ -1,19 +1,21 @@
 """Data at other places, and k-shot sets of any name: what is drawn, converted and listed."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
-from dap.experiments import ConfigTree, Plan, find_experiment
-from dap.experiments.running import run_job
-from dap.experiments.state import missing_inputs
+from dap.experiments import ConfigTree, Plan, find_experiment, k_shot_command, training_options
+from dap.jobs.running import run_job
+from dap.jobs.state import missing_inputs
 from dap.testing import make_voc
 from tests.support.workplace import VOC_CLASSES, make_tiny_det
 
 TREE = ConfigTree()
-VOC_5 = "faster-rcnn_r50-cls-in1k_fpn_voc-5shot"
-COCO_5 = "faster-rcnn_r50-cls-in1k_fpn_coco-5shot"
+VOC = "faster-rcnn_r50-cls-in1k_fpn_voc-kshot"
+COCO = "faster-rcnn_r50-cls-in1k_fpn_coco-kshot"
+VOC_5, COCO_5 = VOC.replace("kshot", "5shot"), COCO.replace("kshot", "5shot")  # their runs
 DET = "faster-rcnn_r50_fpn_5e_in200-det"
 PREDICT = "predict_faster-rcnn_r50_fpn_voc12"
 PSEUDO = "faster-rcnn_r50-cls-in1k_fpn_2e_voc07-pseudo12"
@@ -34,7 +36,7 @@ def test_draw_from_voc_at_another_place(tmp_path):
 train_dataloader = dict(dataset=dict(
     ann_file='/disk/sets/voc0712_5shot_seed0/annotations.json', data_prefix=dict(img='/disk/voc/')))
 """
-    jobs = planned(tmp_path, VOC_5, text, "figure4", ("5shot", "cls-in1k"), (None, 7))
+    jobs = planned(tmp_path, VOC, text, "figure4", ("5shot", "cls-in1k"), (None, 7))
     for seed in (0, 7):
         job = jobs[f"/disk/sets/voc0712_5shot_seed{seed}"]
         assert job.makes == f"/disk/sets/voc0712_5shot_seed{seed}/annotations.json"
@@ -53,7 +55,7 @@ train_dataloader = dict(dataset=dict(
     data_root='/disk/coco/', ann_file='drawn/coco_5shot_seed0/annotations.json',
     data_prefix=dict(img='train2017/')))
 """
-    jobs = planned(tmp_path, COCO_5, text, "figure3", ("5shot", "cls-in1k"), (3,))
+    jobs = planned(tmp_path, COCO, text, "figure3", ("5shot", "cls-in1k"), (3,))
     job = jobs["/disk/coco/drawn/coco_5shot_seed3"]
     assert job.inputs == ("/disk/coco/annotations/instances_train2017.json",)
     trained = jobs[f"{COCO_5}_seed3"]
@@ -74,7 +76,7 @@ def test_a_set_of_any_name_is_drawn_from_what_its_config_says(tmp_path, source, 
 few_shot_source = {source}
 train_dataloader = dict(dataset=dict(ann_file='sets/my-cells.v2_5shot_seed0/annotations.json'))
 """
-    jobs = planned(tmp_path, VOC_5, text, "figure4", ("5shot", "cls-in1k"), (1,))
+    jobs = planned(tmp_path, VOC, text, "figure4", ("5shot", "cls-in1k"), (1,))
     job = jobs["sets/my-cells.v2_5shot_seed1"]
     assert job.command[2:4] == arguments
     assert job.command[job.command.index("--name") + 1] == "my-cells.v2"
@@ -86,7 +88,7 @@ def test_a_set_of_any_name_without_a_source_must_be_there(tmp_path, monkeypatch)
     text = (
         "train_dataloader = dict(dataset=dict(ann_file='sets/cells_5shot_seed0/annotations.json'))"
     )
-    jobs = planned(tmp_path, VOC_5, text, "figure4", ("5shot", "cls-in1k"), (1,))
+    jobs = planned(tmp_path, VOC, text, "figure4", ("5shot", "cls-in1k"), (1,))
     assert not [name for name in jobs if name.startswith("sets")]
     made = Path("sets/cells_5shot_seed1/annotations.json")
     assert str(made) in missing_inputs(list(jobs.values()))
@@ -97,13 +99,84 @@ def test_a_set_of_any_name_without_a_source_must_be_there(tmp_path, monkeypatch)
 
 def test_a_split_that_others_publish_is_read_as_it_is(tmp_path):
     text = "train_dataloader = dict(dataset=dict(ann_file='splits/voc_5shot.json'))"
-    jobs = planned(tmp_path, VOC_5, text, "figure4", ("5shot", "cls-in1k"), (1,))
+    jobs = planned(tmp_path, VOC, text, "figure4", ("5shot", "cls-in1k"), (1,))
     assert "splits/voc_5shot.json" in jobs[f"{VOC_5}_seed1"].inputs
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("splits/voc_5shot.json", "splits/voc_20shot.json"),
+        ("5shot/voc_5-shot/list.json", "5shot/voc_20-shot/list.json"),
+        ("/disk/sets/voc0712_10shot_seed0/a.json", "/disk/sets/voc0712_20shot_seed4/a.json"),
+    ],
+)
+def test_file_of_another_number_of_images(tmp_path, file, expected):
+    text = f"train_dataloader = dict(dataset=dict(ann_file={file!r}))"
+    jobs = planned(tmp_path, VOC, text, "figure4", ("20shot", "cls-in1k"), (4,))
+    job = jobs[f"{VOC.replace('kshot', '20shot')}_seed4"]
+    assert job.config.train_dataloader.dataset.ann_file == expected
+    assert expected in job.inputs
+
+
+def test_file_that_does_not_say_its_number_of_images(tmp_path):
+    text = "train_dataloader = dict(dataset=dict(ann_file='splits/mine.json'))"
+    with pytest.raises(ValueError, match="the file for 20 images per class is not known"):
+        planned(tmp_path, VOC, text, "figure4", ("20shot", "cls-in1k"))
+
+
+def test_length_of_ones_own(tmp_path):
+    """That of the config for its own number of images, that of the table for all others."""
+    text = """
+train_cfg = dict(max_iters=7)
+k_shot_schedules = {'10shot': dict(_delete_=True, max_iters=9, milestones=[8])}
+"""
+    for shots, length in (("5shot", 7), ("10shot", 9), ("20shot", 1000)):
+        jobs = planned(tmp_path, VOC, text, "figure4", (shots, "cls-in1k"))
+        (train,) = (job for job in jobs.values() if job.kind == "train")
+        assert train.config.train_cfg.max_iters == length
+        assert train.makes.endswith(f"/{VOC.replace('kshot', shots)}/iter_{length}.pth")
+
+
+def test_number_of_images_without_a_schedule(tmp_path):
+    text = "k_shot_schedules = dict(_delete_=True)"
+    with pytest.raises(
+        ValueError, match="expected an entry '10shot' in k_shot_schedules, found no"
+    ):
+        planned(tmp_path, VOC, text, "figure4", ("10shot", "cls-in1k"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "row", "table"),
+    [
+        ("data/few_shot/voc0712_10shot_seed2", "10shot", "figure4"),
+        ("data/few_shot/coco_5shot_seed2", "5shot", "figure3"),
+        ("data/few_shot/coco_100shot_seed2", "100shot", "figure3"),
+    ],
+)
+def test_printed_command_trains_as_reproduce_does(folder, row, table):
+    plan = Plan(TREE)
+    plan.add(find_experiment(table).select((row, "dap-in1k")), (2,))
+    job = next(job for job in plan.jobs.values() if row in job.name and job.kind == "train")
+    words = shlex.split(k_shot_command(Path(folder), TREE))
+    assert words[:3] == ["mim", "train", "mmdet"]
+    config = TREE.load(Path(words[3]).stem, training_options(words[7:]))
+    assert words[4:7] == ["--work-dir", str(Path(job.makes).parent), "--cfg-options"]
+    expected = job.config.to_dict()
+    assert expected.pop("total_batch") == 16
+    assert config.to_dict() == expected
+
+
+def test_command_for_sets_that_the_table_lacks():
+    words = shlex.split(k_shot_command(Path("/disk/voc0712_3shot_seed0"), TREE))
+    file = "train_dataloader.dataset.ann_file=/disk/voc0712_3shot_seed0/annotations.json"
+    assert words[7:] == [file, "train_dataloader.batch_size=16", "randomness.seed=0"]
+    assert k_shot_command(Path("data/few_shot/mine_5shot_seed0"), TREE) is None
 
 
 def test_source_that_says_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"few_shot_source: expected dict\(voc="):
-        planned(tmp_path, VOC_5, "few_shot_source = dict(x=1)", "figure4", ("5shot", "cls-in1k"))
+        planned(tmp_path, VOC, "few_shot_source = dict(x=1)", "figure4", ("5shot", "cls-in1k"))
 
 
 def test_detection_set_of_ilsvrc_at_another_place(tmp_path):
@@ -150,7 +223,7 @@ def test_self_training_with_other_classes_needs_a_list_of_ones_own(tmp_path):
 
 def test_commands_run_on_data_at_another_place(tmp_path, monkeypatch):
     """The draw, the list and the conversion by the real tools."""
-    monkeypatch.chdir(TREE.path(VOC_5).parents[3])  # where the tools are
+    monkeypatch.chdir(TREE.path(VOC).parents[3])  # where the tools are
     disk = tmp_path / "disk"
     make_voc(disk / "VOC2007", {"trainval": 4, "test": 3}, VOC_CLASSES)
     make_voc(disk / "VOC2012", {"trainval": 4}, VOC_CLASSES, seed=1)
@@ -159,7 +232,7 @@ def test_commands_run_on_data_at_another_place(tmp_path, monkeypatch):
 train_dataloader = dict(dataset=dict(
     ann_file='{disk}/sets/voc0712_5shot_seed0/annotations.json', data_prefix=dict(img='{disk}/')))
 """
-    jobs = planned(tmp_path, VOC_5, drawn, "figure4", ("5shot", "cls-in1k"))
+    jobs = planned(tmp_path, VOC, drawn, "figure4", ("5shot", "cls-in1k"))
     images = (
         f"test_dataloader = dict(dataset=dict(data_prefix=dict(img='{disk}/VOC2012/JPEGImages')))"
     )

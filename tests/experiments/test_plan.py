@@ -1,10 +1,12 @@
 """Which commands fill a table: complete, in an order that can run, on any number of GPUs."""
 
 import re
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
+from dap.comparison.config_difference import shots_of
 from dap.experiments import (
     EXPERIMENTS,
     ConfigTree,
@@ -17,7 +19,7 @@ from dap.experiments import (
 )
 from dap.experiments.cost import describe_total, gpu_hours
 from dap.experiments.schedule import batch_options, iteration_options, last_checkpoint
-from dap.experiments.state import missing_inputs
+from dap.jobs.state import differences, missing_inputs
 
 TREE = ConfigTree()
 STEP_3 = "faster-rcnn_r50_fpn_40k_in1k-boxes"
@@ -115,6 +117,28 @@ def test_seeds_reach_labels_of_self_training():
 def test_another_work_directory_moves_all_paths():
     for job in planned("table9", seeds=(1,), root="elsewhere").values():
         assert "work_dirs" not in " ".join(job.command)
+
+
+def test_runs_of_other_numbers_of_images_are_told_apart():
+    """Their work directories, and what is compared of their configs."""
+    jobs = planned("figure4", ["cls-in1k"]) | planned("table10", ["cls-in1k"])
+    trainings = [job for job in jobs.values() if job.kind == "train" and "voc-" in job.name]
+    assert len(trainings) == len({job.makes for job in trainings}) == 6
+    for one, other in combinations(trainings, 2):
+        keys = {line.split(":")[0] for line in differences(one.config, other.config)}
+        assert keys, (one.name, other.name)
+        assert keys <= {
+            "train_dataloader.dataset.ann_file", "train_cfg.max_iters",
+            "param_scheduler.1.milestones",
+        }  # fmt: skip
+
+
+def test_test_records_its_number_of_images():
+    """``dap compare`` reads it from the config of a test where there is no training."""
+    jobs = planned("figure3", ["20shot", "cls-in1k"])
+    (tested,) = (job for job in jobs.values() if job.kind == "test")
+    assert shots_of(tested.config) == 20
+    assert any("coco_20shot_seed0" in word for word in tested.command)
 
 
 def test_iterations_of_k_shot_runs():
@@ -332,7 +356,7 @@ def test_step_of_unknown_cost_is_named(tmp_path):
 def test_last_checkpoint():
     assert last_checkpoint(TREE.load("faster-rcnn_r50-cls-in1k_fpn_90k_coco")) == "iter_90000.pth"
     assert last_checkpoint(TREE.load("cls_resnet50_64xb128_in14m")) == "epoch_50.pth"
-    longer = iteration_options(TREE.load("faster-rcnn_r50-cls-in1k_fpn_coco-5shot"), 300)
+    longer = iteration_options(TREE.load("faster-rcnn_r50-cls-in1k_fpn_coco-kshot"), 300)
     assert longer == {
         "train_cfg.max_iters": 300,
         "train_cfg.val_interval": 100,

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from dap.experiments import ConfigTree, Job, Plan, Row, find_experiment, report
-from dap.experiments.jobs import Jobs
-from dap.experiments.records import begin_record, digest, end_record
 from dap.experiments.results import find_problems, table
-from dap.experiments.running import run_job
-from dap.experiments.state import finished_line, is_finished, latest_result
+from dap.jobs.jobs import Jobs
+from dap.jobs.records import begin_record, digest, end_record
+from dap.jobs.running import run_job
+from dap.jobs.state import finished_line, is_finished, latest_result
 from dap.store.writer import StoreWriter
 
 TREE = ConfigTree()
@@ -184,7 +184,7 @@ def test_report_shows_no_figure_of_another_chain(tmp_path, capsys):
     rows = find_experiment("table2").rows[1:2]
     Path(plan.jobs[PRETRAINING].makes).write_text("pretrained again")
     assert "| 79.93 |  |" in report(find_experiment("table2"), rows, plan, [None])
-    assert "no figure of it is shown: " in capsys.readouterr().out
+    assert "left out of the table: " in capsys.readouterr().out
     by_hand = planned(tmp_path / "by-hand")
     job = by_hand.jobs[DAP]
     small = TREE.load(DAP, {"model.init_cfg.checkpoint": by_hand.jobs[PRETRAINING].makes})
@@ -262,7 +262,7 @@ def job_of_files(tmp_path, text):
     code = "import shutil, sys, os; os.makedirs('made', exist_ok=True); shutil.copy(*sys.argv[1:])"
     jobs = Jobs()
     command = ("python", "-c", code, "source", "made/copy")
-    jobs.put("made", "files", command, "made/copy", inputs=("source",))
+    jobs.add("made", "files", command, "made/copy", inputs=("source",))
     return jobs["made"], made
 
 

@@ -20,7 +20,7 @@ from dap.experiments import ConfigTree, Experiment, Job, Plan, Row
 from dap.experiments import reproduce as run
 from dap.experiments.config_tree import _read
 from dap.experiments.paper import TABLE_A1
-from dap.experiments.running import run_job
+from dap.jobs.running import run_job
 from dap.testing import tiny_classifier_config
 from tests.support.workplace import CONFIGS, ROOT, Workplace, kill_all
 
@@ -70,7 +70,7 @@ TREE = {
     "finetune/voc07/faster-rcnn_r50-dap-in1k_fpn_14e_voc07.py": FULL,
     "finetune/voc0712/faster-rcnn_r50-dap-in1k_fpn_14e_voc0712.py": FULL_0712,
     "finetune/coco/faster-rcnn_r50-dap-in1k_fpn_90k_coco.py": FEW,
-    "finetune/voc_kshot/faster-rcnn_r50-dap-in1k_fpn_voc-5shot.py": FEW,
+    "finetune/voc_kshot/faster-rcnn_r50-dap-in1k_fpn_voc-kshot.py": FEW,
 }
 
 
@@ -316,7 +316,7 @@ def test_one_job_by_its_name(workplace, first):
     ):
         reproduce(workplace, *row, "--job", "nothing")
     test = "faster-rcnn_r50-dap-in1k_fpn_14e_voc07_seed8/test"
-    with pytest.raises(SystemExit, match=r"reads files that are not there: .*epoch_1\.pth"):
+    with pytest.raises(SystemExit, match=r"reads files that do not exist: .*epoch_1\.pth"):
         reproduce(workplace, *row, "--seeds", "8", "--job", test)
 
 

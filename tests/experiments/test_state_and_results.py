@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from dap.experiments import Cell, ConfigTree, Launcher, Plan, Row, Run, find_experiment
 from dap.experiments.results import table
-from dap.experiments.state import differences, is_begun, is_finished, missing_inputs
+from dap.jobs.state import differences, is_begun, is_finished, missing_inputs
 from dap.store.writer import StoreWriter
 
 TREE = ConfigTree()
@@ -254,7 +254,7 @@ def test_checkpoints_of_unknown_origin_are_refused(plan):
     job = plan.jobs[CLS]
     Path(job.makes).parent.mkdir(parents=True)
     Path(job.makes).touch()
-    with pytest.raises(ValueError, match="where they are from is not known"):
+    with pytest.raises(ValueError, match="their origin is not known"):
         is_finished(job)
 
 

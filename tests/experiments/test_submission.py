@@ -10,8 +10,8 @@ import pytest
 from queues import StandIn, real_slurm
 
 from dap.experiments import Job, Launcher, Submission
-from dap.experiments.config_tree import tools_folder
-from dap.experiments.submission import job_name, sbatch_command, submit
+from dap.jobs.shipped import tools_folder
+from dap.jobs.submission import job_name, sbatch_command, submit
 
 LAUNCHER = Launcher(2, "slurm", "gpu")
 # What a job does: adds a line to its file, which starts as those that it reads.

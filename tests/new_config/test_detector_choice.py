@@ -36,13 +36,13 @@ def test_names_of_the_zoo_lose_their_schedule():
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("rtmdet_tiny", "Nearest names: rtmdet_tiny_8xb32-300e_coco"),
+        ("rtmdet_tiny", "Similar names: rtmdet_tiny_8xb32-300e_coco"),
         ("faster_rcnn_r50_fpn_1x_coco", "faster-rcnn_r50_fpn_1x_coco"),
-        ("zzzzzzzz", "No name is near"),
+        ("zzzzzzzz", "No name is similar"),
     ],
 )
 def test_unknown_name(name, near):
-    with pytest.raises(ValueError, match=f"{name} is no file and no config .*{near}"):
+    with pytest.raises(ValueError, match=f"{name} is neither a file nor a config .*{near}"):
         find_detector(name)
 
 
@@ -63,10 +63,10 @@ def test_unreadable_and_other_configs(tmp_path):
     ("name", "why"),
     [
         ("rpn_r50_fpn_1x_coco", "has no bbox_head"),
-        ("rtmdet-ins_tiny_8xb32-300e_coco", "is trained by masks"),
-        ("condinst_r50_fpn_ms-poly-90k_coco_instance", "is trained by masks"),
+        ("rtmdet-ins_tiny_8xb32-300e_coco", "is trained on masks"),
+        ("condinst_r50_fpn_ms-poly-90k_coco_instance", "is trained on masks"),
         ("fast-rcnn_r50_fpn_1x_coco", "needs files of proposals"),
-        ("panoptic-fpn_r50_fpn_1x_coco", "is of panoptic segmentation"),
+        ("panoptic-fpn_r50_fpn_1x_coco", "does panoptic segmentation"),
         ("soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco", "wraps another detector"),
         ("glip_atss_swin-t_a_fpn_dyhead_16xb2_ms-2x_funtune_coco", "categories from texts"),
     ],

@@ -20,7 +20,7 @@ def test_data_without_masks_does_not_train_them(tmp_path):
     boxes = with_outlines(make_coco(tmp_path / "boxes", 3))
     data = make_coco(tmp_path / "data", 3)
 
-    with pytest.raises(ValueError, match=r"data.*: rtmdet-ins_tiny is trained by masks, and not"):
+    with pytest.raises(ValueError, match=r"data.*: rtmdet-ins_tiny is trained on masks, but not"):
         new_configs(
             "rtmdet-ins_tiny_8xb32-300e_coco",
             boxes,
@@ -213,7 +213,7 @@ def test_missing_weights_are_refused(tmp_path, data):
 def test_missing_boxes_or_images_are_refused(tmp_path, data):
     with pytest.raises(FileNotFoundError, match="nowhere is not there; expected a folder"):
         new_configs("retinanet_r50_fpn_1x_coco", tmp_path / "nowhere", out=tmp_path)
-    with pytest.raises(ValueError, match=r"first image, .* is not there; name the folder"):
+    with pytest.raises(ValueError, match=r"first image, .* does not exist; give the folder"):
         new_configs(
             "retinanet_r50_fpn_1x_coco", data[0], out=tmp_path, images=tmp_path,
             work_dirs=str(tmp_path),

@@ -86,7 +86,7 @@ def test_fixed_size_stays():
     steps, what = scaled_pipeline("ssd300_coco")
 
     assert {"type": "Resize", "scale": (300, 300), "keep_ratio": False} in steps
-    assert what.startswith("own pipeline")
+    assert what.startswith("the recipe's pipeline")
 
 
 def test_data_sets_in_wrappers():

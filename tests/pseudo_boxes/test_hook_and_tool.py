@@ -360,7 +360,7 @@ def test_hook_refuses_a_taken_folder_before_training(tmp_path, name):
     boxes = tmp_path / "work" / "pseudo_boxes"
     boxes.mkdir(parents=True)
     (boxes / name).write_text("mine")
-    with pytest.raises(ValueError, match="is of an earlier training"):
+    with pytest.raises(ValueError, match="is from an earlier training"):
         Runner.from_cfg(runner_config(root, tmp_path / "work")).train()
     assert (boxes / name).read_text() == "mine"
     assert not list((tmp_path / "work").glob("*.pth"))

@@ -226,7 +226,7 @@ def test_files_exchanged(files):
     images, predictions, out = files([found(5, 0.9)])
     with pytest.raises(ValueError, match="expected a COCO file with images"):
         write_pseudo_labels(predictions, images, out)
-    with pytest.raises(ValueError, match="expected COCO's results"):
+    with pytest.raises(ValueError, match="expected COCO results"):
         write_pseudo_labels(images, images, out)
     images.write_text("not json")
     with pytest.raises(ValueError, match=r"images\.json: expected JSON"):

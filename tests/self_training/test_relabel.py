@@ -107,7 +107,7 @@ def test_boxes_are_those_of_mmdets_own_inference(source, checkpoint, tmp_path):
     rule = MergeRule(min_score=0.4)
     relabel(source, checkpoint, tmp_path / "out", rule)
     config = detector_config()
-    config.model.test_cfg.rcnn.update(score_thr=box_detector.LOWEST_SCORE, max_per_img=1000)
+    config.model.test_cfg.rcnn.update(score_thr=box_detector.MIN_SCORE, max_per_img=1000)
     detector = init_detector(config, str(checkpoint), device="cpu")
     old, new = PseudoBoxStore(source), PseudoBoxStore(tmp_path / "out")
     changed = 0
@@ -138,7 +138,7 @@ def test_what_a_store_is_good_for(source, checkpoint, tmp_path, monkeypatch):
     assert summary["without_boxes"] == {"its map is constant": 1}
     assert summary["failed"] == [{"file_name": "gone.png", "reason": "OSError: it is gone"}]
     store = PseudoBoxStore(tmp_path / "out")
-    assert f"{source} has masks, which detections do not have" in said[0]
+    assert f"{source} has masks, but detections have none" in said[0]
     assert not store.has_masks
     assert [i for shard in store.shards for i in shard.ids] == [5, 7, 9, 11, 13, 15, 17, 99]
     image_list = store.manifest["image_list"]
