@@ -45,8 +45,7 @@ class Progress:
         done = min(self.done * self.world_size, self.total)
         return f"pseudo boxes: {done}/{self.total} images, {rate:.1f} images/s, {time_left} left"
 
-    def close(self) -> str:
-        """Close the bar, and return the last line."""
+    def close(self) -> None:
+        """Close the bar."""
         if self.bar is not None:
             self.bar.close()
-        return self.line()

@@ -154,8 +154,8 @@ class CamClassifier:
         if settings.rule == "release":
             raise ValueError(
                 f"rule: {settings.rule!r} needs a classifier that takes images of any size; "
-                f"{describe(self.model)} takes {self.input_size[1]} x {self.input_size[0]} px "
-                "alone. Use the rule 'extent' or 'paper'"
+                f"{describe(self.model)} takes only {self.input_size[1]} x {self.input_size[0]} "
+                "px. Use the rule 'extent' or 'paper'"
             )
         return tuple(View(self.input_size, flip) for flip in dict.fromkeys((False, settings.flip)))
 

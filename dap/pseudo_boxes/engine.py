@@ -17,10 +17,10 @@ from dap.devices import computing_on
 from dap.images.labelled_images import Entry, LabelledImages
 from dap.images.shared_images import shared_images
 from dap.progress import Progress
-from dap.ranks import Ranks, all_ranks
+from dap.ranks import all_ranks
 from dap.runs.early_verdict import early_verdict
 from dap.runs.execution import Execution
-from dap.runs.store_run import ImageDone, Record, StoreRun, locked_by_first
+from dap.runs.store_run import FailedImages, ImageDone, Record, StoreRun, locked_by_first
 from dap.store.writer import StoreWriter
 
 from .classifier import CamClassifier, evaluating
@@ -102,64 +102,55 @@ def generate_pseudo_boxes(
     settings, execution = settings or PseudoBoxSettings(), execution or Execution()
     classifier = CamClassifier(model, settings.map_method)
     with all_ranks() as ranks, computing_on(classifier.device, execution.tf32):
-        run = _Run(ranks, classifier, settings, execution)
-        run.describe(dataset, checkpoint, Path(out_dir))
-        with locked_by_first(ranks, run.writer.folder):
-            run.compute(dataset, watcher)
-            return run.store.finish()
-
-
-class _Run:
-    """One call of :func:`generate_pseudo_boxes` in one process."""
-
-    def __init__(
-        self,
-        ranks: Ranks,
-        classifier: CamClassifier,
-        settings: PseudoBoxSettings,
-        execution: Execution,
-    ) -> None:
-        self.ranks, self.classifier = ranks, classifier
-        self.settings, self.execution = settings, execution
-        self.images: LabelledImages | None = None  # in the first process only
-
-    def describe(self, dataset: Any, checkpoint: str | None, folder: Path) -> None:
-        """List the images in the first process; check that all processes do the same run."""
-        if self.ranks.rank == 0:
-            _log_maps(self.classifier, self.settings)
-        process = describe_process(self.classifier, self.settings, self.execution)
+        if ranks.rank == 0:
+            _log_maps(classifier, settings)
+        process = describe_process(classifier, settings, execution)
+        images: LabelledImages | None = None  # stays None in the other processes
 
         def description() -> dict[str, Any]:
-            self.images = LabelledImages(dataset)
-            return describe_run(process, self.images, checkpoint, self.execution.shard_size)
+            nonlocal images
+            images = LabelledImages(dataset)
+            return describe_run(process, images, checkpoint, execution.shard_size)
 
-        described = self.ranks.on_first_rank(description)
-        self.ranks.require_same(process, "Give all of them the same command, files and versions")
-        self.writer = StoreWriter(folder, described)
-        self.store = StoreRun(self.ranks, self.writer, self.execution)
+        described = ranks.on_first_rank(description)
+        ranks.require_same(process, "Give all of them the same command, files and versions")
+        run = StoreRun(ranks, StoreWriter(Path(out_dir), described), execution)
+        with locked_by_first(ranks, run.writer.folder):
+            missing, failed = ranks.on_first_rank(run.work)
+            if missing or failed:
+                with shared_images(ranks, images, dataset, run.writer.folder) as shared:
+                    _compute(run, shared, classifier, settings, missing, failed, watcher)
+            return run.finish()
 
-    def compute(self, dataset: Any, watcher: Watcher | None) -> None:
-        """Compute and write missing shards; try images again that failed for a temporary reason."""
-        missing, failed = self.ranks.on_first_rank(self.store.work)
-        if not missing and not failed:
-            return
-        if self.ranks.rank == 0:
-            print_log(self.settings.rule_line(), logger="current")
-        self.classifier.speed_up()
-        if self.classifier.device.type == "cpu":
-            tune_malloc()
-        with (
-            shared_images(self.ranks, self.images, dataset, self.writer.folder) as images,
-            evaluating(self.classifier.model),
-        ):
-            pipeline = Pipeline(images, self.classifier, self.settings, self.execution)
-            early = early_verdict(self.ranks, self.writer, pipeline, missing, self.execution)
-            report = None
-            if watcher is not None and self.ranks.rank == 0:
-                report = partial(_report_to, watcher, self, pipeline)
-            self.store.compute(pipeline, missing, failed, early, report)
-        if self.ranks.rank == 0 and not pipeline.one_by_one:
-            print_log(f"maps were computed with {pipeline.mean_batch()}", logger="current")
+
+def _compute(
+    run: StoreRun,
+    images: LabelledImages,
+    classifier: CamClassifier,
+    settings: PseudoBoxSettings,
+    missing: list[int],
+    failed: FailedImages,
+    watcher: Watcher | None,
+) -> None:
+    """Compute and write missing shards; try images again that failed for a temporary reason."""
+    if run.ranks.rank == 0:
+        print_log(settings.rule_line(), logger="current")
+    classifier.speed_up()
+    if classifier.device.type == "cpu":
+        tune_malloc()
+    with evaluating(classifier.model):
+        pipeline = Pipeline(images, classifier, settings, run.execution)
+        early = early_verdict(run.ranks, run.writer, pipeline, missing, run.execution)
+
+        def on_start(progress: Progress) -> ImageDone | None:
+            if watcher is None or run.ranks.rank:
+                return None
+            watcher.start(progress.share, run.writer.count - progress.total, images.loader)
+            return partial(watcher.image_done, classifier=classifier)
+
+        run.compute(pipeline, missing, failed, early, on_start)
+    if run.ranks.rank == 0 and not pipeline.one_by_one:
+        print_log(f"maps were computed with {pipeline.mean_batch()}", logger="current")
 
 
 def _log_maps(classifier: CamClassifier, settings: PseudoBoxSettings) -> None:
@@ -169,14 +160,8 @@ def _log_maps(classifier: CamClassifier, settings: PseudoBoxSettings) -> None:
     if classifier.input_size is not None:
         height, width = classifier.input_size
         print_log(
-            f"the classifier takes images of {width} x {height} px alone: each image is resized to "
-            "that, whatever its shape, and short_sides has no effect",
+            f"the classifier takes only images of {width} x {height} px: each image is resized to "
+            "that size, whatever its shape, and short_sides has no effect",
             "current",
             logging.WARNING,
         )
-
-
-def _report_to(watcher: Watcher, run: _Run, pipeline: Pipeline, progress: Progress) -> ImageDone:
-    """Start the watcher; return the function to call for each computed image."""
-    watcher.start(progress.share, run.writer.count - progress.total, pipeline.images.loader)
-    return partial(watcher.image_done, classifier=run.classifier)

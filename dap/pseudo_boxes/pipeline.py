@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -16,7 +15,7 @@ from dap.cam import flips_by_side
 from dap.images.labelled_images import LabelledImages, Sample
 from dap.images.reading import read_in_order
 from dap.images.reading_worker import end_with_parent
-from dap.runs.execution import Execution, default_workers
+from dap.runs.execution import Execution
 from dap.runs.store_run import Record
 
 from .batched_maps import BatchLimit, ImageMaps, WindowMaps
@@ -65,12 +64,7 @@ class Pipeline:
         self.one_by_one = self.limit.images == 1
         self.images_done = self.batches_done = 0
         self._timeout = execution.read_timeout
-        local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        self._workers = (
-            default_workers(self.on_gpu, local_ranks)
-            if execution.num_workers is None
-            else execution.num_workers
-        )
+        self._workers = execution.workers(self.on_gpu)
 
     def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[ImageMaps, Record]]:
         """Compute the boxes of some groups of images, in order.

@@ -84,8 +84,9 @@ def _selected_settings(
     settings = PseudoBoxSettings(**{**source.as_json(), **changes})
     if source.nms_iou is not None:
         raise ValueError(
-            f"{store.folder} was merged by NMS at IoU {source.nms_iou}: what that dropped is "
-            "gone. Make a run without NMS to select from (--cfg-options pseudo_boxes.nms_iou=None)"
+            f"{store.folder} was merged by NMS at IoU {source.nms_iou}: the boxes that NMS "
+            "removed are not in it. Make a run without NMS to select from (--cfg-options "
+            "pseudo_boxes.nms_iou=None)"
         )
     missing = [tau for tau in settings.thresholds if tau not in store.thresholds]
     if missing:

@@ -64,5 +64,5 @@ def _judge(writer: StoreWriter, records: list[Record], execution: Execution) -> 
     if judged.hopeless and not execution.keep_going:
         raise RuntimeError(
             f"stopped after {len(records)} images: {judged.hopeless}. Nothing is written yet. "
-            "--keep-going goes on in any case"
+            "Use --keep-going to continue in any case"
         )

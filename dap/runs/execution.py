@@ -57,6 +57,12 @@ class Execution:
         if not self.read_timeout > 0:
             raise ValueError(f"read_timeout: expected seconds, found {self.read_timeout}")
 
+    def workers(self, on_gpu: bool) -> int:
+        """Return ``num_workers``, or its default for a rank on a GPU or on a CPU."""
+        if self.num_workers is not None:
+            return self.num_workers
+        return default_workers(on_gpu, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
 
 def default_workers(on_gpu: bool, local_ranks: int) -> int:
     """Return the number of processes per rank that read images, by the cores of this machine.

@@ -56,9 +56,9 @@ class Health:
             self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
         if self._failed_in_a_row == FAILURES_IN_A_ROW:
             raise RuntimeError(
-                f"{self._failed_in_a_row} images in a row could be read but not computed: look at "
-                f"the device and the model. {self._folder} is not finished. The last: {path}: "
-                f"{record['reason']}"
+                f"{self._failed_in_a_row} images in a row could be read but not computed: check "
+                f"the device and the model. {self._folder} is not finished. The last image: "
+                f"{path}: {record['reason']}"
             )
         if failed and len(self._recent) == RECENT:
             example, bad = f"{path}: {record['reason']}", sum(self._recent)
@@ -107,6 +107,7 @@ def refuse_too_many(failed: int, count: int, limit: float, example: str, folder:
         "fail (--max-bad-fraction)"
     )
     raise RuntimeError(
-        f"{what}; {folder} is not finished. Look at the disk and the paths, and run the same "
-        f"again: it goes on where it stopped, and tries those that failed. One of them: {example}"
+        f"{what}; {folder} is not finished. Check the disk and the paths, and run the same command "
+        "again: it continues where it stopped, and tries the failed images again. One of them: "
+        f"{example}"
     )

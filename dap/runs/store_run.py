@@ -91,7 +91,7 @@ class StoreRun:
         missing: list[int],
         failed: FailedImages,
         early: Mapping[int, tuple[Computed, Record]] | None = None,
-        report: Callable[[Progress], ImageDone] | None = None,
+        on_start: Callable[[Progress], ImageDone | None] | None = None,
     ) -> None:
         """Compute and write what :meth:`work` returned, and retry temporary failures.
 
@@ -100,10 +100,10 @@ class StoreRun:
             missing: Numbers of the missing shards.
             failed: Images that are tried again.
             early: Images that have been computed already, by index.
-            report: Called once before the first image of the missing shards; returns the function
-                to call for each computed image.
+            on_start: Called once before the first image of the missing shards; returns the function
+                to call for each computed image, or None.
         """
-        self._compute_missing(source, missing, early or {}, report)
+        self._compute_missing(source, missing, early or {}, on_start)
         self._compute_failed(source, failed)
         self.ranks.wait()
         # A disk that did not answer may answer now.
@@ -127,15 +127,15 @@ class StoreRun:
     def _temporarily_failed(self, retried: FailedImages) -> FailedImages:
         """Return images that failed for a temporary reason, without those retried already."""
         failed = self.writer.failed_images(temporary_only=True)
-        rows = {shard: {*rows} - {*retried.get(shard, ())} for shard, rows in failed.items()}
-        return {shard: sorted(remaining) for shard, remaining in rows.items() if remaining}
+        new = {shard: {*rows} - {*retried.get(shard, ())} for shard, rows in failed.items()}
+        return {shard: sorted(rows) for shard, rows in new.items() if rows}
 
     def _compute_missing(
         self,
         source: RecordSource,
         missing: list[int],
         early: Mapping[int, tuple[Computed, Record]],
-        report: Callable[[Progress], ImageDone] | None,
+        on_start: Callable[[Progress], ImageDone | None] | None,
     ) -> None:
         """Compute and write the missing shards of this rank, in order."""
         writer = self.writer
@@ -143,7 +143,7 @@ class StoreRun:
         wanted = {*missing}
         share = [shard for group in groups for shard in group if shard in wanted]
         progress = Progress(writer.images_of(share), writer.images_of(missing), self.ranks.size)
-        image_done = None if report is None else report(progress)
+        image_done = None if on_start is None else on_start(progress)
         health = Health(self.execution.max_bad_fraction, writer.folder)
         stream = source.records(
             [[i for shard in group for i in writer.indices(shard) if i not in early]

@@ -72,34 +72,34 @@ def verdict_on_records(
     statistics = RunStatistics()
     statistics.add(rows)
     settings = {"thresholds": thresholds, "rule": rule}
-    seen = survey_shards([Shard("records in memory", encode_shard(rows, {}))], classes)
-    return verdict(seen, {**statistics.summary(), "settings": settings})
+    survey = survey_shards([Shard("records in memory", encode_shard(rows, {}))], classes)
+    return verdict(survey, {**statistics.summary(), "settings": settings})
 
 
-def verdict(seen: Survey, summary: Mapping[str, Any]) -> Verdict:
+def verdict(survey: Survey, summary: Mapping[str, Any]) -> Verdict:
     """Judge the boxes of a run by their statistics.
 
     Args:
-        seen: Survey of the store.
+        survey: Survey of the store.
         summary: Content of ``summary.json``.
     """
     top1 = summary["top1"]
     text = (
         f"{_rate(summary)} boxes per image; a box covers more than {NEARLY_ALL:.0%} of the image "
-        f"in {seen.share_nearly_all:.1%} of the images, one less than {TINY:.0%} in "
-        f"{seen.share_tiny:.1%}; {seen.share_empty:.1%} have no box"
+        f"in {survey.share_nearly_all:.1%} of the images, one less than {TINY:.0%} in "
+        f"{survey.share_tiny:.1%}; {survey.share_empty:.1%} have no box"
     )
     if top1 is not None:
         text += f"; the classifier's first guess is right on {top1:.1%}"
-    return Verdict(text, list(_warnings(seen, summary)), _reason_to_stop(seen, summary))
+    return Verdict(text, list(_warnings(survey, summary)), _reason_to_stop(survey, summary))
 
 
-def _reason_to_stop(seen: Survey, summary: Mapping[str, Any]) -> str | None:
+def _reason_to_stop(survey: Survey, summary: Mapping[str, Any]) -> str | None:
     """Return why boxes are worthless, if the classifier is hardly better than chance, or None."""
-    labelled = seen.images - summary.get("without_boxes", {}).get(NO_LABEL, 0)
+    labelled = survey.images - summary.get("without_boxes", {}).get(NO_LABEL, 0)
     if summary["top1"] is None or labelled <= 0:
         return None
-    top1, chance = summary["top1"] * seen.images / labelled, 1 / max(1, len(seen.class_boxes))
+    top1, chance = summary["top1"] * survey.images / labelled, 1 / max(1, len(survey.class_boxes))
     if top1 >= chance + HOPELESS * (1 - chance):
         return None
     return (
@@ -112,7 +112,7 @@ def _reason_to_stop(seen: Survey, summary: Mapping[str, Any]) -> str | None:
     )
 
 
-def _warnings(seen: Survey, summary: Mapping[str, Any]) -> Iterator[str]:
+def _warnings(survey: Survey, summary: Mapping[str, Any]) -> Iterator[str]:
     settings = summary["settings"]
     top1, taus = summary["top1"], len(settings.get("thresholds", ()))
     extents = settings.get("rule") == "extent"
@@ -124,22 +124,23 @@ def _warnings(seen: Survey, summary: Mapping[str, Any]) -> Iterator[str]:
         )
     for share, limit, what, advice in (
         (
-            seen.share_nearly_all, much_nearly_all, f"a box on more than {NEARLY_ALL:.0%} of them",
-            "the maps may be flat: look at some, and at normalisation and checkpoint",
+            survey.share_nearly_all, much_nearly_all,
+            f"a box on more than {NEARLY_ALL:.0%} of the image",
+            "the maps may be flat: check some of them, the normalisation and the checkpoint",
         ),
         (
-            seen.share_tiny, MUCH_TINY, f"a box on less than {TINY:.0%} of them",
-            "the maps may be noise: look at some, and at normalisation and checkpoint",
+            survey.share_tiny, MUCH_TINY, f"a box on less than {TINY:.0%} of the image",
+            "the maps may be noise: check some of them, the normalisation and the checkpoint",
         ),
-        (seen.share_empty, MUCH_EMPTY, "no box at all", "the reasons stand in summary.json"),
+        (survey.share_empty, MUCH_EMPTY, "no box", "summary.json has the reasons"),
     ):  # fmt: skip
         if share > limit:
             yield f"{share:.1%} of the images have {what}: {advice}"
     rate = summary["merged"]["boxes_per_image"] or 0
     if taus and rate > MANY_BOXES * taus:
         yield (
-            f"{rate} boxes per image at {taus} threshold(s), the paper has .8 per threshold: the "
-            "maps may be noise, or NMS is off"
+            f"{rate} boxes per image at {taus} threshold(s); the paper has 0.8 per threshold: the "
+            "maps may be noise, or NMS may be off"
         )
 
 

@@ -83,7 +83,7 @@ class CocoChecks:
             self.refuse(
                 "annotation",
                 item,
-                "it is to be ignored in training (iscrowd or ignore), which a store cannot say. "
+                "it is to be ignored in training (iscrowd or ignore), which a store cannot record. "
                 "Train from this file with type='dap.CheckedCocoDataset', or remove those",
             )
         if item.get("category_id") not in self._labels:
@@ -139,7 +139,7 @@ class CocoChecks:
         if self._left_out_fields:
             counts = sorted(self._left_out_fields.items())
             fields = ", ".join(f"{name}: {count}" for name, count in counts)
-            self._warn(f"a store has no place for these fields, which are left out: {fields}")
+            self._warn(f"these fields cannot be stored and are left out: {fields}")
 
     def refuse(self, kind: str, item: Any, reason: str) -> NoReturn:
         """Raise a ValueError that names an item by its id, or else by its content."""

@@ -58,8 +58,8 @@ class PseudoBoxStore:
             )
         if "shards" not in manifest:
             raise ValueError(
-                f"{self.folder} is not finished: run the command that writes it again, it goes on "
-                "where it was ended"
+                f"{self.folder} is not finished: run the command that writes it again; it "
+                "continues where it stopped"
             )
         self.manifest = manifest
         if verify:
@@ -217,7 +217,7 @@ def _digest(path: Path) -> str:
 
 def _verify(folder: Path, entries: list[dict[str, Any]]) -> None:
     paths = [folder / SHARDS / entry["file"] for entry in entries]
-    cure = "Run the command that made it again: only what is missing is computed"
+    cure = "Run the command that wrote it again: only missing shards are computed"
     absent = [path for path in paths if not path.is_file()]
     if absent:
         raise ValueError(

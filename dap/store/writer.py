@@ -216,7 +216,7 @@ class StoreWriter:
         if missing:
             raise ValueError(
                 f"{self.folder}: {len(missing)} of {self.shards} shards are missing, such as "
-                f"number {missing[0]}. Run the same again: only those are computed"
+                f"number {missing[0]}. Run the same command again: only those are computed"
             )
         shards = [valid.best[number] for number in range(self.shards)]
         statistics, failed = self._checked([shard.path for shard in shards])
@@ -258,7 +258,7 @@ class StoreWriter:
             if len(shard) != len(self.indices(index)):
                 raise ValueError(
                     f"{path} holds {len(shard)} images, expected {len(self.indices(index))}. "
-                    "Remove it and run the same again"
+                    "Remove it and run the same command again"
                 )
             names.update(shard.all_names, shard.name_lengths)
             statistics.merge(shard.metadata["statistics"])
@@ -270,7 +270,7 @@ class StoreWriter:
         if expected not in (None, names.hexdigest()):
             raise ValueError(
                 f"{self.folder}: the file names in its shards are not those of the image list. "
-                f"Remove {SHARDS} and run the same again"
+                f"Remove {SHARDS} and run the same command again"
             )
         without = statistics.without_boxes.total()
         text = f"{statistics.images - without} with boxes, {without} without, {len(failed)} failed"

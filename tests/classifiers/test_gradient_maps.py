@@ -175,7 +175,7 @@ class TestOneSize:
         assert cam.cell_size == (70 / 4, 90 / 4)
 
     def test_rule_with_square_cells_is_refused(self):
-        with pytest.raises(ValueError, match=r"64 px alone\. Use the rule 'extent' or 'paper'"):
+        with pytest.raises(ValueError, match=r"only 64 x 64 px\. Use the rule 'extent' or 'paper'"):
             CamClassifier(self.model()).views(PseudoBoxSettings(rule="release"))
 
     def test_run_says_so_and_writes_boxes_within_the_image(self, tmp_path, log):
@@ -185,7 +185,7 @@ class TestOneSize:
         folders = ClassFolders(str(tmp_path / "images"), 5, ["a", "b", "c", "d", "e"])
         out = tmp_path / "out"
         summary = generate_pseudo_boxes(self.model(), folders, out, SETTINGS)
-        assert "takes images of 64 x 64 px alone" in log()
+        assert "takes only images of 64 x 64 px" in log()
         assert summary["classifier"]["map_method"] == "gradient"
         assert summary["classifier"]["maps"].startswith("AG-CAM over the attention of 1 blocks")
         coco = json.loads((out / "annotations.json").read_text())

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +12,8 @@ from dap.evaluation.ground_truth import read_ground_truth
 from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes
 from dap.testing import draw_image, write_image
 
-PLANTED = Path(__file__).resolve().parents[1] / "pseudo_boxes"  # a classifier whose maps are known
 CONFIG = """
-custom_imports = dict(imports=['planted'], allow_failed_imports=False)
+custom_imports = dict(imports=['tests.support.planted'], allow_failed_imports=False)
 model = dict(
     type='ImageClassifier', backbone=dict(type='MeanColours'),
     neck=dict(type='GlobalAveragePooling'),
@@ -25,11 +23,11 @@ model = dict(
 
 
 @pytest.fixture
-def planted_run(tmp_path, monkeypatch):
+def planted_run(tmp_path):
     """Images of rectangles on grey, their ground truth, and a run of Step 2 on them."""
-    monkeypatch.syspath_prepend(str(PLANTED))
     from mmpretrain.datasets import CustomDataset
-    from planted import planted_classifier, planted_state
+
+    from tests.support.planted import planted_classifier, planted_state
 
     init_default_scope("mmpretrain")
     lines = []

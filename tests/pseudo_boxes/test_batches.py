@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 from mmpretrain.registry import MODELS
-from planted import MeanColours, model_config, planted_state
-from zoo import save_random_weights, zoo_config
 
 from dap.cam import batch_maps, class_activation_map, linear_maps, padded_size
 from dap.images.labelled_images import Entry, Sample
@@ -20,6 +18,8 @@ from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, build_classifier
 from dap.pseudo_boxes.batched_maps import BatchLimit, WindowMaps
 from dap.pseudo_boxes.classifier import evaluating
 from dap.runs.execution import default_workers
+from tests.support.planted import MeanColours, model_config, planted_state
+from tests.support.zoo import save_random_weights, zoo_config
 
 SETTINGS = PseudoBoxSettings(short_sides=(64, 128))
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from mmpretrain.registry import MODELS
-from planted import model_config, planted_classifier, planted_state
 from pycocotools.coco import COCO
-from zoo import zoo_run
 
 from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes
 from dap.runs import health
 from dap.testing import draw_image, make_class_folders, write_image
+from tests.support.planted import model_config, planted_classifier, planted_state
+from tests.support.zoo import zoo_run
 
 SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5), rule="paper")
 
@@ -233,7 +233,7 @@ def test_number_of_classes_must_match(tmp_path):
 
 
 def test_dataset_without_labels_is_refused(tmp_path):
-    from planted import Unlabelled
+    from tests.support.planted import Unlabelled
 
     root = make_class_folders(tmp_path / "images", 1)
     with pytest.raises(ValueError, match="has no label"):

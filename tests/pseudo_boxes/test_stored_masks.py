@@ -10,7 +10,6 @@ import pytest
 from mmdet.utils import register_all_modules
 from mmengine.registry import DefaultScope
 from mmpretrain.datasets import CustomDataset
-from planted import planted_classifier
 from pycocotools import mask as coco_mask
 
 from dap.datasets import CheckedCocoDataset, PseudoBoxDataset
@@ -28,6 +27,7 @@ from dap.store.shard import SCHEMA, encode_shard
 from dap.testing import make_class_folders
 from dap.visualization.inspection import inspect_boxes
 from dap.visualization.store_pictures import StorePictures, stored_image
+from tests.support.planted import planted_classifier
 
 RANDOM = np.random.default_rng(0).random((7, 11)) < 0.4
 LOAD = {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from dap.images.class_folders import read_folder_names
+from dap.images.folder_labels import read_folder_names
 from dap.pseudo_boxes.from_config import build_classifier
 from dap.testing import make_class_folders
 

@@ -3,8 +3,6 @@
 import json
 import multiprocessing
 import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,11 +22,9 @@ from dap.store.masks import encode_mask
 from dap.store.reader import digests
 from dap.testing import draw_image, write_image
 from dap.visualization.inspection import inspect_boxes
+from tests.support.rank_processes import in_ranks
 from tests.support.stores import write_store
 from tests.support.tiny_detectors import build, tiny_model
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "pseudo_boxes"))
-from rank_processes import in_ranks
 
 CLASSES = ("blue", "green", "red")
 SIZE_HW = (96, 128)

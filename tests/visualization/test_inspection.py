@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 from mmpretrain.datasets import CustomDataset
-from planted import planted_classifier
 
 from dap.evaluation.evaluate import evaluate_boxes
 from dap.evaluation.ground_truth import read_ground_truth
@@ -23,6 +22,7 @@ from dap.store.convert import coco_to_store
 from dap.testing import make_class_folders, write_image
 from dap.visualization.gallery import COLOURS_BGR
 from dap.visualization.inspection import inspect_boxes
+from tests.support.planted import planted_classifier
 from tests.support.stores import write_store
 
 ROOT = Path(__file__).parents[2]

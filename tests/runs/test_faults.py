@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 from mmpretrain.datasets import CustomDataset
-from planted import planted_classifier
 from test_engine import SETTINGS, tree
-from zoo import zoo_run
 
 from dap.files import locked
 from dap.pseudo_boxes import Execution, PseudoBoxStore, generate_pseudo_boxes
 from dap.runs import health
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
+from tests.support.planted import planted_classifier
+from tests.support.zoo import zoo_run
 
 
 @pytest.fixture

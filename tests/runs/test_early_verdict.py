@@ -5,14 +5,14 @@ import torch
 from mmengine.config import Config
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import MODELS
-from planted import WEIGHT, model_config, planted_classifier
-from rank_processes import in_ranks
 from test_engine import SETTINGS, generate, tree
-from zoo import save_random_weights, zoo_config
 
 from dap.pseudo_boxes import Execution, generate_from_config, generate_pseudo_boxes
 from dap.runs.verdict import verdict_on_records
 from dap.testing import COLOURS_BGR, draw_image, make_class_folders, write_image
+from tests.support.planted import WEIGHT, model_config, planted_classifier
+from tests.support.rank_processes import in_ranks
+from tests.support.zoo import save_random_weights, zoo_config
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_boxes_on_nearly_all_of_the_image_are_usual_by_extents_only(whole, rule,
     """Ten images, of which some have a box on all of it: limits are 10 and 30 %."""
     records = [record(0, True, (0.0, 0.0, 100.0, 100.0))] * whole + [record(0, True)] * (10 - whole)
     judged = verdict_on_records(records, (0.3,), 5, rule)
-    assert any("more than 95% of them" in warning for warning in judged.warnings) == warned
+    assert any("more than 95% of the image" in warning for warning in judged.warnings) == warned
 
 
 class TestNormalization:

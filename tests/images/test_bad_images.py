@@ -13,8 +13,6 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 from mmpretrain.datasets import CustomDataset
 from PIL import Image
-from planted import planted_classifier
-from zoo import save_random_weights, zoo_config
 
 from dap.images import image_files
 from dap.images.labelled_images import LabelledImages, read_image
@@ -26,6 +24,8 @@ from dap.pseudo_boxes import (
     generate_pseudo_boxes,
 )
 from dap.testing import draw_image, make_class_folders, write_image
+from tests.support.planted import planted_classifier
+from tests.support.zoo import save_random_weights, zoo_config
 
 SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5), rule="paper")
 UPRIGHT = draw_image((128, 192), [(32, 32, 96, 96)], ["red"])  # 128 high, 192 wide

@@ -6,15 +6,15 @@ import os
 
 import pytest
 from mmpretrain.datasets import CustomDataset
-from planted import planted_classifier
 from test_engine import SETTINGS, tree
-from zoo import save_random_weights, zoo_config
 
 from dap.images import labelled_images, reading
 from dap.images.labelled_images import LabelledImages
 from dap.pseudo_boxes import Execution, PseudoBoxStore, generate_from_config, generate_pseudo_boxes
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
+from tests.support.planted import planted_classifier
+from tests.support.zoo import save_random_weights, zoo_config
 
 
 @pytest.fixture

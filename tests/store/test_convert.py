@@ -5,13 +5,13 @@ import json
 import os
 
 import pytest
-from zoo import zoo_run
 
 from dap.pseudo_boxes import PseudoBoxStore
 from dap.store import coco_checks, coco_source, convert, writer
 from dap.store.convert import coco_to_store, convert_annotations, store_to_coco
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
+from tests.support.zoo import zoo_run
 
 CATEGORIES = [{"id": 9, "name": "n9"}, {"id": 4, "name": "n4", "supercategory": "bird"}]
 

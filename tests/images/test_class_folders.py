@@ -12,15 +12,16 @@ from mmengine.dataset import RepeatDataset
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from mmpretrain.datasets.custom import get_samples
-from planted import model_config, planted_state
-from zoo import save_random_weights, zoo_config
 
 from dap.images.categories import coco_categories, imagenet_wordnet_ids
-from dap.images.class_folders import read_folder_names, warn_of_files_not_taken
+from dap.images.class_folders import warn_of_files_not_taken
+from dap.images.folder_labels import read_folder_names
 from dap.images.labelled_images import LabelledImages, read_image
 from dap.pseudo_boxes import ClassFolders, generate_from_config
 from dap.pseudo_boxes.from_config import build_class_folders, known_classes
 from dap.testing import make_class_folders
+from tests.support.planted import model_config, planted_state
+from tests.support.zoo import save_random_weights, zoo_config
 
 
 def touch(root, *names):

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from zoo import zoo_run
 
 from dap.pseudo_boxes import PseudoBoxStore
 from dap.runs.verdict import verdict
 from dap.store.survey import survey
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
+from tests.support.zoo import zoo_run
 
 CATEGORIES = [{"id": i + 1, "name": f"n{i}"} for i in range(3)]
 RECORDS = [
@@ -100,8 +100,8 @@ def test_useful_run_is_not_warned_of(tmp_path):
 
 @pytest.mark.parametrize(("records", "changes", "words"), [
     (USEFUL, {"top1": 0.001}, "right on 0.1% of the images: look whether normalisation"),
-    (many([[0, 0, 100, 98]]), {}, "100.0% of the images have a box on more than 95% of them"),
-    (many([[0, 0, 9, 9]]), {}, "100.0% of the images have a box on less than 1% of them"),
+    (many([[0, 0, 100, 98]]), {}, "100.0% of the images have a box on more than 95% of the image"),
+    (many([[0, 0, 9, 9]]), {}, "100.0% of the images have a box on less than 1% of the image"),
     (USEFUL + many([], 10), {}, "9.1% of the images have no box"),
     (USEFUL, {"merged": {"boxes_per_image": 12.5}}, "12.5 boxes per image at 4 threshold"),
 ])  # fmt: skip

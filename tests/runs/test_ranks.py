@@ -4,10 +4,7 @@ import time
 
 import pytest
 from mmpretrain.datasets import CustomDataset
-from planted import planted_classifier, planted_state
-from rank_processes import in_ranks
 from test_engine import SETTINGS, tree
-from zoo import save_random_weights, zoo_config
 
 from dap.images.labelled_images import LabelledImages
 from dap.pseudo_boxes import (
@@ -19,6 +16,9 @@ from dap.pseudo_boxes import (
 from dap.ranks import all_ranks
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
+from tests.support.planted import planted_classifier, planted_state
+from tests.support.rank_processes import in_ranks
+from tests.support.zoo import save_random_weights, zoo_config
 
 SMALL = {"num_workers": 0, "shard_size": 4}
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
-from zoo import zoo_config
 
 from dap._malloc import tune_malloc
 from dap.classifiers.fast_forward import fold_batch_norm
+from tests.support.zoo import zoo_config
 
 
 def set_norm(norm: nn.Module, mean: float, var: float, gamma: float, beta: float) -> nn.Module:
