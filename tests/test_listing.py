@@ -98,7 +98,7 @@ def test_what_is_left_out_is_logged_and_nothing_else(tmp_path, capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert "WARNING" in first
     assert "1 files look like images and are not taken (.heic 1), such as '2.heic'" in first
-    assert "1 other files were not taken (.txt 1), such as '3.txt'; 1 files were looked" in second
+    assert "1 other files were not taken (.txt 1), such as '3.txt'; 1 files were opened" in second
     files_below(tmp_path, (".xml",))
     assert capsys.readouterr().out == ""
 
