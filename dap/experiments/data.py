@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
+from dap.datasets.voc_files import VOC_CLASSES
 from dap.jobs.jobs import tool_command
 from dap.jobs.launcher import option_words
 from dap.jobs.shipped import from_here
-from dap.datasets.voc_files import VOC_CLASSES
 
 from .config_tree import ConfigTree
 from .schedule import SCHEDULES, batch_options, k_shot_options
