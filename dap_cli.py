@@ -1,7 +1,7 @@
-"""The command ``dap``: one name for the programs in tools/, and for MMDetection's training.
+"""The command ``dap``, which runs the programs in tools/ and MMDetection's training.
 
-It lies beside the package ``dap`` so that help comes at once, and so that ``dap doctor`` runs where
-``import dap`` is refused.
+It is a module outside the package ``dap``, so that ``dap --help`` is fast, and so that
+``dap doctor`` works where ``import dap`` fails.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-# Verb → program in tools/, and what it does. Two verbs train, and have no program of their own.
+# Verb → program in tools/ (none for the two verbs that train), and description.
 VERBS = {
     "boxes": ("generate_pseudo_boxes", "Step 2: boxes from a classifier and its images"),
-    "look": ("inspect_boxes", "a page on the boxes, to look at before training"),
+    "look": ("inspect_boxes", "page to inspect the boxes before training"),
     "new-config": ("new_config", "configs of Steps 3 and 4 for any detector of MMDetection"),
     "pretrain": ("", "Step 3: train a config with MMDetection"),
     "finetune": ("", "Step 4: train configs one after the other, and compare them"),
     "compare": ("compare", "tables and curves of trainings"),
     "reproduce": ("reproduce", "a table or figure of the paper"),
-    "doctor": ("doctor", "what of this installation works"),
+    "doctor": ("doctor", "check the installation"),
     "relabel": ("relabel_boxes", "a second round: boxes from the pre-trained detector"),
-    "evaluate": ("evaluate_boxes", "boxes against ground truth"),
-    "calibrate": ("calibrate_boxes", "thresholds for a classifier, by some true boxes"),
-    "select": ("select_boxes", "other thresholds and another NMS from one run of boxes"),
-    "convert": ("convert_annotations", "boxes and detection sets between formats"),
+    "evaluate": ("evaluate_boxes", "compare boxes with ground truth"),
+    "calibrate": ("calibrate_boxes", "thresholds for a classifier, from some true boxes"),
+    "select": ("select_boxes", "boxes for other thresholds and NMS from the same run"),
+    "convert": ("convert_annotations", "convert boxes and detection sets between formats"),
     "few-shot": ("few_shot", "k images per class of a detection set"),
-    "extract": ("extract_detector", "a detector's weights without its categories"),
-    "convert-detector": ("convert_detector", "a detector of another code base"),
+    "extract": ("extract_detector", "a detector's weights without category-dependent layers"),
+    "convert-detector": ("convert_detector", "convert a detector of another code base"),
     "xml-to-coco": ("xml_to_coco", "a tree of VOC-style XML files as a COCO file"),
     "unlabelled": ("unlabelled_images", "a COCO file of images without labels"),
     "pseudo-labels": ("pseudo_labels", "labels from a detector's predictions"),
@@ -44,9 +44,9 @@ _TRAINING = """usage: dap {verb} CONFIG {more}[--gpus N] [options of mmdet's tra
 
 Trains with MMDetection's own tools/train.py, N processes on N GPUs with --gpus. Its options include
 --resume, --amp, --work-dir DIR and --cfg-options KEY=VALUE …{end}"""
-# MMEngine 0.10 imports it in every process; nobody who trains can do anything about it.
-_NOISE = "pkg_resources is deprecated as an API"
-_PAIR = """
+# MMEngine 0.10 causes this warning in every process.
+_WARNING = "pkg_resources is deprecated as an API"
+_SEVERAL = """
 Several configs are trained one after the other, and then compared (dap compare)."""
 
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb.
 
     Args:
-        arguments: Those of the command line.
+        arguments: Arguments; defaults to those of the command line.
 
     Returns:
         The exit status.
@@ -64,11 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(usage())
         return 0
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        matches = difflib.get_close_matches(verb, VERBS, n=3)
+        hint = f"; did you mean {', '.join(matches)}?" if matches else ""
         print(f"dap: no verb {verb!r}{hint} `dap --help` lists all", file=sys.stderr)
         return 2
-    warnings.filterwarnings("ignore", _NOISE)
+    warnings.filterwarnings("ignore", _WARNING)
     status = train(verb, rest) if not VERBS[verb][0] else run_tool(verb, rest)
     is_help = not {"-h", "--help"}.isdisjoint(rest)
     if status == 0 and not is_help and (step := next_step(verb, rest)):
@@ -77,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """The list of verbs."""
-    lines = ["usage: dap VERB [ARGUMENTS]; dap VERB --help says more", "", "The steps:"]
+    """Format the list of verbs."""
+    lines = ["usage: dap VERB [ARGUMENTS]; dap VERB --help for details", "", "The steps:"]
     lines += [f"  {verb:17} {VERBS[verb][1]}" for verb in STEPS]
     lines += ["", "Others:"]
     lines += [f"  {verb:17} {text}" for verb, (_, text) in VERBS.items() if verb not in STEPS]
@@ -86,7 +86,7 @@ def usage() -> str:
 
 
 def tools_folder() -> Path:
-    """The folder of the programs: of the clone, or of the installed package.
+    """Find the folder of the programs, in the clone or in the installed package.
 
     Raises:
         SystemExit: If ``dap`` is not installed.
@@ -100,12 +100,12 @@ def tools_folder() -> Path:
 
 
 def run_tool(verb: str, arguments: Sequence[str]) -> int:
-    """Run a program of tools/ in this process; its messages name the verb.
+    """Run a program of tools/ in this process, with the verb as program name in its messages.
 
-    Not by runpy, which puts the program's path into ``sys.argv``.
+    runpy cannot be used, because it sets ``sys.argv[0]`` to the path of the program.
     """
     path = tools_folder() / f"{VERBS[verb][0]}.py"
-    before, sys.argv = sys.argv, [f"dap {verb}", *arguments]
+    previous, sys.argv = sys.argv, [f"dap {verb}", *arguments]
     try:
         code = compile(path.read_text(encoding="utf-8"), path, "exec")
         exec(code, {"__name__": "__main__", "__file__": str(path)})
@@ -115,16 +115,16 @@ def run_tool(verb: str, arguments: Sequence[str]) -> int:
             return 1
         return int(end.code or 0)
     finally:
-        sys.argv = before
+        sys.argv = previous
     return 0
 
 
 def train(verb: str, arguments: Sequence[str]) -> int:
-    """Train configs with MMDetection, one after the other; compare several at the end."""
+    """Train configs with MMDetection, one after the other; compare them if there are several."""
     configs, options, gpus = split_arguments(arguments)
     if not configs or not {"-h", "--help"}.isdisjoint(options):
         several = verb == "finetune"
-        more, end = ("[CONFIG …] ", _PAIR) if several else ("", "")
+        more, end = ("[CONFIG …] ", _SEVERAL) if several else ("", "")
         print(_TRAINING.format(verb=verb, more=more, end=end))
         return 0 if configs or options else 2
     if len(configs) > 1 and (verb == "pretrain" or "--work-dir" in options):
@@ -133,8 +133,8 @@ def train(verb: str, arguments: Sequence[str]) -> int:
         return 2
     for config in configs:
         print(f"training {config}", flush=True)
-        others = filter(None, [os.environ.get("PYTHONWARNINGS"), f"ignore:{_NOISE}"])
-        environment = {**os.environ, "PYTHON": sys.executable, "PYTHONWARNINGS": ",".join(others)}
+        filters = filter(None, [os.environ.get("PYTHONWARNINGS"), f"ignore:{_WARNING}"])
+        environment = {**os.environ, "PYTHON": sys.executable, "PYTHONWARNINGS": ",".join(filters)}
         status = subprocess.run(training_command(config, options, gpus), env=environment).returncode
         if status:
             return status
@@ -155,16 +155,16 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], int
     first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     configs, options, gpus = words[:first], words[first:], "1"
     if "--gpus" in options:
-        place = options.index("--gpus")
-        gpus = "".join(options[place + 1 : place + 2])
-        del options[place : place + 2]
+        index = options.index("--gpus")
+        gpus = "".join(options[index + 1 : index + 2])
+        del options[index : index + 2]
     if not gpus.isdigit() or int(gpus) < 1:
         sys.exit(f"error: --gpus: found {gpus!r}, expected a number from 1")
     return configs, options, int(gpus)
 
 
 def training_command(config: str, options: Sequence[str], gpus: int) -> list[str]:
-    """The command that trains a config, in one process or in several."""
+    """Build the command that trains a config, in one process or several."""
     if gpus > 1:
         script = str(tools_folder() / "dist.sh")
         return ["bash", script, "train", str(gpus), config, *options]
@@ -172,7 +172,7 @@ def training_command(config: str, options: Sequence[str], gpus: int) -> list[str
 
 
 def work_dir(config: str, options: Sequence[str] = ()) -> str:
-    """Where a training writes: by its options, its config, or else by the config's name."""
+    """Work directory of a training: from its options, its config, or the name of the config."""
     if "--work-dir" in options:
         return options[options.index("--work-dir") + 1]
     path = Path(config)
@@ -185,16 +185,20 @@ def work_dir(config: str, options: Sequence[str] = ()) -> str:
 
 
 def next_step(verb: str, arguments: Sequence[str]) -> str:
-    """The command that usually follows, or two, a line each; empty if none does."""
+    """Command, or two in separate lines, that usually follows a verb; empty if there is none."""
     first = next((word for word in arguments if not word.startswith("-")), "")
     if verb == "boxes":
         out = _value(arguments, "--out")
         classifier = arguments[:2]  # CONFIG CHECKPOINT, unless options come first
-        known = len(classifier) == 2 and not any(word.startswith("-") for word in classifier)
-        maps = ["--maps", *classifier] if known else []
-        return f"{shlex.join(['dap', 'look', out, *maps])}\nthen: {_configs_of(out)}" if out else ""
+        is_known = len(classifier) == 2 and not any(word.startswith("-") for word in classifier)
+        maps = ["--maps", *classifier] if is_known else []
+        return (
+            f"{shlex.join(['dap', 'look', out, *maps])}\nthen: {_new_config_command(out)}"
+            if out
+            else ""
+        )
     if verb == "look":
-        return _configs_of(first)
+        return _new_config_command(first)
     if verb == "doctor":
         return "dap boxes CONFIG CHECKPOINT --images FOLDER --out work_dirs/boxes"
     if verb == "pretrain":
@@ -204,12 +208,12 @@ def next_step(verb: str, arguments: Sequence[str]) -> str:
     return ""
 
 
-def _configs_of(boxes: str) -> str:
+def _new_config_command(boxes: str) -> str:
     return f"dap new-config DETECTOR {shlex.quote(boxes)} --finetune DATA"
 
 
 def _value(arguments: Sequence[str], option: str) -> str:
-    """Value of an option, given behind it or behind an equals sign."""
+    """Value of an option, as the next argument or after an equals sign."""
     for number, word in enumerate(arguments):
         if word == option:
             return "".join(arguments[number + 1 : number + 2])

@@ -1,11 +1,11 @@
 """Detection-aware pre-training for MMDetection.
 
-Importing the package does four things and nothing else: it stops with one sentence when a
-package that it needs is missing or unfit, it makes MMEngine's checkpoints loadable under torch's
-safe loader, it keeps mmpretrain importable beside transformers 5, and it hides one warning that
-MMEngine causes again and again.
+Importing the package has four effects: it raises an error with the cure if a required package is
+missing or too old, registers the classes in MMEngine's checkpoints with torch's safe loader, keeps
+mmpretrain importable with transformers 5, and suppresses a repeated warning caused by MMEngine.
 """
 
+import importlib.metadata
 import warnings
 
 from dap import _requirements
@@ -14,10 +14,27 @@ __version__ = "0.1.0"
 
 _requirements.check()
 
-from dap import _multimodal, _safe_globals  # noqa: E402 - imports what has just been checked
+from dap import _safe_globals  # noqa: E402 - imports packages that have just been checked
+
+
+def _disable_multimodal_models() -> None:
+    """Keep mmpretrain from importing its multimodal models if transformers is too new for them.
+
+    mmpretrain 1.2 imports them, with all other models, if it finds transformers 4.28 or newer.
+    With transformers 5 this fails (``TypeError: NoneType takes no arguments``), and no model of
+    mmpretrain can be built. DAP does not use them.
+    """
+    try:
+        major = int(importlib.metadata.version("transformers").partition(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if major >= 5:
+        dependency = importlib.import_module("mmpretrain.utils.dependency")
+        dependency.WITH_MULTIMODAL = False  # type: ignore[attr-defined]
+
 
 _safe_globals.register()
-_multimodal.leave_out()
+_disable_multimodal_models()
 
-# MMEngine 0.10.7, its last release, reads pkg_resources in every process and for every backbone.
+# MMEngine 0.10.7, the latest release, imports pkg_resources in every process.
 warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)

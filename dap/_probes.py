@@ -1,8 +1,8 @@
-"""Checks that the doctor runs, each in its own process.
+"""Checks that ``dap.doctor`` runs, each in its own process.
 
-A broken extension may end the process that tries it, so none is tried in the doctor's. A trial
-prints its results as JSON, or ends with an exception; the file is run by its path and imports
-nothing of DAP but in the one trial that is about it.
+A broken extension can crash the process that imports it, so the doctor imports none. A check
+prints its results as JSON, or exits with an exception. The file is run by its path; only
+``checkpoints`` imports DAP.
 """
 
 import importlib
@@ -14,15 +14,15 @@ import sys
 
 
 def ops(device: str) -> list[dict[str, str]]:
-    """Run mmcv's NMS and RoIAlign, compare them with torchvision's, and name their origin.
+    """Run mmcv's NMS and RoIAlign, compare them with torchvision's, and report their origin.
 
     Args:
         device: Where to run them, "cpu" or "cuda".
 
     Returns:
-        One result for the ops and, on a CPU, one for features in channels_last order.
+        One result for the operators and, on a CPU, one if they fail on channels_last features.
     """
-    mmcv_ops = importlib.import_module("mmcv.ops")  # first, so that a broken one shows at once
+    mmcv_ops = importlib.import_module("mmcv.ops")  # first, to fail early if it is broken
     import torch
     import torchvision
 
@@ -33,28 +33,28 @@ def ops(device: str) -> list[dict[str, str]]:
     rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
 
     def difference(features: torch.Tensor) -> float:
-        ours = mmcv_ops.roi_align(features, rois, (7, 7), 0.5, 2, "avg", True)
-        theirs = torchvision.ops.roi_align(features, rois, 7, 0.5, 2, True)
-        return float((ours - theirs).abs().max())
+        actual = mmcv_ops.roi_align(features, rois, (7, 7), 0.5, 2, "avg", True)
+        expected = torchvision.ops.roi_align(features, rois, 7, 0.5, 2, True)
+        return float((actual - expected).abs().max())
 
     name = f"operators on {device}"
     file = str(importlib.import_module("mmcv._ext").__file__)
-    whose = "torchvision's and torch's, by DAP" if file.endswith(".py") else "compiled with mmcv"
-    kept, theirs = mmcv_ops.nms(boxes, scores, 0.5)[1], torchvision.ops.nms(boxes, scores, 0.5)
-    if not torch.equal(kept, theirs) or difference(features) > 1e-3:
+    origin = "torchvision's and torch's, by DAP" if file.endswith(".py") else "compiled with mmcv"
+    kept, expected = mmcv_ops.nms(boxes, scores, 0.5)[1], torchvision.ops.nms(boxes, scores, 0.5)
+    if not torch.equal(kept, expected) or difference(features) > 1e-3:
         fault = f"nms or roi_align differs from torchvision's (by {difference(features):.2g})"
         advice = f"{file} computes wrong values here: mmcv was compiled for another torch"
         return [{"what": name, "found": fault, "state": "FAIL", "advice": advice}]
-    results = [{"what": name, "found": whose}]
+    results = [{"what": name, "found": origin}]
     if device == "cpu" and difference(features.to(memory_format=torch.channels_last)) > 1e-3:
         advice = "keep detectors out of channels_last on a CPU: there mmcv's roi_align is wrong"
-        trap = {"what": "channels_last on cpu", "found": "roi_align wrong", "state": "note"}
-        results.append({**trap, "advice": advice})
+        note = {"what": "channels_last on cpu", "found": "roi_align wrong", "state": "note"}
+        results.append({**note, "advice": advice})
     return results
 
 
 def cuda() -> list[dict[str, str]]:
-    """List the GPUs, see whether torch was built for them, run the operators on the first."""
+    """List the GPUs, check that torch is built for them, and run the operators on the first."""
     import torch
 
     if not torch.cuda.is_available():
@@ -73,7 +73,7 @@ def cuda() -> list[dict[str, str]]:
             result["state"] = "FAIL"
             result["advice"] = (
                 f"torch is built for {' '.join(torch.cuda.get_arch_list())}, the GPU is "
-                f"sm_{major}{minor}: install a torch that names it, or hide it by "
+                f"sm_{major}{minor}: install a torch built for it, or hide the GPU with "
                 f"CUDA_VISIBLE_DEVICES"
             )
         results.append(result)
@@ -83,25 +83,25 @@ def cuda() -> list[dict[str, str]]:
 def built_for(major: int, minor: int, architectures: list[str]) -> bool:
     """Whether a torch with these architectures runs on a GPU of this compute capability.
 
-    Machine code (sm_XY) runs on the same major and no smaller minor version; intermediate code
-    (compute_XY) is translated for every later one.
+    Machine code (sm_XY) runs on GPUs with the same major and the same or a larger minor version;
+    intermediate code (compute_XY) is compiled for every later version.
 
     Args:
-        major: Compute capability of the GPU, before the point.
-        minor: The same, after the point.
-        architectures: What torch was built for, as ``torch.cuda.get_arch_list`` gives it.
+        major: Major compute capability of the GPU.
+        minor: Minor compute capability.
+        architectures: Architectures of torch, from ``torch.cuda.get_arch_list``.
     """
     for architecture in architectures:
         kind, _, number = architecture.partition("_")
         built = divmod(int("".join(filter(str.isdigit, number))), 10)
-        exact = number.isdigit() or built == (major, minor)  # sm_90a is for 9.0 alone
+        exact = number.isdigit() or built == (major, minor)  # sm_90a runs on 9.0 only
         if exact and built <= (major, minor) and (kind == "compute" or built[0] == major):
             return True
     return False
 
 
 def checkpoints() -> list[dict[str, str]]:
-    """Import MMDetection, MMPretrain and all of DAP, and load what MMEngine saves."""
+    """Import MMDetection, MMPretrain and all of DAP, and load a checkpoint of MMEngine."""
     import torch
     from mmengine.logging import HistoryBuffer
 
@@ -109,7 +109,7 @@ def checkpoints() -> list[dict[str, str]]:
         importlib.import_module(module)
     dap = importlib.import_module("dap")
     for part in pkgutil.iter_modules(dap.__path__):
-        if part.name not in ("mmcv_ops", "launch"):  # lies beside mmcv; is a program
+        if part.name not in ("mmcv_ops", "launch"):  # belongs to mmcv; is a script
             importlib.import_module(f"dap.{part.name}")
     file = io.BytesIO()
     torch.save({"loss": HistoryBuffer([1.0, 3.0], [1, 1])}, file)
@@ -126,7 +126,7 @@ def checkpoints() -> list[dict[str, str]]:
     return results
 
 
-TRIALS = {"ops": lambda: ops("cpu"), "cuda": cuda, "checkpoints": checkpoints}
+CHECKS = {"ops": lambda: ops("cpu"), "cuda": cuda, "checkpoints": checkpoints}
 
 if __name__ == "__main__":
-    print(json.dumps(TRIALS[sys.argv[1]]()))
+    print(json.dumps(CHECKS[sys.argv[1]]()))

@@ -1,9 +1,9 @@
-"""What the packages around DAP must be, found out without importing them.
+"""The packages that DAP requires, checked without importing them.
 
-Everything goes by module name, so that forks which kept the import names are as good as the
-originals. Names of distributions do not tell: that of the folder mmcv/ is mmcv, mmcv-lite or a
-fork's, and dap puts a file into it. Only the standard library is used: the doctor reads this file
-where ``import dap`` itself is refused.
+Packages are identified by module name, so that forks with the same module names are accepted.
+Distribution names are not reliable: the folder mmcv/ can belong to mmcv, mmcv-lite or a fork, and
+dap installs a file into it. Only the standard library is used, because the doctor needs this file
+where ``import dap`` fails.
 """
 
 import importlib.util
@@ -14,28 +14,28 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 MMCV_LITE = "pip install mmcv-lite==2.1.0"
-# Both distributions own the folder mmcv/, so one must go before the other comes.
+# Both distributions contain the folder mmcv/, so the old one is uninstalled first.
 REPLACE_MMCV = f"pip uninstall --yes mmcv && {MMCV_LITE}"
 OPERATORS_AGAIN = "pip install --force-reinstall --no-deps"
 
 
 class RequirementError(RuntimeError):
-    """A package that DAP needs is missing or unfit.
+    """A package that DAP requires is missing or does not work with DAP.
 
-    No ImportError: MMEngine swallows those while it looks for ``type='dap.X'`` and goes on to
-    report that ``dap.X`` is not registered.
+    It is no ImportError, because MMEngine ignores an ImportError while it imports ``dap`` for
+    ``type='dap.X'``, and then reports only that ``dap.X`` is not registered.
     """
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """One dependency, as pyproject.toml states it.
+    """One dependency of pyproject.toml.
 
     Attributes:
-        module: Name that is imported.
-        install: What to hand to pip. The lower bound is demanded here; the upper one only says
-            how far DAP was tested, since forks have version numbers of their own.
-        cure: Command that installs it, where pip and ``install`` are not enough.
+        module: Name of the module.
+        install: Requirement for pip. Its lower bound is required. Its upper bound only limits the
+            tested range, because forks have other version numbers.
+        cure: Command that installs it, if it is not ``pip install`` with ``install``.
     """
 
     module: str
@@ -44,28 +44,28 @@ class Requirement:
 
     @property
     def minimum(self) -> str:
-        """Lowest version that will do, ``""`` if any will."""
+        """Lowest version that works, ``""`` if there is no bound."""
         return _bound(self.install, ">=")
 
     @property
     def tested_below(self) -> str:
-        """First version beyond the tested range, ``""`` if none is stated."""
+        """First version after the tested range, ``""`` if there is no bound."""
         return _bound(self.install, "<")
 
     def problem(self, what: str) -> str:
-        """Format a fault and its cure as one sentence."""
+        """Format a problem and its cure as one sentence."""
         cure = self.cure or f"pip install '{self.install}'"
         return f"{what}: run `{cure}`"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found for one requirement.
+    """Result of checking one requirement.
 
     Attributes:
-        requirement: What was looked for.
-        found: The version, or "missing", or "installed" where no version is stated.
-        problem: One sentence with the cure, ``""`` if all is well.
+        requirement: The requirement.
+        found: The version, or "missing", or "installed" if the module states no version.
+        problem: One sentence with the cure, ``""`` if there is none.
     """
 
     requirement: Requirement
@@ -74,7 +74,7 @@ class Finding:
 
     @property
     def untested(self) -> bool:
-        """Whether the version lies beyond the range that DAP was tested with."""
+        """Whether the version is newer than the range that DAP was tested with."""
         limit = release(self.requirement.tested_below)
         return bool(limit) and release(self.found) >= limit
 
@@ -106,20 +106,20 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def findings() -> list[Finding]:
-    """Look at every requirement, in the order of :data:`REQUIREMENTS`."""
+    """Check all requirements, in the order of :data:`REQUIREMENTS`."""
     by_module = {requirement.module: _find(requirement) for requirement in REQUIREMENTS}
-    for look_closer in (_mmcv_for_mmdet, _operators_of_mmcv, _pkg_resources_for_mmengine):
-        finding = look_closer(by_module)
+    for check_further in (_mmcv_for_mmdet, _operators_of_mmcv, _pkg_resources_for_mmengine):
+        finding = check_further(by_module)
         by_module[finding.requirement.module] = finding
     return list(by_module.values())
 
 
 def check() -> None:
-    """Refuse an environment in which DAP cannot work.
+    """Check that all requirements are met.
 
     Raises:
-        RequirementError: If a requirement is not met; the message is one sentence that names
-            the first one and its cure.
+        RequirementError: If one is not met; the message is one sentence with the first problem
+            and its cure.
     """
     problems = [finding.problem for finding in findings() if finding.problem]
     if problems:
@@ -146,7 +146,7 @@ def _find(requirement: Requirement) -> Finding:
 
 
 def _mmcv_for_mmdet(by_module: dict[str, Finding]) -> Finding:
-    """MMDetection 3.3 asserts mmcv < 2.2 while it is imported; its forks do not."""
+    """Check that mmcv < 2.2, which MMDetection 3.3 asserts on import; its forks do not."""
     mmcv, mmdet = by_module["mmcv"], by_module["mmdet"]
     if mmcv.found != "missing" and mmcv.problem:
         old = mmcv.problem.rpartition(": run ")[0]
@@ -175,7 +175,7 @@ def _operators_of_mmcv(by_module: dict[str, Finding]) -> Finding:
 
 
 def _pkg_resources_for_mmengine(by_module: dict[str, Finding]) -> Finding:
-    """MMEngine up to 0.10.7 finds ``_base_ = 'mmdet::…'`` by way of setuptools' pkg_resources."""
+    """Check for pkg_resources, by which MMEngine up to 0.10.7 resolves ``_base_ = 'mmdet::…'``."""
     setuptools, mmengine = by_module["pkg_resources"], by_module["mmengine"]
     if not setuptools.problem:
         return setuptools
@@ -186,20 +186,20 @@ def _pkg_resources_for_mmengine(by_module: dict[str, Finding]) -> Finding:
 
 
 def _folder(module: str) -> Path | None:
-    """Folder of an importable package; a namespace package is a stray folder, no package."""
+    """Folder of an importable package; None for namespace packages, which are other folders."""
     spec = importlib.util.find_spec(module)
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def _version(folder: Path) -> str:
-    """Version that ``version.py`` states, ``""`` if it states none."""
+    """Version in the package's ``version.py``, ``""`` if there is none."""
     file = folder / "version.py"
     if not file.is_file():
         return ""
     literal = re.search(r"^__version__ = ['\"](.+)['\"]", file.read_text("utf-8"), re.MULTILINE)
     if literal:
         return literal.group(1)
-    try:  # numpy and the forks compute it, from nothing heavy
+    try:  # numpy and the forks compute it, without heavy imports
         return runpy.run_path(str(file)).get("__version__", "")
-    except ImportError:  # a fork without its metadata raises PackageNotFoundError
+    except ImportError:  # PackageNotFoundError of a fork without metadata
         return ""

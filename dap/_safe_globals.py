@@ -1,10 +1,10 @@
-"""MMEngine's checkpoints under torch's safe loader.
+"""Support for MMEngine's checkpoints in torch's safe loader.
 
-Since torch 2.6 ``torch.load`` rebuilds only what is on a list. MMEngine 0.10.7 saves more than
-tensors: the log as ``HistoryBuffer`` with its methods, numbers and arrays of numpy, a data set's
-metainfo as the config nests it, and the function by which a one-cycle schedule anneals.
-``register`` puts exactly these on the list, so that ``resume``, ``load_from`` and ``init_cfg`` work
-and the loader stays safe.
+Since torch 2.6, ``torch.load`` restores only classes on a list of safe globals. MMEngine 0.10.7
+saves more than tensors: the log as ``HistoryBuffer`` with its methods, numbers and arrays of numpy,
+the metainfo of a data set as ``ConfigDict``, and the annealing function of a one-cycle schedule.
+``register`` adds exactly these to the list, so that ``resume``, ``load_from`` and ``init_cfg`` work
+with the safe loader.
 """
 
 import pickle
@@ -16,31 +16,31 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from torch.serialization import add_safe_globals
 
-# Booleans, numbers and text: what a metric or a data set's metainfo may hold.
+# Booleans, numbers and text: the types in metrics and in the metainfo of a data set.
 _DTYPES = "?bhilqBHILQefdU"
 _REBUILD_ARRAY: Any = np.zeros(0).__reduce__()[0]
 _REBUILD_SCALAR: Any = np.float64(0).__reduce__()[0]
 
 
 class OneCycle:
-    """Stands for MMEngine's ``OneCycleParamScheduler``, whose import takes seconds."""
+    """Placeholder for MMEngine's ``OneCycleParamScheduler``, whose import takes seconds."""
 
 
 def method(owner: type, name: str) -> Callable:
-    """Stand in for ``getattr``, by which pickle fetches a method of a class.
+    """Restricted replacement for ``getattr``, with which pickle restores a method of a class.
 
-    ``getattr`` itself would open the safe loader to everything; this hands out what MMEngine
-    saves and no more.
+    ``getattr`` itself would make the safe loader unsafe; this function returns only the methods
+    that MMEngine saves.
 
     Args:
-        owner: Class that the checkpoint takes a method of.
+        owner: Class of the method.
         name: Name of the method.
 
     Returns:
         The method.
 
     Raises:
-        pickle.UnpicklingError: If MMEngine does not save this method.
+        pickle.UnpicklingError: If it is no method that MMEngine saves.
     """
     if owner is HistoryBuffer and name in ("min", "max", "mean", "current"):
         return getattr(HistoryBuffer, name)
@@ -52,7 +52,7 @@ def method(owner: type, name: str) -> Callable:
 
 
 def register() -> None:
-    """Tell torch's safe loader what MMEngine's checkpoints hold; a second call adds nothing."""
+    """Add the classes in MMEngine's checkpoints to the safe globals; can be called repeatedly."""
     add_safe_globals(
         [
             HistoryBuffer,
@@ -61,9 +61,9 @@ def register() -> None:
             (method, "builtins.getattr"),
             np.ndarray,
             np.dtype,
-            bytes,  # by which an empty array is pickled
+            bytes,  # part of a pickled empty array
             *{type(np.dtype(code)) for code in _DTYPES},
-            # numpy 2 moved its core: a file has the name of the numpy that wrote it
+            # numpy 2 renamed its core: files contain the name in the numpy that wrote them
             (_REBUILD_ARRAY, "numpy._core.multiarray._reconstruct"),
             (_REBUILD_ARRAY, "numpy.core.multiarray._reconstruct"),
             (_REBUILD_SCALAR, "numpy._core.multiarray.scalar"),

@@ -1,4 +1,4 @@
-"""Weights out of any checkpoint file, always with torch's safe loader."""
+"""Load weights from checkpoint files of any kind with torch's safe loader."""
 
 import json
 import os
@@ -22,27 +22,27 @@ __all__ = [
     "select",
 ]
 
-# Under these keys a file from `extract_detector` names the layers that it was written without
-# (those of the categories, and those that its user did not want) and how images were normalised.
+# Keys of the notes in a file of `extract_detector`: category-dependent layers that were left out,
+# layers that the user excluded, and the normalisation of images.
 LEFT_OUT = "category_dependent"
 NOT_WANTED = "left_out"
 NORMALIZATION = "normalization"
-# Safetensors keep all of it as JSON under one key: they write several in random order.
+# In safetensors the notes are JSON under one key, because several keys are written in random order.
 NOTES = "dap_notes"
 
 
 def load_weights(checkpoint: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the weights of a checkpoint onto the CPU.
+    """Load the weights of a checkpoint onto the CPU.
 
-    Reads checkpoints of MMEngine and all that builds on it, state dicts as they are or below
-    ``'state_dict'``, ``'model'``, ``'net'``, ``'params_ema'`` and their like at any depth, and
-    safetensors, also in parts with an index. The names of wrappers (``module.``, ``_orig_mod.``,
-    ``_fsdp_wrapped_module.``, …) are taken off. Where averaged weights lie beside plain ones,
-    ``'state_dict'`` wins: MMEngine's EMAHook puts the average there; the log says what was chosen.
-    torch's safe loader reads the file, so that it cannot run code.
+    Supported are checkpoints of MMEngine and packages based on it, state dicts (at the top level
+    or under ``'state_dict'``, ``'model'``, ``'net'``, ``'params_ema'`` and similar keys at any
+    depth), and safetensors, also in several parts with an index. Prefixes of wrappers
+    (``module.``, ``_orig_mod.``, ``_fsdp_wrapped_module.``, …) are removed. If the file has both
+    averaged and plain weights, those under ``'state_dict'`` are chosen, where MMEngine's EMAHook
+    saves the average; the choice is logged. The safe loader does not execute code of the file.
 
     Args:
-        checkpoint: File, or whatever MMEngine's ``CheckpointLoader`` takes (``https://``,
+        checkpoint: File, or a URL that MMEngine's ``CheckpointLoader`` supports (``https://``,
             ``torchvision://``, ``open-mmlab://`` …).
 
     Returns:
@@ -51,9 +51,9 @@ def load_weights(checkpoint: str | os.PathLike[str]) -> tuple[dict[str, Tensor],
     Raises:
         FileNotFoundError: If there is no such file.
         OSError: If a URL cannot be fetched.
-        ValueError: If it is no checkpoint, is truncated, needs classes that the safe loader does
-            not know, holds no tensors with names, holds several sets of weights under unknown
-            keys, or holds quantised ones.
+        ValueError: If it is no checkpoint, is truncated, contains classes that the safe loader
+            does not allow, has no named tensors, has several sets of weights under unknown keys,
+            or has quantised weights.
     """
     content = read_checkpoint(checkpoint)
     weights = find_weights(content, os.fspath(checkpoint))
@@ -61,14 +61,14 @@ def load_weights(checkpoint: str | os.PathLike[str]) -> tuple[dict[str, Tensor],
 
 
 def require_finite(weights: Mapping[str, Tensor], checkpoint: str | os.PathLike[str]) -> None:
-    """Refuse weights with NaN or infinite values.
+    """Check that weights have no NaN or infinite values.
 
     Args:
-        weights: Tensors by name; those of whole numbers always pass.
-        checkpoint: Where they come from, for the error.
+        weights: Tensors by name.
+        checkpoint: Name of their file, for the error.
 
     Raises:
-        ValueError: If a value is not finite; it names the first such tensor and counts them.
+        ValueError: If a value is not finite; it names the first such tensor and their number.
     """
     bad = [name for name, value in weights.items() if not _is_finite(value)]
     if bad:
@@ -81,18 +81,18 @@ def require_finite(weights: Mapping[str, Tensor], checkpoint: str | os.PathLike[
 
 def _is_finite(value: Tensor) -> bool:
     if value.is_floating_point() and value.element_size() == 1:
-        value = value.float()  # torch has no isfinite for eight bits
+        value = value.float()  # torch has no isfinite for 8-bit floats
     return bool(torch.isfinite(value).all())
 
 
 def _read_meta(content: object, weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Give a checkpoint's ``meta``, with what `extract_detector` noted in the state dict."""
+    """Return a checkpoint's ``meta``, with the notes of `extract_detector` in the state dict."""
     meta = content.get("meta") if isinstance(content, Mapping) else None
     meta = dict(meta) if isinstance(meta, Mapping) else {}
     if isinstance(meta.get(LEFT_OUT), str):  # safetensors of older versions
         meta[LEFT_OUT] = json.loads(meta[LEFT_OUT])
     if isinstance(meta.get(NOTES), str):
         meta |= json.loads(meta.pop(NOTES))
-    noted = getattr(weights, "_metadata", {}).get("", {})
+    notes = getattr(weights, "_metadata", {}).get("", {})
     keys = (LEFT_OUT, NOT_WANTED, NORMALIZATION)
-    return meta | {key: noted[key] for key in keys if key in noted}
+    return meta | {key: notes[key] for key in keys if key in notes}

@@ -1,4 +1,4 @@
-"""Find the weights in the content of a checkpoint, and their names."""
+"""Find the weights in the content of a checkpoint and remove wrappers from their names."""
 
 import re
 from collections import OrderedDict
@@ -12,69 +12,69 @@ from torch import Tensor, nn
 
 from dap.checkpoint_faults import EXPECTED
 
-# Under which keys weights lie; where there are several, the first one counts. MMEngine's EMAHook
-# saves the averaged weights as 'state_dict' and the raw ones as 'ema_state_dict'.
+# Keys of weights, in order of preference. MMEngine's EMAHook saves the averaged weights as
+# 'state_dict' and the plain ones as 'ema_state_dict'.
 _CONTAINERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "params_ema"),
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "shadow", "teacher"),
     *("student", "module", "params", "weights", "generator", "state"),
 )
-# Below these there are tensors, but no weights.
+# Keys of tensors that are no weights.
 _TRAINING_STATE = re.compile(
     r"optim|sched|scaler|criterion|(^|_)(opt|amp|loss|metrics?|meta|message_hub|rng)(_|$)", re.I
 )
-_DEEPEST = 5
+_MAX_DEPTH = 5
 
-# Wrappers that may stand around any module, each with its name in the names of the weights.
+# Wrappers of single modules, which add a part to the names of their weights.
 _WRAPPERS = re.compile(
     r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_fpw_module)\."
 )
-# Wrappers around the whole model.
+# Wrappers of the whole model.
 _OUTER_WRAPPERS = ("module.", "ema_model.", "_forward_module.")
 
 
 class _Group(NamedTuple):
-    """The tensors that stand beside each other in a checkpoint."""
+    """The tensors of one mapping in a checkpoint."""
 
     path: tuple[str | int, ...]
     weights: dict[str, Tensor]
 
     @property
     def rank(self) -> tuple[bool, tuple[int, ...], int]:
-        """Order of choice, the smallest first: not only vectors, then known keys, less deep."""
+        """Order of preference, smallest first: matrices, then known keys, then less depth."""
         only_vectors = all(value.ndim < 2 for value in self.weights.values())
         keys = [key.lower() for key in self.path if isinstance(key, str)]
         known = [_CONTAINERS.index(key) for key in keys if key in _CONTAINERS]
         depth = len(self.path) if known else 0
-        return only_vectors, (*known, *[len(_CONTAINERS)] * (_DEEPEST + 1 - len(known))), depth
+        return only_vectors, (*known, *[len(_CONTAINERS)] * (_MAX_DEPTH + 1 - len(known))), depth
 
     @property
     def name(self) -> str:
-        """The keys that lead to it."""
+        """The keys of the mapping, for messages."""
         return "".join(f"[{key!r}]" for key in self.path) or "the top level"
 
 
 def find_weights(content: object, checkpoint: str) -> dict[str, Tensor]:
-    """Find the weights in a checkpoint and take the prefixes of wrappers off their names.
+    """Find the weights in a checkpoint and remove prefixes of wrappers from their names.
 
-    Known keys (``'state_dict'``, ``'model'``, …) come first, at any depth; else the mapping with
-    the most tensors counts. Nothing below an optimizer and its like is looked at. The log says
-    what was chosen where there is a choice.
+    Mappings under known keys (``'state_dict'``, ``'model'``, …) at any depth are preferred, then
+    the mapping with the most tensors. The state of optimizers and the like is ignored. If there
+    are several mappings, the choice is logged.
 
     Args:
-        content: What `dap.checkpoint_files.read_checkpoint` gives; not changed.
+        content: Result of `dap.checkpoint_files.read_checkpoint`; not modified.
         checkpoint: Name of the file, for errors and the log.
 
     Returns:
-        Tensors by name, those of numpy included.
+        Tensors by name; arrays of numpy are converted.
 
     Raises:
-        ValueError: If there are no tensors with names, if unknown keys hold several sets of the
-            same weights, or if weights are quantised, sparse or without values.
+        ValueError: If there are no named tensors, if several unknown keys have the same weights,
+            or if weights are quantised, sparse or without values.
     """
     groups = sorted(_groups(content), key=lambda group: (group.rank, -len(group.weights)))
     if not groups:
-        raise ValueError(_nothing_found(content, checkpoint))
+        raise ValueError(_no_weights_message(content, checkpoint))
     chosen, *others = groups
     others = [group for group in others if group.rank[0] == chosen.rank[0]]
     for other in others:
@@ -82,7 +82,7 @@ def find_weights(content: object, checkpoint: str) -> dict[str, Tensor]:
         if other.rank == chosen.rank and 2 * len(common) >= len(chosen.weights):
             raise ValueError(
                 f"{checkpoint} holds weights in {chosen.name} and in {other.name}, and nothing "
-                "tells which are meant. Save one of them as a state dict of its own and pass that."
+                "tells which are meant. Save one of them as a separate state dict and pass that."
             )
     if others:
         names = ", ".join(f"{g.name} ({len(g.weights)})" for g in others[:4])
@@ -96,27 +96,27 @@ def find_weights(content: object, checkpoint: str) -> dict[str, Tensor]:
 
 
 def _groups(content: object, path: tuple[str | int, ...] = ()) -> Iterator[_Group]:
-    """Go through all mappings of a checkpoint that may hold weights."""
+    """Yield the tensors of all mappings that may hold weights."""
     if isinstance(content, nn.Module):  # of a class that the user allowed
         content = content.state_dict()
     if isinstance(content, Mapping) and "param_groups" not in content:
         tensors = ((key, _as_tensor(v)) for key, v in content.items() if isinstance(key, str))
         weights = OrderedDict((key, value) for key, value in tensors if value is not None)
-        if hasattr(content, "_metadata"):  # versions of modules, by which torch converts old names
+        if hasattr(content, "_metadata"):  # versions of modules, used to convert old names
             weights._metadata = content._metadata  # type: ignore[attr-defined]
         if weights:
             yield _Group(path, weights)
-    if len(path) < _DEEPEST:
+    if len(path) < _MAX_DEPTH:
         for key, value in _entries(content):
             yield from _groups(value, (*path, key))
 
 
 def _entries(content: object) -> Iterator[tuple[str | int, object]]:
-    """Iterate over nested mappings and lists, without the state of the training."""
+    """Iterate over nested mappings and lists, except for the state of the training."""
     entries: Iterable[tuple[object, object]] = ()
     if isinstance(content, list | tuple):
         entries = enumerate(content)
-    elif isinstance(content, Mapping) and "param_groups" not in content:  # as an optimizer has
+    elif isinstance(content, Mapping) and "param_groups" not in content:  # no optimizer
         entries = content.items()
     for key, value in entries:
         is_nested = isinstance(value, Mapping | list | tuple | nn.Module)
@@ -125,21 +125,21 @@ def _entries(content: object) -> Iterator[tuple[str | int, object]]:
 
 
 def _as_tensor(value: object) -> Tensor | None:
-    """Give a tensor or an array of numbers as a tensor, anything else as None."""
+    """Convert a tensor or an array of numbers to a tensor, anything else to None."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:
         native = value.astype(value.dtype.newbyteorder("="), copy=True)
         return torch.from_numpy(native)
     return value if isinstance(value, Tensor) else None
 
 
-def _nothing_found(content: object, checkpoint: str) -> str:
-    """Describe a checkpoint without named tensors."""
+def _no_weights_message(content: object, checkpoint: str) -> str:
+    """Error message for a checkpoint without named tensors."""
     for path, tensors in _lists(content):
         names = "".join(f"[{key!r}]" for key in path)
         return (
             f"{checkpoint} holds no weights with names: {names or 'it'} is a list of "
-            f"{len(tensors)} tensors. Expected {EXPECTED}. Copy them into the model that they are "
-            "of and pass a file of its state_dict()."
+            f"{len(tensors)} tensors. Expected {EXPECTED}. Copy them into their model and pass a "
+            "file of its state_dict()."
         )
     keys = sorted(map(str, content))[:8] if isinstance(content, Mapping) else "none"
     return (
@@ -151,19 +151,19 @@ def _nothing_found(content: object, checkpoint: str) -> str:
 def _lists(
     content: object, path: tuple[str | int, ...] = ()
 ) -> Iterator[tuple[tuple[str | int, ...], list[Tensor]]]:
-    """Go through the lists of tensors, in which averages without names are saved."""
+    """Yield lists of tensors, in which some libraries save averages without names."""
     if isinstance(content, list | tuple) and (t := [x for x in content if isinstance(x, Tensor)]):
         yield path, t
-    if len(path) < _DEEPEST:
+    if len(path) < _MAX_DEPTH:
         for key, value in _entries(content):
             yield from _lists(value, (*path, key))
 
 
 def _refuse_compressed(weights: Mapping[str, Tensor], checkpoint: str) -> None:
-    """Refuse tensors that ``load_state_dict`` cannot copy, or would copy without their scales."""
+    """Raise ValueError for tensors that ``load_state_dict`` cannot copy, or copies unscaled."""
     for name, value in weights.items():
-        whole_numbers = value.dtype in (torch.int8, torch.uint8) and name.endswith("weight")
-        if value.is_quantized or whole_numbers:
+        is_integer = value.dtype in (torch.int8, torch.uint8) and name.endswith("weight")
+        if value.is_quantized or is_integer:
             kind = f"quantised ({value.dtype})"
         elif value.is_meta:
             kind = "on the device 'meta', without values"
@@ -178,32 +178,33 @@ def _refuse_compressed(weights: Mapping[str, Tensor], checkpoint: str) -> None:
 
 
 def select(
-    weights: dict[str, Tensor], keep: Callable[[str], bool], cut: str = ""
+    weights: dict[str, Tensor], keep: Callable[[str], bool], prefix: str = ""
 ) -> dict[str, Tensor]:
-    """Take some tensors of a state dict, and the versions of modules that torch keeps beside.
+    """Select tensors of a state dict, with the versions of modules in its ``_metadata``.
 
     Args:
-        weights: Tensors by name; not changed.
-        keep: Whether to take a name.
-        cut: Prefix to take off the names.
+        weights: Tensors by name; not modified.
+        keep: Whether to select a name.
+        prefix: Prefix to remove from the names.
 
     Returns:
         A new dict of the same tensors.
     """
     weights = renamed(weights, str)
     _drop(weights, [name for name in weights if not keep(name)])
-    return renamed(weights, lambda name: name.removeprefix(cut))
+    return renamed(weights, lambda name: name.removeprefix(prefix))
 
 
 def without_wrappers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take the prefixes of wrappers off the names.
+    """Remove the prefixes of wrappers from the names.
 
-    ``_orig_mod.``, ``_fsdp_wrapped_module.`` and ``_checkpoint_wrapped_module.`` go anywhere;
-    ``module.`` and ``ema_model.`` where all names begin so. Averages beside the weights that they
-    average are left out, and so are counters (scalars without a module) beside wrapped weights.
+    ``_orig_mod.``, ``_fsdp_wrapped_module.`` and ``_checkpoint_wrapped_module.`` are removed
+    everywhere; ``module.`` and ``ema_model.`` if all names start with them. Averages are left out
+    if the averaged weights are present, and so are counters (scalars without a module) if the
+    weights are wrapped.
 
     Args:
-        weights: Tensors by name; not changed.
+        weights: Tensors by name; not modified.
 
     Returns:
         A new dict of the same tensors.
@@ -214,14 +215,14 @@ def without_wrappers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     if len(averages) < len(weights.keys() - counters):
         _drop(weights, averages)
     wrapped = weights.keys() - counters
-    while outer := next((p for p in _OUTER_WRAPPERS if _all_begin_with(p, wrapped)), ""):
+    while outer := next((p for p in _OUTER_WRAPPERS if _all_start_with(p, wrapped)), ""):
         kept = frozenset(wrapped)
-        weights = select(weights, kept.__contains__, cut=outer)
+        weights = select(weights, kept.__contains__, prefix=outer)
         wrapped = set(weights)
     return weights
 
 
-def _all_begin_with(prefix: str, names: Collection[str]) -> bool:
+def _all_start_with(prefix: str, names: Collection[str]) -> bool:
     return bool(names) and all(name.startswith(prefix) for name in names)
 
 
@@ -232,11 +233,11 @@ def _drop(weights: dict[str, Tensor], names: Iterable[str]) -> None:
 
 
 def renamed(weights: dict[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:
-    """Rename tensors, and with them the modules whose versions torch keeps beside.
+    """Rename tensors, and the modules in the ``_metadata`` of the state dict.
 
     Args:
-        weights: Tensors by name; not changed.
-        rename: Gives the new name of a tensor, and of a module with a dot behind it.
+        weights: Tensors by name; not modified.
+        rename: From the old to the new name of a tensor, or of a module followed by a dot.
 
     Returns:
         A new dict of the same tensors.

@@ -1,4 +1,4 @@
-"""Explain why a checkpoint file cannot be read, in one sentence with the cure."""
+"""Error messages for checkpoint files that cannot be read: the cause, and the cure."""
 
 import pickle
 import pickletools
@@ -12,19 +12,19 @@ EXPECTED = (
     ".safetensors file"
 )
 
-# torch.save before 1.6 began each file with this number, as a pickle of its own.
+# torch.save before 1.6 wrote this number, as a separate pickle, at the start of each file.
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 
 
 def obstacle(path: Path, start: bytes) -> str:
-    """Say why a file is no checkpoint of torch, as far as its first bytes show.
+    """Explain why a file is no checkpoint of torch, judging by its first bytes.
 
     Args:
         path: The file.
         start: Its first 512 bytes.
 
     Returns:
-        What was found, what was expected and the cure; ``''`` if torch may read the file.
+        What was found, what was expected and the cure; ``''`` if torch may be able to read it.
     """
     kind = "" if start.startswith((b"PK", b"\x80")) else _kind_by_start(start)
     names = _names_in_zip(path) if start.startswith(b"PK") else None
@@ -40,7 +40,7 @@ def obstacle(path: Path, start: bytes) -> str:
     elif start.startswith(b"\x80") and len(start) > 32 and _LEGACY_MAGIC not in start[:32]:
         return (
             f"is a pickle that torch.save did not write. Expected {EXPECTED}. Save the weights "
-            "where it comes from: torch.save({name: torch.as_tensor(value) for name, value in "
+            "in its library: torch.save({name: torch.as_tensor(value) for name, value in "
             "weights.items()}, 'weights.pth')."
         )
     elif start[257:262] == b"ustar":
@@ -54,7 +54,7 @@ def obstacle(path: Path, start: bytes) -> str:
 
 
 def _names_in_zip(path: Path) -> list[str] | None:
-    """List the files of a zip archive, without their common folder; None if it is damaged."""
+    """List the files of a zip archive, without the top folder; None if it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.split("/", 1)[-1] for name in archive.namelist()]
@@ -63,7 +63,7 @@ def _names_in_zip(path: Path) -> list[str] | None:
 
 
 def _kind_by_start(start: bytes) -> str:
-    """Name the kind of a file by its first bytes."""
+    """Determine the kind of a file from its first bytes."""
     kinds = {
         b"": "an empty file",
         b"\xff\xd8\xff": "a JPEG image",
@@ -83,13 +83,14 @@ def _kind_by_start(start: bytes) -> str:
 
 
 def is_cut(path: Path) -> bool:
-    """Say whether a file of torch.save is visibly incomplete; its pickles are not run.
+    """Whether a file of torch.save is truncated, found without executing its pickles.
 
     Args:
-        path: A file that torch.load refused: a zip archive, or pickles in a row as before 1.6.
+        path: A file that torch.load failed to read: a zip archive, or a sequence of pickles as
+            before torch 1.6.
 
     Returns:
-        Whether it is; False where only the values of a legacy file's tensors are missing.
+        True if it is; False also if only tensor values at the end of a legacy file are missing.
     """
     with path.open("rb") as file:
         if file.read(2) == b"PK":
@@ -105,12 +106,12 @@ def is_cut(path: Path) -> bool:
 
 
 def unreadable(name: str, error: Exception, is_cut: bool = False) -> str:
-    """Explain why the safe loader refused a file.
+    """Explain why the safe loader failed to read a file.
 
     Args:
         name: File or URL.
-        error: What the loader raised.
-        is_cut: Whether the file is visibly incomplete. The name of a class may be cut, too.
+        error: The error of the loader.
+        is_cut: Whether the file is truncated, so that names of classes may be truncated too.
 
     Returns:
         What was found, what was expected and the cure.
@@ -119,14 +120,14 @@ def unreadable(name: str, error: Exception, is_cut: bool = False) -> str:
     unknown = re.search(r"(?:GLOBAL|got) (?:<class ')?([\w.]+\.[\w.]+)", cause)
     if unknown and not is_cut:
         return (
-            f"{name} holds an object of {unknown[1]}, which the safe loader does not rebuild; "
+            f"{name} holds an object of {unknown[1]}, which the safe loader does not restore; "
             f"expected {EXPECTED}. Save the weights alone, torch.save(model.state_dict(), …), or, "
             "if you trust the file, allow the class with torch.serialization.add_safe_globals."
         )
     if "Unsupported operand" in cause and not is_cut:
         return (
             f"{name} has a pickle protocol that the safe loader does not read. Expected {EXPECTED}."
-            " Save it again with torch.save and its own pickle_protocol, 2."
+            " Save it again with torch.save and the default pickle_protocol, 2."
         )
     detail = "" if is_cut else f" ({cause})"
     return (
@@ -136,13 +137,13 @@ def unreadable(name: str, error: Exception, is_cut: bool = False) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Give the part of an error's text that tells the cause, on one line.
+    """Extract the cause from the text of an error, as one line.
 
     Args:
-        error: What a loader raised.
+        error: The error of a loader.
 
     Returns:
-        The cause; with the error's type if the text alone says too little.
+        The cause; with the error's type unless its text is informative.
     """
     text = str(error)
     _, _, detail = text.rpartition("WeightsUnpickler error: ")

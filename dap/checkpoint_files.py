@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 
 from dap.checkpoint_faults import is_cut, obstacle, reason, unreadable
 
-# What training scripts save beside the weights: their arguments, paths and counts. None of these
-# classes runs code when it is rebuilt. A path is rebuilt as one that no file system needs.
+# Classes that training scripts save beside the weights: arguments, paths and counts. None of them
+# executes code when it is restored. Paths become PurePosixPath, which never opens a file.
 _HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
     types.SimpleNamespace,
@@ -33,7 +33,7 @@ _HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         for kind in ("Posix", "PurePosix", "Windows", "PureWindows")
     ),
 ]
-# pickle names no base class of what it raises at a damaged file; UnicodeDecodeError is a
+# Errors of pickle for a damaged file, which have no common base class; UnicodeDecodeError is a
 # ValueError, KeyError and IndexError are LookupErrors.
 _DAMAGED = (
     RuntimeError,
@@ -56,17 +56,17 @@ def read_checkpoint(checkpoint: str | os.PathLike[str]) -> Any:
     """Read the content of a checkpoint onto the CPU with torch's safe loader.
 
     Args:
-        checkpoint: File, index of a file that was saved in parts (``*.index.json``), or URL; see
+        checkpoint: File, index of a checkpoint in several parts (``*.index.json``), or URL; see
             `dap.checkpoint.load_weights`.
 
     Returns:
-        What was saved. Safetensors become ``{'state_dict': …, 'meta': …}``.
+        The saved object. For safetensors, it is ``{'state_dict': …, 'meta': …}``.
 
     Raises:
         FileNotFoundError: If there is no such file.
         OSError: If a URL cannot be fetched.
-        ValueError: If it is no checkpoint, is damaged, or needs classes that the safe loader does
-            not know.
+        ValueError: If it is no checkpoint, is damaged, or contains classes that the safe loader
+            does not allow.
     """
     name = os.fspath(checkpoint)
     with torch.serialization.safe_globals(_HARMLESS):
@@ -75,7 +75,7 @@ def read_checkpoint(checkpoint: str | os.PathLike[str]) -> Any:
 
 @contextmanager
 def _safe_loader() -> Iterator[None]:
-    """Make MMEngine's loaders safe: for URLs torch.hub switches the safe loader off by default."""
+    """Force the safe loader, which torch.hub switches off for URLs by default."""
     variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(variable)
     os.environ[variable] = "1"
@@ -89,7 +89,7 @@ def _safe_loader() -> Iterator[None]:
 
 
 def _read_url(url: str) -> Any:
-    """Read a checkpoint from an address that MMEngine can fetch."""
+    """Read a checkpoint from a URL that MMEngine supports."""
     try:
         with _safe_loader():
             return CheckpointLoader.load_checkpoint(url, map_location="cpu")
@@ -108,7 +108,7 @@ def _read_url(url: str) -> Any:
 
 
 def _read_file(path: Path) -> Any:
-    """Read a local file, whole or in parts."""
+    """Read a local file, or several with their index."""
     if not path.exists():
         raise FileNotFoundError(
             f"no checkpoint at {path}. Check the path; it is relative to the working directory "
@@ -127,7 +127,7 @@ def _read_file(path: Path) -> Any:
 
 
 def _about_folder(path: Path) -> str:
-    """Error for a folder in place of a file; it names the checkpoints in the folder."""
+    """Error message for a folder instead of a file; it names the checkpoints in the folder."""
     if (path / ".metadata").exists():
         return (
             f"{path} is a folder of torch.distributed.checkpoint, expected a file. Convert it: "
@@ -161,14 +161,14 @@ def _read_parts(index: Path) -> dict[str, Any]:
         weights |= content.get("state_dict", content) if isinstance(content, dict) else {}
     if lost := sorted(files.keys() - weights.keys()):
         raise ValueError(
-            f"{index} names {lost[0]}, which {files[lost[0]]} does not hold; so it is with "
-            f"{len(lost)} of {len(files)} tensors. Download the files again."
+            f"{index} names {lost[0]}, which {files[lost[0]]} does not hold: {len(lost)} of "
+            f"{len(files)} tensors are missing. Download the files again."
         )
     return {"state_dict": weights}
 
 
 def _read_whole(path: Path) -> Any:
-    """Read one file by its content, whatever its name."""
+    """Read one file; its kind is determined from its content, not its name."""
     with path.open("rb") as file:
         start = file.read(512)
     # The length of the header as eight bytes, then the header as JSON.
@@ -177,14 +177,14 @@ def _read_whole(path: Path) -> Any:
     if fault := obstacle(path, start):
         raise ValueError(f"{path} {fault}")
     try:
-        with path.open("rb") as file:  # of a path, torch 2.15 looks at the suffix
+        with path.open("rb") as file:  # opened here, because torch 2.15 checks the suffix of a path
             return torch.load(file, map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         raise ValueError(unreadable(str(path), error, is_cut(path))) from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    """Read a safetensors file as if it were a checkpoint of MMEngine."""
+    """Read a safetensors file, in the structure of a checkpoint of MMEngine."""
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -1,4 +1,4 @@
-"""Which boxes of a training set mmdet leaves out without a word, counted and named."""
+"""Count and report the boxes of a training set that mmdet silently leaves out."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ IGNORED = "marked as ignore"
 OUTSIDE = "outside the stated size of the image"
 SMALL = "less than a pixel wide or high"
 NO_AREA = "with an area of 0 or less"
-_TOLERANCE = 1  # pixels by which hand-drawn boxes may leave the image
+_TOLERANCE = 1  # pixels by which hand-drawn boxes may exceed the image
 
 
 def why_left_out(
     bbox: Sequence[float], area: float, size_wh: tuple[int, int], ignore: object = False
 ) -> str | None:
-    """Say why mmdet's ``CocoDataset`` does not train on a box, by its own rule.
+    """Return the reason why mmdet's ``CocoDataset`` leaves out a box, by the same rule.
 
     Args:
         bbox: x, y, width, height in pixels.
-        area: In pixels.
-        size_wh: Width and height that are stated for the image, in pixels.
+        area: Area in square pixels.
+        size_wh: Width and height in the annotations of the image, in pixels.
         ignore: The annotation's ``ignore``.
 
     Returns:
-        One of the reasons of this module, or None for a box that is trained on.
+        One of the constants of this module, or None for a box that is used.
     """
     if ignore:
         return IGNORED
@@ -43,14 +43,14 @@ def why_left_out(
 
 
 def looks_swapped(boxes: Iterable[Sequence[float]], size_wh: tuple[int, int]) -> bool:
-    """Whether boxes fit an image only with its width and height exchanged.
+    """Whether boxes fit an image only if its width and height are swapped.
 
-    So it is where a photograph is turned by EXIF: it was annotated upright, its size was read
-    without the turn.
+    This happens if a photograph with EXIF rotation was annotated upright, but its size was read
+    without the rotation.
 
     Args:
         boxes: All boxes of the image, x, y, width, height in pixels.
-        size_wh: Width and height that are stated for it, in pixels.
+        size_wh: Width and height in the annotations of the image, in pixels.
     """
     corners = [(0.0, 0.0), *((x + w, y + h) for x, y, w, h in boxes)]
     right, bottom = (max(ends) - _TOLERANCE for ends in zip(*corners, strict=True))
@@ -60,10 +60,10 @@ def looks_swapped(boxes: Iterable[Sequence[float]], size_wh: tuple[int, int]) ->
 
 
 class LeftOutBoxes:
-    """Counts the boxes that are left out, by reason, with the first of each.
+    """Counts the boxes that are left out, by reason, and keeps the first box per reason.
 
     Args:
-        path: The file, for the message.
+        path: Annotation file, for the message.
     """
 
     def __init__(self, path: str) -> None:
@@ -73,7 +73,7 @@ class LeftOutBoxes:
         self.swapped: list[str] = []
 
     def add(self, reason: str, example: str, count: int = 1) -> None:
-        """Count boxes that are left out; ``example`` names one of them."""
+        """Count boxes that are left out; ``example`` describes one of them."""
         self.counts[reason] += count
         self.examples.setdefault(reason, example)
 
@@ -81,8 +81,8 @@ class LeftOutBoxes:
         """Count the boxes of an image.
 
         Args:
-            image: COCO's, with ``file_name``, ``width`` and ``height``.
-            annotations: All of it.
+            image: COCO image with ``file_name``, ``width`` and ``height``.
+            annotations: All COCO annotations of the image.
         """
         size_wh = image["width"], image["height"]
         self.total += len(annotations)
@@ -98,7 +98,7 @@ class LeftOutBoxes:
             self.swapped.append(f"{image['file_name']} ({size_wh[0]} x {size_wh[1]})")
 
     def message(self) -> str:
-        """Describe what is left out; ``''`` if nothing is."""
+        """Describe the boxes that are left out; ``''`` if there are none."""
         parts = [
             f"{count} {reason}, such as {self.examples[reason]}"
             for reason, count in self.counts.items()
@@ -111,12 +111,12 @@ class LeftOutBoxes:
             text += (
                 f" The stated size of {len(self.swapped)} images looks swapped, as where EXIF turns"
                 f" a photograph: the boxes of {self.swapped[0]} fit only with width "
-                "and height exchanged. Write the size of the image as it is shown."
+                "and height swapped. Write the size of the image as it is displayed."
             )
         return text.strip()
 
     def report(self) -> None:
-        """Log a warning about what is left out."""
+        """Log the message as a warning, if there is one."""
         if text := self.message():
             print_log(f"{self.path}: {text}", "current", logging.WARNING)
 
@@ -126,7 +126,7 @@ def left_out_boxes(path: str, content: Mapping[str, Any]) -> LeftOutBoxes:
 
     Args:
         path: The file, for the message.
-        content: See :class:`dap.coco_file.CocoFile`.
+        content: Content of the file, see :class:`dap.coco_file.CocoFile`.
     """
     per_image: dict[Any, list[Any]] = {item["id"]: [] for item in content["images"]}
     for item in content["annotations"]:

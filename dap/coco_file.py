@@ -1,7 +1,7 @@
-"""COCO files of any origin: read, checked, and brought into one form.
+"""Read, check and normalise COCO files of any origin.
 
-What can only mean one thing is mended and counted in one warning; what cannot be right is refused
-with the file, the entry, what was expected, and the cure.
+Entries with an unambiguous meaning are repaired and counted in one warning. For invalid entries, an
+error names the file, the entry, what was expected, and the cure.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from mmengine.logging import print_log
 from .files import read_bytes
 
 LISTS = ("images", "annotations", "categories")
-_ANNOTATION_IDS = "ids of annotations that are absent or there twice, so that all are numbered anew"
+_ANNOTATION_IDS = "missing or duplicate ids of annotations, so that all are renumbered"
 _FLAGS: dict[object, int] = {None: 0, "": 0, "0": 0, "1": 1, "false": 0, "true": 1}
 
 
 @dataclass(frozen=True)
 class CocoFile:
-    """A COCO file whose entries fit each other.
+    """A COCO file with consistent entries.
 
     Attributes:
         path: The file.
-        sha256: Of its bytes.
-        content: The whole of it. Annotations refer to images and categories by the very ids that
-            these have; each has a different id, a finite ``bbox`` (x, y, width, height in pixels),
-            an ``area``, and ``iscrowd`` 0 or 1. File names have forward slashes.
-        mended: What was changed for that, a phrase each.
+        sha256: Hash of its bytes.
+        content: The parsed file. Image and category ids in annotations are equal to the ids of
+            the entries in value and type. Each annotation has a unique id, a finite ``bbox``
+            (x, y, width, height in pixels), an ``area``, and ``iscrowd`` 0 or 1. File names have
+            forward slashes.
+        repaired: Descriptions of the repairs.
     """
 
     path: str
     sha256: str
     content: dict[str, Any]
-    mended: tuple[str, ...]
+    repaired: tuple[str, ...]
 
 
 def read_coco_file(
@@ -48,24 +49,25 @@ def read_coco_file(
 ) -> CocoFile:
     """Read and check a COCO file; repair entries whose meaning is unambiguous.
 
-    Mended are a byte-order mark; ids of two types (``1``, ``1.0`` and ``"1"`` are the same one);
-    ids of annotations that are absent or stand there twice, to which nothing refers: all are
-    numbered anew; an ``area`` that is absent or null, which becomes width x height; flags
-    (``iscrowd``, ``ignore``) that are null or words; backslashes in file names.
+    The repairs are: a byte-order mark is removed; ids of different types become equal (``1``,
+    ``1.0`` and ``"1"`` are the same id); annotations are renumbered if ids are missing or
+    duplicate, since nothing refers to them; a missing or null ``area`` becomes width x height;
+    flags (``iscrowd``, ``ignore``) that are null or words become 0 or 1; backslashes in file names
+    become slashes.
 
     Args:
         path: The file.
-        lists: Those that it must have; others that are absent are empty.
-        log: Whether to warn of what was mended.
+        lists: Lists that the file must have. Other missing lists become empty.
+        log: Whether to log the repairs as a warning.
 
     Returns:
-        Its content.
+        The checked file.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is no COCO file; if two images or categories have the same id, or two
-            categories the same name; if an annotation is of an unknown image or category, or has
-            no box of four finite numbers; if an image states no size.
+            categories the same name; if an annotation has an unknown image or category, or no
+            box of four finite numbers; if an image has no size.
     """
     raw = read_bytes(path)
     content = parse_coco(raw, path, lists)
@@ -74,20 +76,20 @@ def read_coco_file(
     images = checks.images(content["images"])
     categories = checks.categories(content["categories"])
     checks.annotations(content["annotations"], images, categories)
-    mended = tuple(f"{what} ({count}, such as {such})" for what, (count, such) in checks.mended())
-    if mended and log:
-        print_log(f"{path}: mended in memory: {'; '.join(mended)}", "current", logging.WARNING)
-    return CocoFile(os.fspath(path), hashlib.sha256(raw).hexdigest(), content, mended)
+    repaired = checks.repaired()
+    if repaired and log:
+        print_log(f"{path}: repaired in memory: {'; '.join(repaired)}", "current", logging.WARNING)
+    return CocoFile(os.fspath(path), hashlib.sha256(raw).hexdigest(), content, repaired)
 
 
 def parse_coco(
     content: bytes, path: str | os.PathLike[str], lists: Sequence[str]
 ) -> dict[str, Any]:
-    """Parse a COCO file without looking into its entries.
+    """Parse a COCO file without checking its entries.
 
     Args:
-        content: Of the file.
-        path: Its name, for errors.
+        content: Content of the file.
+        path: Name of the file, for errors.
         lists: Lists that it must have.
 
     Raises:
@@ -97,24 +99,23 @@ def parse_coco(
         parsed = json.loads(content.decode("utf-8-sig"))
     except ValueError as error:
         raise ValueError(
-            f"{path} is no json in UTF-8: {error}. Expected a COCO file; was it cut off in a "
-            "download, or saved in another encoding?"
+            f"{path} is no json in UTF-8: {error}. Expected a COCO file; check whether the "
+            "download is complete and the encoding is UTF-8"
         ) from error
-    given = parsed if isinstance(parsed, dict) else {}
-    absent = [key for key in lists if not isinstance(given.get(key), list)]
-    absent += [
-        key for key in LISTS if key not in lists and not isinstance(given.get(key, []), list)
-    ]
-    if absent or not isinstance(parsed, dict):
+    content_dict = parsed if isinstance(parsed, dict) else {}
+    missing = [key for key in lists if not isinstance(content_dict.get(key), list)]
+    optional = [key for key in LISTS if key not in lists]
+    missing += [key for key in optional if not isinstance(content_dict.get(key, []), list)]
+    if missing or not isinstance(parsed, dict):
         raise ValueError(
-            f"{path} has no list of {', '.join(absent)}; expected a COCO detection file with lists "
-            f"of {', '.join(lists)}"
+            f"{path} has no list of {', '.join(missing)}; expected a COCO detection file with "
+            f"lists of {', '.join(lists)}"
         )
     return parsed
 
 
 def canonical_id(value: Any) -> int | str | None:
-    """One value for an id in all its spellings: 1, 1.0 and ``"1"`` give 1; None for no id."""
+    """Convert an id to its canonical value: 1, 1.0 and ``"1"`` become 1; None for an invalid id."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
@@ -128,7 +129,7 @@ def canonical_id(value: Any) -> int | str | None:
 
 
 class _Checks:
-    """Checks the lists of a file one after the other, and mends their entries in place.
+    """Checks the lists of a file and repairs their entries in place.
 
     Args:
         path: The file, for the messages.
@@ -136,14 +137,15 @@ class _Checks:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._mended: dict[str, tuple[int, str]] = {}
+        self._repairs: dict[str, tuple[int, str]] = {}  # number, and first entry
 
-    def mended(self) -> list[tuple[str, tuple[int, str]]]:
-        """What was mended, how often, and the first entry that was."""
-        return list(self._mended.items())
+    def repaired(self) -> tuple[str, ...]:
+        """Describe the repairs, each with their number and the first entry."""
+        items = self._repairs.items()
+        return tuple(f"{what} ({count}, such as {first})" for what, (count, first) in items)
 
     def images(self, items: list[Any]) -> dict[int | str, Any]:
-        """Check the images; give the id of each by its canonical one."""
+        """Check the images; return the ids by canonical id."""
         ids = self._ids("image", items)
         for number, item in enumerate(items):
             name = item.get("file_name")
@@ -153,11 +155,11 @@ class _Checks:
                 self._check_side(number, item, side)
             if "\\" in name:
                 item["file_name"] = name.replace("\\", "/")
-                self._mend("backslashes in file names", name)
+                self._count_repair("backslashes in file names", name)
         return ids
 
     def categories(self, items: list[Any]) -> dict[int | str, Any]:
-        """Check the categories; give the id of each by its canonical one."""
+        """Check the categories; return the ids by canonical id."""
         ids = self._ids("category", items)
         names: dict[str, Any] = {}
         for number, item in enumerate(items):
@@ -189,7 +191,7 @@ class _Checks:
                 self._check_flag(number, item, flag)
             annotation_id = canonical_id(item.get("id"))
             if annotation_id is None or annotation_id in seen:
-                self._mend(_ANNOTATION_IDS, _entry("annotation", number, item))
+                self._count_repair(_ANNOTATION_IDS, _entry("annotation", number, item))
             else:
                 seen.add(annotation_id)
         if len(seen) < len(items):
@@ -207,7 +209,7 @@ class _Checks:
                 spelt = "" if ids[key] == item["id"] else f" (as {ids[key]!r} and {item['id']!r})"
                 raise ValueError(
                     f"{self.path}: two entries of {kind} have the same id {key!r}{spelt}; expected "
-                    "a different one each. Number them anew, or remove one of them"
+                    "a different one each. Renumber them, or remove one of them"
                 )
             ids[key] = item["id"]
         return ids
@@ -243,7 +245,7 @@ class _Checks:
             )
         if type(declared) is not type(value) or declared != value:
             item[key] = declared
-            self._mend(f"{key} of another type than the id", f"{value!r} for {declared!r}")
+            self._count_repair(f"{key} of another type than the id", f"{value!r} for {declared!r}")
 
     def _check_box(self, number: int, item: dict[str, Any]) -> None:
         box = item.get("bbox")
@@ -254,7 +256,7 @@ class _Checks:
         area = item.get("area")
         if area is None or (isinstance(area, float) and math.isnan(area)):
             item["area"] = max(box[2], 0) * max(box[3], 0)
-            self._mend("area, from width and height", _entry("annotation", number, item))
+            self._count_repair("area, from width and height", _entry("annotation", number, item))
         elif not _is_finite(area):
             self._refuse("annotation", number, item, f"area {area!r}", "a number of pixels")
 
@@ -270,11 +272,11 @@ class _Checks:
             self._refuse("annotation", number, item, f"{flag} {value!r}", "0 or 1")
         item[flag] = _FLAGS[key]
         if value is not None:
-            self._mend(flag, f"{value!r} for {item[flag]}")
+            self._count_repair(flag, f"{value!r} for {item[flag]}")
 
-    def _mend(self, what: str, such: str) -> None:
-        count, first = self._mended.get(what, (0, such))
-        self._mended[what] = (count + 1, first)
+    def _count_repair(self, what: str, example: str) -> None:
+        count, first = self._repairs.get(what, (0, example))
+        self._repairs[what] = (count + 1, first)
 
     def _refuse(self, kind: str, number: int, item: Any, found: str, expected: str) -> NoReturn:
         raise ValueError(
@@ -284,10 +286,10 @@ class _Checks:
 
 
 def _entry(kind: str, number: int, item: Any) -> str:
-    """Name an entry by its id or, without one, by its place."""
-    named = item.get("id") if isinstance(item, dict) else None
+    """Describe an entry by its id or, without one, by its index."""
+    item_id = item.get("id") if isinstance(item, dict) else None
     plural = {"category": "categories"}.get(kind, f"{kind}s")
-    return f"{kind} {named}" if named is not None else f"{plural}[{number}]"
+    return f"{kind} {item_id}" if item_id is not None else f"{plural}[{number}]"
 
 
 def _is_finite(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The device of a run, and the precision of its computation."""
+"""Choosing the device of a run, and the precision of its computation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
+# Errors of a device itself; torch has a class for them since 2.8.
+DEVICE_ERRORS = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
+
 
 def chosen_device(name: str | None) -> torch.device:
-    """The device to compute on; by default CUDA if there is any, else the CPU.
+    """Return the device to compute on; by default CUDA if available, else the CPU.
 
     Raises:
-        ValueError: If there is no such device, or Step 2 does not work on it.
+        ValueError: If the device does not exist, or Step 2 does not support it.
     """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -24,7 +27,7 @@ def chosen_device(name: str | None) -> torch.device:
 
 
 def require_supported(device: torch.device) -> None:
-    """Refuse a device that Step 2 does not work on.
+    """Refuse a device that Step 2 does not support.
 
     Raises:
         ValueError: If it is neither a CPU nor a CUDA device that exists.
@@ -42,38 +45,40 @@ def require_supported(device: torch.device) -> None:
 
 @contextmanager
 def computing_on(device: torch.device, tf32: bool) -> Iterator[None]:
-    """Make a device the current one, in the precision that is asked for.
+    """Make a device the current one, and set the precision of float32 on a GPU.
 
-    On a GPU, cuDNN's algorithms are those that give the same bits in each run: a training that
-    this may be part of often has them chosen by timing (``cudnn.benchmark``). All is as before
-    at the end.
+    On a GPU, cuDNN is restricted to algorithms that give the same bits in each run. A training that
+    calls this may have them chosen by timing (``cudnn.benchmark``). All settings are restored at
+    the end.
 
     Args:
         device: A CPU or a CUDA device.
         tf32: Whether float32 may be computed in TF32.
 
     Raises:
-        ValueError: If Step 2 does not work on the device.
+        ValueError: If Step 2 does not support the device.
     """
     require_supported(device)
     if device.type == "cpu":
         yield
         return
-    wanted = [*_precisions(tf32)]
-    wanted += [(torch.backends.cudnn, "benchmark", False)]
-    wanted += [(torch.backends.cudnn, "deterministic", True)]
+    settings = [
+        *_tf32_settings(tf32),
+        (torch.backends.cudnn, "benchmark", False),
+        (torch.backends.cudnn, "deterministic", True),
+    ]
     with torch.cuda.device(device), ExitStack() as stack:
-        for owner, name, value in wanted:
+        for owner, name, value in settings:
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)
         yield
 
 
-def _precisions(tf32: bool) -> list[tuple[Any, str, Any]]:
-    """The settings of TF32: owner, name and value.
+def _tf32_settings(tf32: bool) -> list[tuple[Any, str, Any]]:
+    """Return the settings of TF32: owner, name and value.
 
-    Since torch 2.9 they have new names, and reading the old ones is an error where somebody has
-    set the new ones.
+    Since torch 2.9 they have new names, and reading the old names is an error if the new ones
+    have been set.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     if hasattr(cudnn, "conv"):

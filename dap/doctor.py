@@ -1,7 +1,7 @@
 """Check an installation: what is installed, what fails, and how to fix it.
 
-Imports none of the packages that it checks: ``tools/doctor.py`` uses it where ``import dap``
-fails.
+It imports none of the packages that it checks, because ``tools/doctor.py`` has to work where
+``import dap`` fails.
 """
 
 import json
@@ -16,12 +16,13 @@ from dap import _requirements
 from dap._requirements import Finding
 
 OK, NOTE, FAIL = "ok", "note", "FAIL"
-TRIALS = {
+# Checks of dap/_probes.py, each with the advice if it fails.
+CHECKS = {
     "ops": "mmcv's operators do not run. A compiled mmcv must be built for the torch in use; for "
     f"DAP's operators instead of those, run `{_requirements.REPLACE_MMCV}`",
-    "cuda": "the GPU cannot be used: install a torch for its driver, or hide it by "
+    "cuda": "the GPU cannot be used: install a torch for its driver, or hide the GPU with "
     "CUDA_VISIBLE_DEVICES=''",
-    "checkpoints": "reinstall what this names",
+    "checkpoints": "reinstall the package that the error names",
 }
 SYSTEMS = ("Linux", "Darwin")
 SECONDS = 300
@@ -32,11 +33,11 @@ class Result:
     """One line of the report.
 
     Attributes:
-        what: What was looked at.
-        found: What was found.
-        needed: What DAP needs, ``""`` where that is plain.
-        state: ``OK``, ``NOTE`` for what DAP can do without, or ``FAIL``.
-        advice: What to do about it.
+        what: Name of the package or check.
+        found: Version or result.
+        needed: What DAP requires, ``""`` if there is nothing to state.
+        state: ``OK``, ``NOTE`` for a problem that does not affect DAP as a whole, or ``FAIL``.
+        advice: How to solve the problem.
     """
 
     what: str
@@ -47,23 +48,23 @@ class Result:
 
 
 def examine() -> list[Result]:
-    """Look at the packages; if they are fit, try them out as well."""
+    """Check the packages and, if all requirements are met, run the checks that use them."""
     packages = [_python(), _system(), *map(_package, _requirements.findings())]
     if not healthy(packages):
         return [*packages, *_mim()]
     with ThreadPoolExecutor(max_workers=2) as pool:
         mim = pool.submit(_mim)
-        trials = [result for results in pool.map(_try, TRIALS) for result in results]
-    return [*packages, *trials, *mim.result()]
+        checks = [result for results in pool.map(_check, CHECKS) for result in results]
+    return [*packages, *checks, *mim.result()]
 
 
 def healthy(results: list[Result]) -> bool:
-    """Whether nothing that DAP needs has failed."""
+    """Whether no check has failed."""
     return all(result.state != FAIL for result in results)
 
 
 def report(results: list[Result]) -> str:
-    """Write the results as a table, followed by the advice."""
+    """Format the results as a table, followed by the advice."""
     rows = [("", "found", "needed", "")]
     rows += [(result.what, result.found, result.needed, result.state) for result in results]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -74,14 +75,16 @@ def report(results: list[Result]) -> str:
 
 
 def _python() -> Result:
-    fit = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    tested = (3, 11) <= sys.version_info[:2] <= (3, 13)
     advice = ""
-    if not fit:
+    if not tested:
         advice = (
             "DAP is tested with Python 3.11 to 3.13; at the start of a training MMEngine 0.10.7 "
             "calls pkgutil.find_loader, which Python 3.14 has removed"
         )
-    return Result("Python", platform.python_version(), "3.11 to 3.13", OK if fit else NOTE, advice)
+    return Result(
+        "Python", platform.python_version(), "3.11 to 3.13", OK if tested else NOTE, advice
+    )
 
 
 def _system() -> Result:
@@ -103,20 +106,21 @@ def _package(finding: Finding) -> Result:
     return Result(requirement.module, finding.found, needed)
 
 
-def _try(trial: str) -> list[Result]:
+def _check(name: str) -> list[Result]:
+    """Run a check of ``_probes.py`` in a process."""
     probes = Path(__file__).with_name("_probes.py")
-    done = _run("-P", str(probes), trial)  # -P: the folder of the file must not shadow packages
+    done = _run("-P", str(probes), name)  # -P: the folder of the file must not shadow packages
     if done.returncode == 0:
         return [Result(**result) for result in json.loads(done.stdout.splitlines()[-1])]
-    return [Result(trial, "failed", state=FAIL, advice=f"{_last_words(done)}: {TRIALS[trial]}")]
+    return [Result(name, "failed", state=FAIL, advice=f"{_last_error(done)}: {CHECKS[name]}")]
 
 
 def _mim() -> list[Result]:
     done = _run("-m", "mim", "--version")
     if done.returncode == 0:
         return [Result("mim", done.stdout.split()[-1])]
-    cure = "for `mim train ...` alone, run `pip install openmim 'setuptools<81'`"
-    return [Result("mim", "does not run", state=NOTE, advice=f"{_last_words(done)}: {cure}")]
+    cure = "for `mim train ...`, which needs it, run `pip install openmim 'setuptools<81'`"
+    return [Result("mim", "does not run", state=NOTE, advice=f"{_last_error(done)}: {cure}")]
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -127,7 +131,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", f"no answer in {SECONDS} s")
 
 
-def _last_words(done: subprocess.CompletedProcess[str]) -> str:
-    """Last line of the standard error; a crash in compiled code leaves none."""
+def _last_error(done: subprocess.CompletedProcess[str]) -> str:
+    """Last line of the standard error; the exit code if it is empty, as after a crash."""
     lines = done.stderr.strip().splitlines() or [f"ended with exit code {done.returncode}"]
     return lines[-1]

@@ -1,4 +1,4 @@
-"""What the makers of COCO files share: files below a folder, lists of names, whole files."""
+"""Helpers for files: list files below a folder, read text, write files atomically, lock folders."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from typing import IO, Any, TextIO
 from .listing import FileListing
 from .locks import open_locked
 
-# Of images that OpenCV, mmcv's and mmdet's default decoder, reads. The one list of the project.
+# Images that OpenCV reads, the default decoder of mmcv and mmdet.
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm"),
     *(".tif", ".tiff", ".webp"),
 )
-PARTIAL = ".partial"  # ends the names of files that are being written
+PARTIAL = ".partial"  # suffix of files that are being written
 
-# What file systems answer that cannot flush, as some network and FUSE ones.
+# Errors of file systems that cannot flush, such as some network and FUSE file systems.
 _NO_FSYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 def files_below(folder: Path, suffixes: Sequence[str]) -> list[str]:
-    """Find files by the end of their names, in whatever case, in all folders below one.
+    """List all files below a folder that have certain suffixes, ignoring case.
 
-    What is left out, such as hidden names and images of other kinds, is logged.
+    Files that are left out, such as hidden files and images of other kinds, are logged.
 
     Args:
-        folder: Where to look; see :class:`dap.listing.FileListing` about links and hidden names.
-        suffixes: Ends of names in lower case, with the dot.
+        folder: The folder; see :class:`dap.listing.FileListing` for links and hidden names.
+        suffixes: Suffixes in lower case, with the dot.
 
     Returns:
         Paths relative to ``folder``, with forward slashes, sorted.
@@ -44,15 +44,15 @@ def files_below(folder: Path, suffixes: Sequence[str]) -> list[str]:
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder; expected one that holds {suffixes[0]} …")
-    is_of_images = not set(suffixes).isdisjoint(IMAGE_SUFFIXES)
-    listing = FileListing(str(folder), suffixes, IMAGE_SUFFIXES if is_of_images else ())
+    lists_images = not set(suffixes).isdisjoint(IMAGE_SUFFIXES)
+    listing = FileListing(str(folder), suffixes, IMAGE_SUFFIXES if lists_images else ())
     names = listing.files()
     listing.log()
     return names
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Read a file; an ``OSError`` names it first, as the other errors do."""
+    """Read a file; the message of an ``OSError`` starts with its path, like other errors."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -60,10 +60,14 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def text_lines(content: bytes, path: str | os.PathLike[str]) -> list[str]:
-    """Split the content of a text file into all its lines, blanks around them and a BOM left out.
+    """Split the content of a text file into lines; strip them, and a byte-order mark.
+
+    Args:
+        content: Content of the file.
+        path: Name of the file, for errors.
 
     Raises:
-        ValueError: If it is no text in UTF-8; ``path`` is its name.
+        ValueError: If it is no text in UTF-8.
     """
     if b"\0" in content:
         raise ValueError(
@@ -82,25 +86,25 @@ def text_lines(content: bytes, path: str | os.PathLike[str]) -> list[str]:
 
 
 def split_lines(content: bytes, path: str | os.PathLike[str]) -> list[str]:
-    """Like `text_lines`, empty lines left out."""
+    """Like `text_lines`, without empty lines."""
     return [line for line in text_lines(content, path) if line]
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """Read the lines of a list, see `split_lines`."""
+    """Read the non-empty lines of a text file, see `split_lines`."""
     return split_lines(read_bytes(path), path)
 
 
 def read_names(path: str | os.PathLike[str]) -> list[str]:
-    """Read names, one per line; empty lines are left out.
+    """Read names, one per line; empty lines are ignored.
 
     Raises:
-        ValueError: If there is none, or one stands there twice.
+        ValueError: If there is none, or if a name is repeated.
     """
     names = read_lines(path)
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if not names or twice:
-        found = f"found {twice[0]!r} twice" if twice else "found none"
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if not names or repeated:
+        found = f"found {repeated[0]!r} twice" if repeated else "found none"
         raise ValueError(f"{path}: expected different names, one per line, {found}")
     return names
 
@@ -108,14 +112,20 @@ def read_names(path: str | os.PathLike[str]) -> list[str]:
 def left_out_line(
     left_out: Sequence[dict[str, str]], shown: int = 10, what: str = "files left out"
 ) -> str:
-    """Sentence on how many files or other items were left out; it names the first."""
-    named = "".join(f"\n  {item['file']}: {item['reason']}" for item in left_out[:shown])
+    """Format a message with the number of items that were left out, and the first of them.
+
+    Args:
+        left_out: Items with ``file`` and ``reason``.
+        shown: Number of items to list.
+        what: Description of the items.
+    """
+    lines = "".join(f"\n  {item['file']}: {item['reason']}" for item in left_out[:shown])
     more = f"\n  and {len(left_out) - shown} more" if len(left_out) > shown else ""
-    return f"{len(left_out)} {what}, all of them named in the file's info:{named}{more}"
+    return f"{len(left_out)} {what}, all of them listed in the file's info:{lines}{more}"
 
 
 def output_file(path: str | os.PathLike[str]) -> Path:
-    """Check the path of an output file before the work; it must not be a folder."""
+    """Check the path of an output file before it is computed: it must not be a folder."""
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder; expected the name of a file to write")
     return Path(path)
@@ -123,16 +133,18 @@ def output_file(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def whole_file(path: Path, once: bool = False) -> Iterator[TextIO]:
-    """Open a text file that gets its name when all of it is written, its folder included.
+    """Open a text file for writing under a temporary name, and rename it when it is complete.
+
+    Its folder is created if necessary.
 
     Args:
         path: The file.
-        once: Whether a file that is there stays: one with the same content is kept as it is, one
-            with other content is an error.
+        once: Never replace an existing file: if its content is the same, it is kept; otherwise an
+            error is raised.
 
     Raises:
-        FileExistsError: If ``once`` and the file is there with other content.
-        OSError: If it cannot be written; it names the file.
+        FileExistsError: If ``once`` and the file exists with other content.
+        OSError: If it cannot be written; the message names the file.
     """
     with _partial_of(path) as partial:
         with open(partial, "w", encoding="utf-8") as file:
@@ -142,16 +154,18 @@ def whole_file(path: Path, once: bool = False) -> Iterator[TextIO]:
             _rename(partial, path)
         elif partial.read_bytes() != path.read_bytes():
             raise FileExistsError(
-                f"{path} is there with other content; predictions or a training may rely on it. "
-                "Move it away, or give another name"
+                f"{path} is there with other content; predictions or a training may depend on it. "
+                "Move it away, or use another name"
             )
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that gets its name when all of it is on the disk, its folder included.
+    """Write a file under a temporary name, and rename it when it is on the disk.
+
+    Its folder is created if necessary.
 
     Raises:
-        OSError: If it cannot be written; it names the file.
+        OSError: If it cannot be written; the message names the file.
     """
     with _partial_of(path) as partial:
         with open(partial, "wb") as file:
@@ -162,7 +176,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _partial_of(path: Path) -> Iterator[Path]:
-    """Temporary name of a file while it is written; leftovers are removed."""
+    """Yield a temporary name for a file while it is written; remove what remains of it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     with _clear_error(path, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,17 +188,17 @@ def _partial_of(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _clear_error(path: Path, own: Path) -> Iterator[None]:
-    """Name the file or folder in an error raised while writing ``own``."""
+def _clear_error(path: Path, written: Path) -> Iterator[None]:
+    """Explain errors that are raised while ``written`` is written, with the name ``path``."""
     try:
         yield
     except OSError as error:
-        other = error.filename is not None and not own.is_relative_to(error.filename)
+        other = error.filename is not None and not written.is_relative_to(error.filename)
         if other or error.strerror is None:
             raise
         raise type(error)(
-            f"{path} cannot be written ({error.strerror}). Nothing that was finished is lost: make "
-            "room, or let the folder be written to, and run the same again"
+            f"{path} cannot be written ({error.strerror}). Nothing that was finished is lost: free "
+            "disk space or fix the permissions of the folder, and run the same command again"
         ) from error
 
 
@@ -194,10 +208,9 @@ def _sync(file: IO[Any]) -> None:
 
 
 def _rename(partial: Path, path: Path) -> None:
-    """Give a file its name, and see to it that the folder knows after a power cut too.
+    """Rename a file, and flush its folder so that the new name survives a power failure.
 
-    The latter as far as the file system can: the file is there, whether or not its folder may be
-    opened and flushed.
+    It is no error if the folder cannot be opened or flushed, since the file itself is written.
     """
     partial.replace(path)
     try:
@@ -213,7 +226,7 @@ def _rename(partial: Path, path: Path) -> None:
 
 
 def _fsync(descriptor: int, not_supported: frozenset[int]) -> None:
-    """Flush to the disk, unless the file system answers that it cannot flush."""
+    """Flush to the disk; ignore errors that mean that the file system cannot flush."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -222,21 +235,21 @@ def _fsync(descriptor: int, not_supported: frozenset[int]) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove partial files of killed processes."""
+    """Remove partial files of killed processes from a folder."""
     for path in folder.glob(f".*{PARTIAL}"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, which is removed at the end; the lock ends with the process, too.
+    """Hold a lock file, and remove it at the end. The lock is also released if the process ends.
 
-    Processes that this one forks do not have the lock. Where the file system has no locks, a
-    warning names the folder, and nothing is locked.
+    Forked processes do not inherit the lock. If the file system has no locks, a warning names the
+    folder, and nothing is locked.
 
     Raises:
-        RuntimeError: If another process holds it.
-        OSError: If it cannot be written; it names the folder.
+        RuntimeError: If another process holds the lock.
+        OSError: If the file cannot be written; the message names the folder.
     """
     with _clear_error(path.parent, path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,14 +272,14 @@ def write_coco(
     annotations: Iterable[str],
     once: bool = False,
 ) -> None:
-    """Write a COCO file, one image or annotation a line, images first; hold none of them.
+    """Write a COCO file from iterators, with one image or annotation per line.
 
     Args:
         path: The file, see :func:`whole_file`.
-        info: What it says of itself.
+        info: Value of ``info``.
         categories: COCO categories.
         images: Images, each as JSON.
-        annotations: Annotations, each as JSON; asked for when the images are written.
+        annotations: Annotations, each as JSON; iterated over after all images are written.
         once: See :func:`whole_file`.
     """
     with whole_file(path, once) as file:

@@ -8,16 +8,16 @@ import struct
 import mmcv
 from PIL import Image
 
-_ORIENTATION = 0x0112  # of EXIF; 5 to 8 are quarter turns
-# What image_size raises for a file that is no sound image.
+_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap height and width
+# Errors that image_size raises for a file that is no valid image.
 UNREADABLE = (OSError, ValueError, Image.DecompressionBombError)
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Read the size of an image as mmcv loads it, from its header where that says it.
+    """Read the size of an image as mmcv loads it, from the header if possible.
 
-    An image with EXIF data is decoded unless its orientation is a plain 1 to 4, which leaves the
-    size as it is: readers differ in what they make of broken or odd EXIF data.
+    An image with EXIF data is decoded unless its orientation is an integer from 1 to 4, which does
+    not change the size: decoders differ in how they interpret invalid EXIF data.
 
     Args:
         path: The image file.
@@ -27,7 +27,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
     Raises:
         OSError: If the file cannot be opened or is no image.
-        ValueError: If it had to be decoded and mmcv could not.
+        ValueError: If it has to be decoded and mmcv cannot decode it.
     """
     with Image.open(path) as image:
         width, height = image.size
@@ -41,9 +41,9 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 def _is_upright(image: Image.Image) -> bool:
     try:
-        # Not image.getexif(), with which a PNG image would be decoded.
+        # Not image.getexif(), which decodes PNG images.
         exif = Image.Image.getexif(image)
-    except (SyntaxError, struct.error):  # Pillow's words for a broken block of EXIF
+    except (SyntaxError, struct.error):  # raised by Pillow for invalid EXIF data
         return False
     if not exif:
         return not {"exif", "Raw profile type exif"} & image.info.keys()

@@ -1,9 +1,8 @@
 """One process of a distributed run: ``python -m dap.launch PACKAGE TOOL CONFIG [ARGUMENTS]``.
 
 Runs the installed ``TOOL.py`` (train or test) of mmdet or mmpretrain in this process, which
-torchrun (tools/dist.sh) or Slurm (tools/slurm.sh) has started. MMEngine takes it for granted that
-each process has a GPU; where there is none, the processes talk through gloo instead, and the model
-stays on the CPU.
+torchrun (tools/dist.sh) or Slurm (tools/slurm.sh) has started. MMEngine assumes that each process
+has a GPU. Without GPUs, the processes use the backend gloo, and the model stays on the CPU.
 """
 
 import argparse
@@ -21,11 +20,11 @@ from mmengine.dist import init_dist
 
 
 def installed_tool(package: str, tool: str) -> Path:
-    """Find a tool that came with an OpenMMLab package.
+    """Find a tool that is installed with an OpenMMLab package.
 
     Args:
         package: "mmdet" or "mmpretrain".
-        tool: Its name without ``.py``.
+        tool: Name of the tool without ``.py``.
 
     Returns:
         Path of the script below ``PACKAGE/.mim/tools``.
@@ -43,10 +42,10 @@ def installed_tool(package: str, tool: str) -> Path:
 
 
 def options_without_gpu(config: str) -> list[str]:
-    """Options that keep MMEngine from handing a GPU to DistributedDataParallel.
+    """Options that keep MMEngine from passing a GPU to DistributedDataParallel.
 
-    MMEngine's own settings for the wrapper hold only as long as a config has none, so that they
-    are repeated here.
+    MMEngine's defaults for the wrapper apply only if a config does not set ``model_wrapper_cfg``,
+    so that they are repeated here.
 
     Args:
         config: Path of the config.
@@ -64,14 +63,14 @@ def options_without_gpu(config: str) -> list[str]:
 
 
 def init_processes(launcher: str) -> None:
-    """Let the processes of a launcher find each other: by nccl, or by gloo where no GPU is.
+    """Initialise the process group of a launcher, with nccl, or with gloo if there is no GPU.
 
     Args:
         launcher: "pytorch" (torchrun) or "slurm".
 
     Raises:
-        ValueError: If the launcher is another one and there is no GPU, or if Slurm has not started
-            this process.
+        ValueError: If it is another launcher and there is no GPU, or if this process was not
+            started by Slurm.
     """
     if launcher == "slurm":
         set_slurm_port()
@@ -89,25 +88,26 @@ def init_processes(launcher: str) -> None:
 
 
 def set_slurm_port() -> None:
-    """Set MASTER_PORT, unless it is set, to one that all processes of a Slurm step agree on.
+    """Set MASTER_PORT, unless it is set, to the same port in all processes of a Slurm step.
 
-    It follows from the IDs of job and step, so that jobs that share a node do not meet: MMEngine's
-    default is 29500 for all. Ports from 10000 to 29999 are below those that systems give away.
+    The port depends on the IDs of job and step, so that jobs on the same node use different ports;
+    MMEngine's default is 29500 for all jobs. Ports from 10000 to 29999 are below the ephemeral
+    ports of the system.
 
     Raises:
-        ValueError: If Slurm has not started this process.
+        ValueError: If this process was not started by Slurm.
     """
     if "SLURM_JOB_ID" not in os.environ or "SLURM_PROCID" not in os.environ:
         raise ValueError(
             "launcher 'slurm': there is no SLURM_JOB_ID or SLURM_PROCID among the environment "
-            "variables; expected a process that srun has started. tools/slurm.sh does it"
+            "variables; expected a process started by srun, as tools/slurm.sh does"
         )
     job, step = (int(os.environ.get(f"SLURM_{name}_ID", 0)) for name in ("JOB", "STEP"))
     os.environ.setdefault("MASTER_PORT", str(10000 + (16 * job + step) % 20000))
 
 
 def _init_gloo_of_slurm() -> None:
-    """Do what MMEngine does with GPUs: tell torch from Slurm's variables who is who."""
+    """Initialise torch.distributed from Slurm's variables, as MMEngine does with GPUs."""
     nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_NODELIST"]]
     host = subprocess.run(nodes, capture_output=True, text=True, check=True).stdout.split()[0]
     os.environ.setdefault("MASTER_ADDR", host)
@@ -117,21 +117,21 @@ def _init_gloo_of_slurm() -> None:
 
 
 def launcher_in(arguments: Sequence[str]) -> str:
-    """Read ``--launcher`` from the arguments of a tool, "none" if it is not there."""
+    """Read ``--launcher`` from the arguments of a tool; the default is "none"."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--launcher", default="none")
     return parser.parse_known_args(arguments)[0].launcher
 
 
 def main(package: str, tool: str, config: str, *arguments: str) -> None:
-    """Run the tool as if it had been called by its path."""
+    """Run a tool in this process, with the arguments of the command line."""
     path, extra = installed_tool(package, tool), []
     launcher = launcher_in(arguments)
     try:
         if launcher != "none" and not torch.cuda.is_available():
             init_processes(launcher)
             extra = options_without_gpu(config)
-        elif launcher == "slurm":  # with GPUs the tool does the rest by itself
+        elif launcher == "slurm":  # with GPUs, the tool initialises the processes
             set_slurm_port()
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -1,4 +1,4 @@
-"""List the files below a folder, and report what is left out and why."""
+"""List the files below a folder, and report which files are left out and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from mmengine.logging import print_log
 
-# Suffixes of images that are not read: such files are counted and not left out in silence.
+# Suffixes of images that are not supported; such files are counted and reported.
 OTHER_IMAGE_SUFFIXES = frozenset((
     ".ai", ".apng", ".arw", ".avifs", ".cr2", ".cr3", ".cur", ".dds", ".dib", ".dng", ".eps",
     ".exr", ".hdr", ".heic", ".heics", ".heif", ".hif", ".icns", ".ico", ".j2c", ".j2k", ".jfi",
@@ -19,21 +19,21 @@ OTHER_IMAGE_SUFFIXES = frozenset((
     ".ras", ".raw", ".rw2", ".sgi", ".sr", ".sr2", ".srw", ".svg", ".svgz", ".tga", ".wdp", ".xbm",
     ".xcf", ".xpm",
 ))  # fmt: skip
-# What systems leave among other files, in lower case. Names that begin with "." are not needed.
+# Files and folders that operating systems create, in lower case, except those starting with ".".
 LEFTOVERS = frozenset((
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "#recycle", "@eadir",
     "lost+found", "system volume information",
 ))  # fmt: skip
-MAX_LOOKED_INTO = 4000  # files whose first bytes are read to see whether they are images
-MAX_LOOKED_INTO_PER_SUFFIX = 1000
-MAX_KEYS = 100  # suffixes that a tally counts one by one
+MAX_INSPECTED = 4000  # files whose first bytes are read to see whether they are images
+MAX_INSPECTED_PER_SUFFIX = 1000
+MAX_KEYS = 100  # number of suffixes that a tally counts separately
 _FTYPES = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*",
            b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")  # fmt: skip
 
 
 class Tally:
-    """Counts paths by a key; the first path in sorted order is the example."""
+    """Counts paths by a key, and keeps the first path in sorted order as an example."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -59,25 +59,27 @@ class Tally:
 
 
 class FileListing:
-    """Lists files below a folder by the ends of their names, and counts what it leaves out.
+    """Lists files with certain suffixes below a folder, and counts the files that it leaves out.
 
-    - Names that begin with "." and those in ``LEFTOVERS`` are skipped at every depth.
-    - Symbolic links to folders are followed, except a link to a folder that holds the link or
-      that is listed in its own place below the root, and a second link to the same folder.
-    - A dangling link whose name has one of the suffixes is listed: it stands for a file.
+    - Names that start with "." and those in ``LEFTOVERS`` are skipped at every depth.
+    - Symbolic links to folders are followed, except links to a folder that contains the link or
+      that is listed below the root without it, and further links to the same folder.
+    - Dangling links with one of the suffixes are listed, like files.
 
     Args:
         root: The folder.
-        suffixes: Ends of names in lower case, with the dot.
-        image_suffixes: Suffixes that make a file look like an image, besides
-            ``OTHER_IMAGE_SUFFIXES``; of files with other suffixes, some thousand are looked into.
-            If empty, files that are not listed are not counted.
+        suffixes: Suffixes in lower case, with the dot.
+        image_suffixes: Suffixes of images, in addition to ``OTHER_IMAGE_SUFFIXES``. Some thousand
+            of the files with other suffixes are opened to see whether they are images. If empty,
+            files that are not listed are not counted.
 
     Attributes:
-        listed: Number of files listed.
-        skipped, not_taken, other_files, dangling, not_followed: Tallies of skipped names; files
-            that look like images but are not listed; other files that are not; dangling links,
-            listed or not; and links to folders that were not followed.
+        listed: Number of listed files.
+        skipped: Tally of skipped names.
+        not_taken: Tally of files that look like images but are not listed.
+        other_files: Tally of other files that are not listed.
+        dangling: Tally of dangling links, listed or not.
+        not_followed: Tally of links to folders that were not followed.
     """
 
     def __init__(
@@ -89,15 +91,15 @@ class FileListing:
         self.listed = 0
         self.skipped, self.not_taken, self.other_files = Tally(), Tally(), Tally()
         self.dangling, self.not_followed = Tally(), Tally()
-        self._looked_into = 0
-        self._looked_into_by_suffix: Counter[str] = Counter()
+        self._inspected = 0
+        self._inspected_by_suffix: Counter[str] = Counter()
         self._real_root = os.path.realpath(root)
 
     def top(self, kept: Collection[str] = ()) -> tuple[list[str], list[str]]:
         """List the root alone.
 
         Args:
-            kept: Names of folders that are not skipped, whatever they are.
+            kept: Names of folders that are never skipped.
 
         Returns:
             Names of the folders and of the listed files in it, each sorted.
@@ -111,26 +113,26 @@ class FileListing:
         return sorted(folders), sorted(files)
 
     def files(self, folder: str = "") -> list[str]:
-        """List a folder and those below it: paths relative to the root, sorted, with "/"."""
+        """List all files below a folder, as paths relative to the root, sorted, with "/"."""
         return sorted(self.walk(folder))
 
     def walk(self, folder: str = "") -> Iterator[str]:
-        """Like `files`, in no particular order; one folder's names are held at a time.
+        """Like `files`, but unsorted, with the names of only one folder in memory at a time.
 
         Raises:
-            OSError: If a folder cannot be listed; it names the folder.
+            OSError: If a folder cannot be listed; the message names the folder.
         """
         real = os.path.realpath(os.path.join(self.root, folder))
         seen = {real}
-        # Relative and real path, and the real paths of the folders with the links that led there.
+        # Relative path, real path, and real paths of the folders with the links followed so far.
         pending_folders: list[tuple[str, str, tuple[str, ...]]] = [(folder, real, ())]
         pending_links: list[tuple[str, tuple[str, ...]]] = []
         while pending_folders or pending_links:
-            if not pending_folders:  # links come last: a file's own path is the one that counts
+            if not pending_folders:  # links last, so that files are listed by their real path
                 pending_links.sort(reverse=True)
                 link, holders = pending_links.pop()
                 real = os.path.realpath(os.path.join(self.root, link))
-                if real in seen or self._has_own_place(real) or _holds(real, *holders):
+                if real in seen or self._is_listed_directly(real) or _holds(real, *holders):
                     self.not_followed.add("", link)
                     continue
                 seen.add(real)
@@ -147,7 +149,7 @@ class FileListing:
                     pending_folders.append((inner, inner_real, holders))
 
     def log(self) -> None:
-        """Log what was left out so far."""
+        """Log which files were left out so far."""
         for level, text in self._messages():
             print_log(f"{self.root}: {text}", "current", level)
 
@@ -157,21 +159,21 @@ class FileListing:
             yield (
                 logging.WARNING,
                 f"{self.dangling.total} dangling links {self.dangling} -> {target!r}. Mount or "
-                "fetch what they lead to",
+                "download their targets",
             )
         if self.not_followed.total:
             yield (
                 logging.WARNING,
                 f"{self.not_followed.total} links to folders were not followed, such as "
-                f"{self.not_followed.example!r}: the folders hold the link, or are listed without "
-                "it",
+                f"{self.not_followed.example!r}: the folders contain the link, or are listed "
+                "without it",
             )
         if self.not_taken.total:
             yield (
                 logging.WARNING,
                 f"{self.not_taken.total} files look like images and are not taken "
-                f"{self.not_taken}. Taken are {', '.join(sorted(self.suffixes))}: convert the "
-                "files, or give them the suffix of what they are",
+                f"{self.not_taken}. Supported are {', '.join(sorted(self.suffixes))}: convert the "
+                "files, or rename them to the suffix of their format",
             )
         if self.skipped.total:
             yield (
@@ -183,20 +185,20 @@ class FileListing:
             yield (
                 logging.INFO,
                 f"{self.other_files.total} other files were not taken {self.other_files}; "
-                f"{self._looked_into} files were looked into",
+                f"{self._inspected} files were opened",
             )
 
     def _scan(
         self, folder: str, kept: Collection[str] = ()
     ) -> tuple[list[str], list[str], list[str]]:
-        """Folders, links to folders, and listed files in one folder: paths relative to the root."""
+        """List folders, links to folders, and files of one folder; paths relative to the root."""
         folders: list[str] = []
         links: list[str] = []
         files: list[str] = []
-        place = os.path.join(self.root, folder)
+        absolute = os.path.join(self.root, folder)
         prefix = f"{folder}/" if folder else ""
         try:
-            with os.scandir(place) as entries:
+            with os.scandir(absolute) as entries:
                 for entry in entries:
                     name = entry.name
                     path = prefix + name
@@ -212,15 +214,15 @@ class FileListing:
                         self._leave_out(path)
         except OSError as error:
             raise type(error)(
-                f"{place}: the folder cannot be listed ({error.strerror}); check the path and its "
-                "permissions"
+                f"{absolute}: the folder cannot be listed ({error.strerror}); check the path and "
+                "its permissions"
             ) from error
         return folders, links, files
 
     def _leads_to_folder(self, link: str) -> bool:
         try:
             return stat.S_ISDIR(os.stat(os.path.join(self.root, link)).st_mode)
-        except OSError:  # nothing there, a circle of links, or no permission
+        except OSError:  # dangling, a cycle of links, or no permission
             self.dangling.add(_suffix(link), link)
             return False
 
@@ -228,20 +230,20 @@ class FileListing:
         """Count a file that is not listed."""
         suffix = _suffix(path)
         looks_like_image = suffix in self.image_suffixes
-        if not looks_like_image and self._may_look_into(suffix):
-            self._looked_into += 1
-            self._looked_into_by_suffix[suffix] += 1
+        if not looks_like_image and self._may_inspect(suffix):
+            self._inspected += 1
+            self._inspected_by_suffix[suffix] += 1
             looks_like_image = starts_like_image(os.path.join(self.root, path))
         (self.not_taken if looks_like_image else self.other_files).add(suffix, path)
 
-    def _may_look_into(self, suffix: str) -> bool:
+    def _may_inspect(self, suffix: str) -> bool:
         return (
-            self._looked_into < MAX_LOOKED_INTO
-            and self._looked_into_by_suffix[suffix] < MAX_LOOKED_INTO_PER_SUFFIX
+            self._inspected < MAX_INSPECTED
+            and self._inspected_by_suffix[suffix] < MAX_INSPECTED_PER_SUFFIX
         )
 
-    def _has_own_place(self, real: str) -> bool:
-        """Whether a folder is listed below the root without a link to it."""
+    def _is_listed_directly(self, real: str) -> bool:
+        """Whether a folder is listed below the root without following a link to it."""
         if not _holds(self._real_root, real):
             return False
         parts = os.path.relpath(real, self._real_root).split(os.sep)
@@ -249,8 +251,8 @@ class FileListing:
 
 
 def starts_like_image(path: str) -> bool:
-    """Whether the first bytes of a file are those of a kind of image; False if unreadable."""
-    if not os.path.isfile(path):  # a pipe may never end
+    """Whether a file starts like an image of a known format; False if it cannot be read."""
+    if not os.path.isfile(path):  # reading a pipe could block
         return False
     try:
         with open(path, "rb") as file:
@@ -266,7 +268,7 @@ def starts_like_image(path: str) -> bool:
 
 
 def is_skipped(name: str) -> bool:
-    """Whether a name is hidden or among the ``LEFTOVERS``."""
+    """Whether a name is hidden or one of the ``LEFTOVERS``."""
     return name[0] == "." or name.lower() in LEFTOVERS
 
 
@@ -275,6 +277,6 @@ def _suffix(path: str) -> str:
 
 
 def _holds(folder: str, *paths: str) -> bool:
-    """Whether one of some real paths is a folder, or lies below it."""
+    """Whether a folder is one of some real paths, or contains one of them."""
     start = folder.rstrip(os.sep) + os.sep
     return any(path == folder or path.startswith(start) for path in paths)

@@ -1,7 +1,7 @@
-"""Locks that keep two processes from writing one folder, on file systems of any kind.
+"""Locks that prevent two processes from writing to the same folder, on any file system.
 
-Not by filelock: it takes ``flock`` alone, which child processes inherit, and of the errors of file
-systems without locks it knows only ENOSYS.
+The package filelock is not sufficient: it uses only ``flock``, which child processes inherit, and
+of the errors of file systems without locks it handles only ENOSYS.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import IO, Any, TextIO
 
 from mmengine.logging import print_log
 
-# What file systems answer that have no locks, as some network and FUSE ones.
+# Errors of file systems without locks, such as some network and FUSE file systems.
 _NO_LOCKS = frozenset({errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-_MOST_ATTEMPTS = 100
+_MAX_ATTEMPTS = 100
 
 
 def open_locked(path: Path) -> TextIO:
-    """Open and lock the file of this name, which its holder may remove before it closes it.
+    """Open and lock a file, whose previous owner may remove it before closing it.
 
-    A process that opened the file before it was removed, and locks it afterwards, holds a file
-    without a name, which keeps nobody out: then the name is opened again. Where the file system
-    has no locks, a warning names the folder, and the file is not locked.
+    A process that opens the file before it is removed, and locks it afterwards, has locked a file
+    that no other process can open. In this case the path is opened again. If the file system has
+    no locks, a warning names the folder, and the file is not locked.
 
     Returns:
-        The file, for reading and for appending. Closing it ends the lock.
+        The file, for reading and for appending. Closing it releases the lock.
 
     Raises:
-        RuntimeError: If another process holds it.
+        RuntimeError: If another process holds the lock.
         OSError: If it cannot be opened or locked.
     """
     attempt = 0
@@ -41,9 +41,9 @@ def open_locked(path: Path) -> TextIO:
         attempt += 1
         with ExitStack() as stack:
             file = stack.enter_context(open(path, "a+", encoding="utf-8"))
-            # Some file systems give a file another number each time, so that it never compares
-            # as equal; the lock of the last attempt is kept then.
-            if not _lock(file, path) or _has_name(file, path) or attempt == _MOST_ATTEMPTS:
+            # On some file systems the inode number changes with each call, so that the comparison
+            # always fails; the lock of the last attempt is kept then.
+            if not _lock(file, path) or _has_name(file, path) or attempt == _MAX_ATTEMPTS:
                 stack.pop_all()
                 return file
 
@@ -56,7 +56,7 @@ def _lock(file: TextIO, path: Path) -> bool:
         file.seek(0)
         raise RuntimeError(
             f"{path.parent} is being written by another process ({file.read().strip()}). Wait for "
-            "its end, or give another folder"
+            "its end, or use another folder"
         ) from error
     except OSError as error:
         _warn_if_no_locks(path.parent, error)
@@ -65,7 +65,7 @@ def _lock(file: TextIO, path: Path) -> bool:
 
 
 def _has_name(file: IO[Any], path: Path) -> bool:
-    """Whether an open file has this name; the name is not opened, which would end our lock."""
+    """Whether a path refers to an open file; opening the path again would release the lock."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -73,13 +73,13 @@ def _has_name(file: IO[Any], path: Path) -> bool:
 
 
 def wait_for_lock(file: IO[Any], folder: Path, when_held: Callable[[], object]) -> None:
-    """Lock an open file; child processes that inherit it hold the lock too.
+    """Lock an open file, waiting for other processes. Child processes inherit the lock.
 
     Args:
-        file: The file. The lock ends when the last process closes it.
-        folder: Where it is. A warning names it if its file system has no locks; the file is not
-            locked then.
-        when_held: Called if another process holds the lock, before waiting for it.
+        file: The file. The lock is released when the last process closes it.
+        folder: Folder of the file. If its file system has no locks, a warning names the folder,
+            and the file is not locked.
+        when_held: Called before waiting, if another process holds the lock.
 
     Raises:
         OSError: If the file cannot be locked.
@@ -94,12 +94,12 @@ def wait_for_lock(file: IO[Any], folder: Path, when_held: Callable[[], object]) 
 
 
 def _warn_if_no_locks(folder: Path, error: OSError) -> None:
-    """Warn if an error in locking says that the file system has no locks; else raise it again."""
+    """Warn if an error means that the file system has no locks; otherwise raise it again."""
     if error.errno not in _NO_LOCKS:
         raise error
     print_log(
-        f"{folder}: its file system has no locks ({error.strerror}). Two runs on it would not "
-        "notice each other, and would spoil each other's files: start one at a time",
+        f"{folder}: its file system has no locks ({error.strerror}). Two runs that write to this "
+        "folder at the same time would damage each other's files: start only one at a time",
         "current",
         logging.WARNING,
     )

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal, a log line now and then elsewhere."""
+"""Progress of long work: a bar in a terminal, regular log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LOG_SECONDS = 30.0
 
 
 class Progress:
-    """Count images on the main process, with rate and time left.
+    """Counts images, and shows rate and time left in the main process.
 
     Args:
-        share: Number of images this process will do.
-        total: Number of images all processes will do.
-        world_size: Number of processes that work side by side: the rate shown is that of all.
+        share: Number of images that this process will compute.
+        total: Number of images that all processes will compute.
+        world_size: Number of processes that compute in parallel. The rate shown is that of all.
     """
 
     def __init__(self, share: int, total: int, world_size: int = 1) -> None:
@@ -38,15 +38,14 @@ class Progress:
             print_log(self.line(), logger="current")
 
     def line(self) -> str:
-        """Say how far the work is."""
+        """Return the progress, rate and time left in words."""
         seconds = max(time.monotonic() - self.started, 1e-9)
         rate = self.done * self.world_size / seconds
-        left = timedelta(seconds=round((self.share - self.done) * seconds / max(self.done, 1)))
+        time_left = timedelta(seconds=round((self.share - self.done) * seconds / max(self.done, 1)))
         done = min(self.done * self.world_size, self.total)
-        return f"pseudo boxes: {done}/{self.total} images, {rate:.1f} images/s, {left} left"
+        return f"pseudo boxes: {done}/{self.total} images, {rate:.1f} images/s, {time_left} left"
 
-    def close(self) -> str:
-        """End the bar; return the closing line."""
+    def close(self) -> None:
+        """Close the bar."""
         if self.bar is not None:
             self.bar.close()
-        return self.line()

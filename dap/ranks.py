@@ -1,4 +1,4 @@
-"""The processes of a run: what the first does for all, and how they wait for each other."""
+"""The processes of a run: calls in the first process for all, comparison and waiting."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import torch.distributed as dist
 from mmengine.dist import get_rank, get_world_size
 
 T = TypeVar("T")
-_ENDED: list[Any] = []  # groups that have ended, see end_group
-PATIENCE = timedelta(days=2)  # the launcher ends a run in which a process has died, not this
+_ENDED_GROUPS: list[Any] = []  # see end_group
+TIMEOUT = timedelta(days=2)  # long, since the launcher ends a run in which a process has died
 
 
 def end_group(group: Any = None) -> None:
-    """End a process group, by default the one of all processes.
+    """End a process group, by default that of all processes.
 
-    The object is kept. When gloo's group is deleted, it waits for its threads while it holds the
-    global lock of Python, and a thread that still has to release a result waits for that lock:
-    with torch 2.6 runs were seen to hang so after their last step.
+    A reference to the group is kept, so that it is never deleted. Deleting a gloo group waits for
+    its threads with Python's global lock held, while a thread that still has to release a result
+    waits for that lock: with torch 2.6, runs were seen to hang after their last step.
     """
-    _ENDED.append(dist.group.WORLD if group is None else group)
+    _ENDED_GROUPS.append(dist.group.WORLD if group is None else group)
     dist.destroy_process_group(group)
 
 
 class Ranks:
     """The processes that share a run.
 
-    They talk through a group of their own on the CPU: the default group gives up after some
-    minutes, less than the first may need to list or to merge millions of images.
+    They communicate in a separate group on the CPU, because the default group times out after some
+    minutes, and the first process may need longer to list millions of images.
 
     Attributes:
-        rank: Number of this process.
+        rank: Rank of this process.
         size: Number of processes.
     """
 
@@ -41,7 +41,7 @@ class Ranks:
         self.rank, self.size = get_rank(), get_world_size()
         self._group: Any = None
         if self.size > 1:
-            self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
+            self._group = dist.new_group(backend="gloo", timeout=TIMEOUT)
 
     def on_first_rank(self, function: Callable[[], T]) -> T:
         """Call a function in the first process; return its result, or raise its error, in all."""
@@ -61,7 +61,7 @@ class Ranks:
         return result
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, in all processes."""
+        """Return the values of all processes, in all processes."""
         values: list[Any] = [value]
         if self.size > 1:
             values = [None] * self.size
@@ -69,19 +69,19 @@ class Ranks:
         return values
 
     def require_same(self, fields: Mapping[str, Any], cure: str) -> None:
-        """Compare what each process is about to do.
+        """Check that a description of the work is the same in all processes.
 
         Args:
-            fields: Names and values, which may be dicts of fields in turn.
-            cure: What to do about a difference.
+            fields: Names and values; a value may be a dict of fields.
+            cure: What to do about a difference, for the error message.
 
         Raises:
             ValueError: In all processes, if a field differs; it names field, rank and values.
         """
-        every = self.gather(_flat(fields))
-        for rank, values in enumerate(every):
-            for name in sorted(every[0].keys() | values.keys()):
-                first, other = every[0].get(name), values.get(name)
+        by_rank = self.gather(_flat(fields))
+        for rank, values in enumerate(by_rank):
+            for name in sorted(by_rank[0].keys() | values.keys()):
+                first, other = by_rank[0].get(name), values.get(name)
                 if first != other:
                     raise ValueError(
                         f"the processes of this run differ: {name} is {other!r} in rank {rank} and "
@@ -89,7 +89,7 @@ class Ranks:
                     )
 
     def wait(self) -> None:
-        """Wait for all others."""
+        """Wait for all other processes."""
         if self.size > 1:
             dist.barrier(group=self._group)
 
@@ -111,7 +111,7 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @contextmanager
 def all_ranks() -> Iterator[Ranks]:
-    """The processes that share a run, as long as it takes."""
+    """Create the :class:`Ranks` of a run, and close them at its end."""
     ranks = Ranks()
     yield ranks
-    ranks.close()  # after an error the launcher ends the others, which may be waiting
+    ranks.close()  # not after an error: other processes may be waiting until the launcher ends them

@@ -1,8 +1,8 @@
 """Registry nodes of the scope ``dap``.
 
-``type='dap.X'`` in any OpenMMLab config makes MMEngine import this module and then the
-locations below, so that a config needs no ``custom_imports``. Keep it light: MMEngine hides an
-ImportError raised in here.
+For ``type='dap.X'`` in a config, MMEngine imports this module and then the locations below, so
+that configs need no ``custom_imports``. Keep it free of heavy imports: MMEngine ignores an
+ImportError raised in this module.
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -16,8 +16,8 @@ from mmengine.registry import Registry
 
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="dap", locations=["dap.datasets"])
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="dap", locations=["dap.hooks"])
-LOOPS = Registry("loop", parent=MMENGINE_LOOPS, scope="dap", locations=["dap.evaluation"])
-METRICS = Registry("metric", parent=MMENGINE_METRICS, scope="dap", locations=["dap.evaluation"])
+LOOPS = Registry("loop", parent=MMENGINE_LOOPS, scope="dap", locations=["dap.metrics"])
+METRICS = Registry("metric", parent=MMENGINE_METRICS, scope="dap", locations=["dap.metrics"])
 MODELS = Registry(
     "model",
     parent=MMENGINE_MODELS,

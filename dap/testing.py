@@ -1,4 +1,4 @@
-"""Tiny data sets and models made in code, for the tests of DAP and of those who build on it."""
+"""Tiny data sets and models made in code, for the tests of DAP and of packages that use it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def draw_image(
 
 
 def write_image(path: Path, image: np.ndarray) -> Path:
-    """Write an image file of the kind its name says, its folders included."""
+    """Write an image file in the format of its suffix; folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), image):
         raise OSError(f"{path}: OpenCV could not write it")
@@ -43,7 +43,7 @@ def write_image(path: Path, image: np.ndarray) -> Path:
 
 
 def random_box(rng: np.random.Generator, size_hw: tuple[int, int]) -> list[int]:
-    """Draw a box that covers a third to two thirds of each side, xyxy in pixels, half-open."""
+    """Draw a random box with sides of .33 to .67 of the image's, xyxy in pixels, half-open."""
     height, width = size_hw
     h, w = (int(side * rng.uniform(0.33, 0.67)) for side in size_hw)
     y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
@@ -53,7 +53,7 @@ def random_box(rng: np.random.Generator, size_hw: tuple[int, int]) -> list[int]:
 def make_class_folders(
     root: Path, images_per_class: int = 3, folders: Mapping[str, str] | None = None, seed: int = 0
 ) -> Path:
-    """Write a classification set: one rectangle of its class's colour per JPEG file.
+    """Write a classification set: JPEG files with one rectangle in the colour of the class.
 
     ::
 
@@ -65,8 +65,8 @@ def make_class_folders(
     Args:
         root: Folder to write.
         images_per_class: Files per class.
-        folders: Folder name → colour. Defaults to a folder per colour, named like it.
-        seed: Of sizes and places.
+        folders: Folder name → colour. Defaults to one folder per colour, named after it.
+        seed: Seed of sizes and positions.
 
     Returns:
         ``root``.
@@ -100,10 +100,10 @@ def make_voc(
     Args:
         root: Folder to write, for VOC 2007 ``…/VOC2007``.
         splits: Name of each split → number of its images.
-        classes: Class names; the objects take the colours in turn.
+        classes: Class names; class number i has colour number i modulo 3.
         objects: Objects per image.
         size_hw: Size of the images in pixels.
-        seed: Of classes and places.
+        seed: Seed of classes and positions.
 
     Returns:
         ``root``.
@@ -131,10 +131,10 @@ def make_voc(
 def write_voc_annotation(
     path: Path, size_hw: tuple[int, int], boxes: Sequence[Sequence[int]], names: Sequence[str]
 ) -> Path:
-    """Write one image's objects as VOC does: 1-based pixels, both ends inside the box.
+    """Write the objects of one image in the format of VOC: 1-based pixels, both ends inclusive.
 
     Args:
-        path: The XML file; the image is named like it.
+        path: The XML file; the image has the same name.
         size_hw: Size of the image in pixels.
         boxes: xyxy in pixels, half-open.
         names: Class of each box.
@@ -157,13 +157,13 @@ def make_coco(
 ) -> Path:
     """Write a detection set as a COCO json beside a folder of JPEG files.
 
-    Category ids are 3, 7, 11, …, and the first image has no box: both are legal and often missed.
+    Category ids are 3, 7, 11, …, and the first image has no box: valid cases that are often missed.
 
     Args:
         root: Folder to write: ``annotations.json`` and ``images/``.
         images: Number of images, at least 2.
-        classes: Category names; the objects take the colours in turn.
-        seed: Of classes and places.
+        classes: Category names; category number i has colour number i modulo 3.
+        seed: Seed of classes and positions.
 
     Returns:
         Path of the json file.
@@ -206,7 +206,7 @@ def _add(parent: ElementTree.Element, **children: object) -> None:
 
 
 def tiny_classifier_config(num_classes: int = 3) -> dict[str, Any]:
-    """The ``model`` of a ResNet-18 with few channels, linear head, for mmpretrain."""
+    """The ``model`` config of an mmpretrain ResNet-18 with few channels and a linear head."""
     return {
         "type": "ImageClassifier",
         "backbone": {

@@ -15,8 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# Helpers lie beside the tests.
-sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("tests.support")
 
 
 def _managers(manager: type) -> Iterator[type]:
@@ -31,6 +30,23 @@ def fresh_mmengine() -> Iterator[None]:
     _forget()  # imports of test files make some, too
     yield
     _forget()
+
+
+@pytest.fixture
+def log(fresh_mmengine: None) -> Iterator[Callable[[], str]]:
+    """Read what MMEngine's current logger got."""
+    from mmengine.logging import MMLogger
+
+    records: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record.getMessage())
+
+    logger = MMLogger.get_instance("test")
+    logger.addHandler(Keep())
+    yield lambda: "\n".join(records)
+    logger.handlers.clear()
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from workplace import (
+
+from tests.support.workplace import (
     CLASSIFIER_OPTIONS,
     CONFIGS,
     FOLDERS,
@@ -115,8 +116,12 @@ def test_finetuning_from_dap_by_mim(finetuned, detector):
 
 def test_pretraining_says_whether_it_works(workplace, detector):
     """Validation on held-out boxes of the store that the training set reads, at its end."""
-    log = next((workplace.folder / "work_dirs" / "pretrain").glob("*/*.log")).read_text()
-    assert re.search(r"Iter\(val\) .* localization/average_recall: ", log)
+    folder = workplace.folder / "work_dirs" / "pretrain"
+    assert re.search(
+        r"Iter\(val\) .* localization/average_recall: ", next(folder.glob("*/*.log")).read_text()
+    )
+    drawn = folder.glob("*/vis_data/vis_image/*.png")
+    assert [path.name for path in drawn] == ["val_img_0_2.png"]  # one image is held out
 
 
 def test_a_training_set_that_holds_nothing_out(workplace, classifier, boxes):

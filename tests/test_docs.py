@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("sphinx", reason="the documentation is built by the group docs: uv sync")
 
-from markdown_files import ROOT, anchors, links, markdown_files
+from tests.support.markdown_files import ROOT, anchors, links, markdown_files
 
 PROJECT_FILES = markdown_files()
 

@@ -11,22 +11,21 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from markdown_files import ROOT, blocks, commands, markdown_files
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, MODELS
 from test_readme_configs import save_pretrained
-from workplace import Place
 
 import dap_cli
 from dap.launch import installed_tool
 from dap.testing import make_class_folders, make_coco, make_voc
+from tests.support.markdown_files import ROOT, blocks, commands, markdown_files
+from tests.support.workplace import Place
 
-PLANTED = str(Path(__file__).parent / "pseudo_boxes")
 OTHER_PROGRAMS = {"pip", "conda", "pytest", "sphinx-build", "pre-commit", "uv", "source"}
 FOLDERS = {"crack": "blue", "dent": "green", "scratch": "red"}
 CLASSIFIER = """
-custom_imports = dict(imports=['planted'], allow_failed_imports=False)
+custom_imports = dict(imports=['tests.support.planted'], allow_failed_imports=False)
 model = dict(
     type='ImageClassifier', backbone=dict(type='MeanColours'),
     neck=dict(type='GlobalAveragePooling'),
@@ -184,9 +183,8 @@ def test_all_places_are_known():
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_commands_run(name, tmp_path, monkeypatch, capsys):
+def test_commands_run(name, tmp_path, capsys):
     """All blocks of one place, in the order of the pages, on tiny data."""
-    monkeypatch.syspath_prepend(PLANTED)
     make, outputs = PLACES[name]
     make(tmp_path)
     place = Place(tmp_path)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import timm
 import torch
-from markdown_files import ROOT, blocks, commands
 
 import dap_cli
 from dap.testing import COLOURS_BGR, draw_image, make_class_folders, random_box, write_image
+from tests.support.markdown_files import ROOT, blocks, commands
 
 # What makes RTMDet-tiny train in a second per ten iterations: small images, no processes beside it.
 SMALL_PIPELINE = [

@@ -11,10 +11,8 @@ import zipfile
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
-import fake_packages
 import numpy as np
 import pytest
-import tiny_runner
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
@@ -23,7 +21,8 @@ from mmengine.registry import Registry
 from mmengine.runner import load_checkpoint
 
 import dap.registry
-from dap import _multimodal, _requirements
+from dap import _requirements
+from tests.support import fake_packages, tiny_runner
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCATIONS = sorted(
@@ -345,8 +344,8 @@ def test_multimodal_models_are_left_out_beside_transformers_5(monkeypatch, insta
     from mmpretrain.utils import dependency
 
     monkeypatch.setattr(dependency, "WITH_MULTIMODAL", True)
-    monkeypatch.setattr("dap._multimodal.version", lambda name: installed)
-    _multimodal.leave_out()
+    monkeypatch.setattr("importlib.metadata.version", lambda name: installed)
+    dap._disable_multimodal_models()
     assert dependency.WITH_MULTIMODAL is not left_out
 
 
@@ -357,6 +356,6 @@ def test_without_transformers_nothing_is_changed(monkeypatch):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(dependency, "WITH_MULTIMODAL", True)
-    monkeypatch.setattr("dap._multimodal.version", missing)
-    _multimodal.leave_out()
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    dap._disable_multimodal_models()
     assert dependency.WITH_MULTIMODAL

@@ -55,8 +55,8 @@ def test_images_under_other_names_are_found_by_their_first_bytes(tmp_path, suffi
 
 
 def test_only_some_files_are_looked_into(tmp_path, monkeypatch):
-    monkeypatch.setattr(dap.listing, "MAX_LOOKED_INTO", 5)
-    monkeypatch.setattr(dap.listing, "MAX_LOOKED_INTO_PER_SUFFIX", 3)
+    monkeypatch.setattr(dap.listing, "MAX_INSPECTED", 5)
+    monkeypatch.setattr(dap.listing, "MAX_INSPECTED_PER_SUFFIX", 3)
     touch(tmp_path, *(f"{i}.x" for i in range(9)), content=b"\xff\xd8\xff")
     touch(tmp_path, *(f"{i}.y" for i in range(9)), content=b"\xff\xd8\xff")
     listing, _ = list_images(tmp_path)

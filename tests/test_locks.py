@@ -153,7 +153,7 @@ def test_file_system_without_locks_gives_a_warning(tmp_path, monkeypatch, warnin
     assert not path.exists()
     (warning,) = (record.getMessage() for record in warnings)
     assert warning.startswith(f"{tmp_path / 'out'}: its file system has no locks (")
-    assert "Two runs on it would not notice each other" in warning
+    assert "Two runs that write to this folder at the same time" in warning
 
 
 def test_other_errors_of_locking_are_errors(tmp_path, monkeypatch, warnings):

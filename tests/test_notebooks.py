@@ -4,7 +4,8 @@ import shutil
 import sys
 
 import pytest
-from markdown_files import ROOT
+
+from tests.support.markdown_files import ROOT
 
 nbformat = pytest.importorskip("nbformat", reason="notebooks need the group docs: uv sync")
 nbclient = pytest.importorskip("nbclient", reason="notebooks need the group docs: uv sync")

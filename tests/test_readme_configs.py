@@ -7,9 +7,16 @@ import torch
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, DefaultScope
-from workplace import CONFIGS, ROOT, SMALL_FASTER_RCNN, SMALL_RETINANET, Place, make_store
 
 from dap.testing import make_coco
+from tests.support.workplace import (
+    CONFIGS,
+    ROOT,
+    SMALL_FASTER_RCNN,
+    SMALL_RETINANET,
+    Place,
+    make_store,
+)
 
 SMALL_SCALES = "train_dataloader.dataset.pipeline.2.scales=[(160,48),(160,64)]"
 

@@ -257,7 +257,7 @@ class TestSlurm:
 
     def test_without_slurm(self, monkeypatch):
         monkeypatch.delenv("SLURM_PROCID", raising=False)
-        with pytest.raises(ValueError, match="expected a process that srun has started"):
+        with pytest.raises(ValueError, match="expected a process started by srun"):
             launch.init_processes("slurm")
 
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fake_packages
 import pytest
 import torch
 import torchvision
@@ -13,6 +12,7 @@ import dap
 from dap import _probes, _requirements, doctor
 from dap._requirements import Finding, Requirement
 from dap.doctor import FAIL, NOTE, OK, Result
+from tests.support import fake_packages
 
 DOCTOR = Path(__file__).resolve().parents[1] / "tools" / "doctor.py"
 
@@ -90,13 +90,13 @@ class TestReport:
 class TestTrials:
     def test_exception_is_reported(self, broken):
         broken("mmcv", "ops", "raise ImportError('undefined symbol: at::foo')")
-        (result,) = doctor._try("ops")
+        (result,) = doctor._check("ops")
         assert (result.found, result.state) == ("failed", FAIL)
         assert result.advice.startswith("ImportError: undefined symbol: at::foo: mmcv's operators")
 
     def test_crash_is_reported(self, broken):
         broken("mmcv", "ops", "import os; os.abort()")
-        (result,) = doctor._try("ops")
+        (result,) = doctor._check("ops")
         assert result.state == FAIL
         assert result.advice.startswith("ended with exit code -6: mmcv's operators do not run")
 

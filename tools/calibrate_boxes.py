@@ -1,10 +1,11 @@
-"""Do the thresholds suit this classifier? Find out by 25 to 100 images with true boxes.
+"""Calibrate the thresholds for a classifier with 25 to 100 images that have true boxes.
 
     python tools/calibrate_boxes.py BOXES TRUTH CONFIG CHECKPOINT
 
-BOXES is a run of Step 2 on images some of which have true boxes in TRUTH (what
-tools/evaluate_boxes.py reads), CONFIG and CHECKPOINT the classifier of that run. Prints figures of
-the run's thresholds times several factors, and the thresholds to use.
+BOXES is a run of Step 2. TRUTH has true boxes of some of its images, in a format that
+tools/evaluate_boxes.py reads. CONFIG and CHECKPOINT are the classifier of the run. The tool
+evaluates the thresholds of the run, multiplied by several factors, and prints the thresholds to
+use.
 """
 
 import argparse
@@ -21,34 +22,37 @@ from dap.pseudo_boxes.stored_maps import StoredMaps
 
 
 def main() -> None:
-    """Print the figures and the thresholds."""
+    """Print the metrics and the thresholds."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("store", metavar="BOXES", help="folder of a finished run")
-    parser.add_argument("truth", metavar="TRUTH", help="file or folder with true boxes")
-    parser.add_argument("config", metavar="CONFIG", help="of the classifier")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="its weights")
-    parser.add_argument("--images", help="folder of the images; default: that of the run")
-    parser.add_argument("--most", type=int, default=100, help="images to use; default: 100")
+    add = parser.add_argument
+    add("store", metavar="BOXES", help="folder of a finished run")
+    add("truth", metavar="TRUTH", help="file or folder with true boxes")
+    add("config", metavar="CONFIG", help="config of the classifier")
+    add("checkpoint", metavar="CHECKPOINT", help="weights of the classifier")
+    add("--images", help="folder of the images; default: that of the run")
+    add("--most", type=int, default=100, help="maximum number of images; default: 100")
     args = parser.parse_args()
     try:
         MMLogger.get_instance("dap", logger_name="dap")
         store, config = PseudoBoxStore(args.store), classifier_config(args.config, args.checkpoint)
         maps = StoredMaps.from_config(store, config, args.checkpoint, args.images)
-        found = calibrate(store, read_ground_truth(args.truth), maps.of_images, args.most)
+        calibration = calibrate(store, read_ground_truth(args.truth), maps.of_images, args.most)
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     print("factor  boxes/image  average recall  fitting  both")
-    rows = zip(FACTORS, found.figures, strict=True)
+    rows = zip(FACTORS, calibration.figures, strict=True)
     for i, (factor, (boxes, recall, fit, both)) in enumerate(rows):
-        mark = "  <-" if i == found.chosen else ""
-        per_image = boxes / found.images
+        mark = "  <-" if i == calibration.chosen else ""
+        per_image = boxes / calibration.images
         print(f"{factor:6g} {per_image:12.2f} {recall:15.1f} {fit:8.1f} {both:5.1f}{mark}")
-    thresholds = ",".join(f"{value:g}" for value in found.thresholds[found.chosen])
-    same = FACTORS[found.chosen] == 1
-    print(f"{found.images} maps: " + ("the run's thresholds stay" if same else "use these:"))
-    if not same:
+    chosen = calibration.chosen
+    thresholds = ",".join(f"{value:g}" for value in calibration.thresholds[chosen])
+    unchanged = FACTORS[chosen] == 1
+    advice = "keep the thresholds of the run" if unchanged else "use these thresholds:"
+    print(f"{calibration.images} maps: {advice}")
+    if not unchanged:
         print(f"--cfg-options pseudo_boxes.thresholds='({thresholds})'")
 
 

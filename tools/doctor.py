@@ -1,6 +1,6 @@
 """Check this installation: what is installed, what fails, and how to fix it.
 
-Exits with 0 if all that DAP needs works; no GPU and no mim are noted, but they are no failure.
+The exit status is 0 if all required checks pass. A missing GPU or mim is noted, but is no failure.
 """
 
 import argparse
@@ -15,7 +15,7 @@ def main() -> int:
     if spec is None:
         print(f"{sys.executable} has no dap: run `uv sync` or `pip install -e .` in the checkout")
         return 1
-    # The package without its __init__, which refuses just the installations that come here.
+    # The package without its __init__, which fails in the installations that need this tool.
     sys.modules["dap"] = importlib.util.module_from_spec(spec)
     from dap import doctor
 

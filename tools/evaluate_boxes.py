@@ -1,14 +1,15 @@
-"""Evaluate pseudo boxes where ground truth exists.
+"""Evaluate pseudo boxes with ground truth.
 
     python tools/evaluate_boxes.py work_dirs/boxes_val ILSVRC2012_bbox_val_v3
     python tools/evaluate_boxes.py work_dirs/boxes LOC_val_solution.csv --json quality.json
     python tools/evaluate_boxes.py work_dirs/boxes_coco instances_val2017.json --class-agnostic
     python tools/evaluate_boxes.py work_dirs/boxes … --maps configs/….py classifier.pth
 
-STORE is the folder of a run; TRUTH is COCO json, a folder of VOC-style XML files, Kaggle's
-LOC_val_solution.csv or wsolevaluation's localization.txt, of the same images, which are matched by
-name. With --maps the maps of these images are computed again, for MaxBoxAcc and MaxBoxAccV2 and,
-where each object has a mask in the COCO json, PxAP. Masks of a store are judged by such masks too.
+STORE is the folder of a run. TRUTH is COCO json, a folder of VOC-style XML files, Kaggle's
+LOC_val_solution.csv or wsolevaluation's localization.txt, for the same images, which are matched by
+name. With --maps, the maps of these images are computed again to report MaxBoxAcc, MaxBoxAccV2 and,
+if all objects have masks in the COCO json, PxAP. The masks
+of a store are evaluated with these as well.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import json
 import os
 import sys
 
-# Large pages for feature maps on a CPU, a tenth sooner; torch looks once, at its first allocation.
+# Large pages make the CPU 10 % faster. torch reads this once, at its first allocation.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from mmengine.config import DictAction
@@ -33,21 +34,25 @@ from dap.pseudo_boxes.stored_maps import StoredMaps
 
 
 def main() -> None:
-    """Print the table and write the figures."""
+    """Print the table and write the metrics."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("store", help="folder of a finished run")
-    parser.add_argument("truth", help="file or folder with the ground truth")
-    parser.add_argument("--maps", nargs=2, metavar=("CONFIG", "CHECKPOINT"), help="of the run")
-    parser.add_argument("--images", help="folder of the images; default: that of the run")
-    parser.add_argument("--device", help="cuda, cpu, …; default: cuda if there is any")
-    parser.add_argument("--json", help="file for all figures, per class too")
-    parser.add_argument("--class-agnostic", action="store_true", help="any class is right")
-    parser.add_argument("--one-based", action="store_true", help="XML corners are Pascal VOC's")
-    parser.add_argument("--worst", type=int, default=10, help="classes to list; default: 10")
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, help="changes of CONFIG, as key=value"
+    add = parser.add_argument
+    add("store", help="folder of a finished run")
+    add("truth", help="file or folder with the ground truth")
+    add("--maps", nargs=2, metavar=("CONFIG", "CHECKPOINT"), help="classifier of the run")
+    add("--images", help="folder of the images; default: that of the run")
+    add("--device", help="cuda, cpu, …; default: cuda if available")
+    add("--json", help="file to write all metrics to, also per class")
+    add("--class-agnostic", action="store_true", help="ignore the classes of boxes")
+    add("--one-based", action="store_true", help="XML corners are 1-based, as in Pascal VOC")
+    add("--worst", type=int, default=10, help="number of worst classes to list; default: 10")
+    add(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        help="settings to override in CONFIG, as key=value",
     )
     args = parser.parse_args()
     try:

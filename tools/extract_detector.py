@@ -4,8 +4,8 @@
     python tools/extract_detector.py epoch_1.pth weights/dap-r50.safetensors --config CONFIG
     python tools/extract_detector.py epoch_1.pth weights/ --exclude roi_head.bbox_head
 
-The file has no optimizer state and the first digits of its sha256 in its name, which is printed.
-A config takes it as load_from, or as the checkpoint of dap.PretrainedDetector.
+The file has no optimizer state. Its printed name contains the start of its sha256. Use it
+in a config as load_from, or as the checkpoint of dap.PretrainedDetector.
 """
 
 import argparse
@@ -20,13 +20,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", help="a detector's checkpoint: file or URL")
-    parser.add_argument("out", help="folder, or a name that ends with .pth or .safetensors")
-    parser.add_argument("--config", help="its config, if the checkpoint has none in it")
-    parser.add_argument("--parts", nargs="+", metavar="MODULE", help="write these modules alone")
-    parser.add_argument(
-        "--exclude", nargs="+", metavar="MODULE", default=(), help="leave these modules out too"
-    )
+    add = parser.add_argument
+    add("checkpoint", help="checkpoint of the detector: file or URL")
+    add("out", help="folder, or file name with the suffix .pth or .safetensors")
+    add("--config", help="config of the detector, if the checkpoint contains none")
+    add("--parts", nargs="+", metavar="MODULE", help="write only these modules")
+    add("--exclude", nargs="+", metavar="MODULE", default=(), help="also leave out these modules")
     args = parser.parse_args()
     try:
         path = extract_detector(args.checkpoint, args.out, args.config, args.parts, args.exclude)

@@ -1,12 +1,12 @@
-"""Turn a classification data set into a COCO detection set (DAP, Step 2).
+"""Generate pseudo boxes: from a classification set to a COCO detection set (DAP, Step 2).
 
     python tools/generate_pseudo_boxes.py CONFIG CHECKPOINT --out work_dirs/boxes
     python tools/generate_pseudo_boxes.py CONFIG CHECKPOINT --images my/folders --out …
 
-CONFIG is an mmpretrain config: its classifier and the dataset of its train_dataloader are used. Or
-it names a classifier of another library, whose data are then those of --images:
+CONFIG is an mmpretrain config; its classifier and the dataset of its train_dataloader are used. It
+can also be a classifier of another library, together with --images:
 timm:convnext_tiny.fb_in1k, torchvision:resnet50, huggingface:FOLDER. Nothing is downloaded.
-The same command goes on where an earlier one was ended; finished shards are kept.
+The same command resumes an interrupted run; finished shards are kept.
 Several processes: torchrun --nproc-per-node N tools/generate_pseudo_boxes.py … --launcher pytorch
 """
 
@@ -14,10 +14,10 @@ import argparse
 import os
 import sys
 
-# torch reads these once, at its first allocation. On a CPU large pages for feature maps are a tenth
-# faster; on a GPU segments that can grow keep batches of many sizes from fragmenting the memory.
+# torch reads these once, at its first allocation. Large pages make the CPU 10 % faster; expandable
+# segments avoid fragmentation of GPU memory by batches of many sizes.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-# Torch has another name for this variable since 2.9.
+# Since torch 2.9, this variable has another name.
 if not os.environ.keys() & {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}:
     os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
     os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
@@ -37,9 +37,9 @@ from dap.ranks import end_group
 from dap.visualization.box_pictures import BoxPictures
 
 RULE_HELP = (
-    "extent (default): extents of the map's components at multiples of the map's own threshold "
-    "by Otsu; paper: the paper's moments at values of tau; release: as the official release does. "
-    "Thresholds of a config that the rule would read in another way are replaced by its default"
+    "extent (default): extents of components at multiples of the map's Otsu threshold; paper: the "
+    "moments of the paper at values of tau; release: like the official release. If the thresholds "
+    "of the config have another meaning under the rule, they are replaced by its default"
 )
 
 
@@ -48,41 +48,36 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="mmpretrain config, or timm:NAME, torchvision:NAME …")
-    parser.add_argument("checkpoint", help="its weights: file or URL")
-    parser.add_argument("--out", required=True, help="folder to write")
-    parser.add_argument("--images", help="folder of class folders, in place of the config's data")
-    parser.add_argument("--classes", help="names of its class folders in label order, one a line")
-    parser.add_argument("--rule", choices=RULES, help=RULE_HELP)
-    parser.add_argument("--map-method", choices=METHODS, help="default: exact if there is one")
-    parser.add_argument("--masks", action="store_true", help="give each box its component's mask")
-    parser.add_argument("--autocast", choices=tuple(AUTOCAST), help="half precision, on a GPU")
-    defaults = Execution()
-    for flag, kind, default, text in (
-        ("--workers", int, None, "processes that read, per rank; default: by the cores"),
-        ("--batch-size", int, None, "images of 4:3 at a time; default: 32 on a GPU, 1 on a CPU"),
-        ("--max-bad-fraction", float, defaults.max_bad_fraction, "share of images that may fail"),
-        ("--read-timeout", float, defaults.read_timeout, "seconds until reading counts as hung"),
-        ("--shard-size", int, None, "images per shard; default: by their number"),
-    ):
-        parser.add_argument(flag, type=kind, default=default, help=text)
-    for flag, text in (
-        ("--retry-failed", "try images again that failed before"),
-        ("--keep-going", "go on even if the first boxes are worthless"),
-        ("--no-normalization", "the classifier was trained on pixels of 0 to 255"),
-        ("--no-coco", "leave annotations.json to tools/convert_annotations.py"),
-        ("--no-tf32", "compute float32 on a GPU without TF32"),
-    ):
-        parser.add_argument(flag, action="store_true", help=text)
-    parser.add_argument("--device", help="cpu, cuda, cuda:N; default: cuda if there is any")
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
-    parser.add_argument("--local-rank", "--local_rank", type=int, default=0)
+    add = parser.add_argument
+    add("config", help="mmpretrain config, or timm:NAME, torchvision:NAME …")
+    add("checkpoint", help="weights of the classifier: file or URL")
+    add("--out", required=True, help="folder to write")
+    add("--images", help="folder of class folders, instead of the config's data")
+    add("--classes", help="file with the class folders in label order, one per line")
+    add("--rule", choices=RULES, help=RULE_HELP)
+    add("--map-method", choices=METHODS, help="default: exact if possible")
+    add("--masks", action="store_true", help="write the mask of each box's component")
+    add("--autocast", choices=tuple(AUTOCAST), help="half precision on a GPU")
+    add("--workers", type=int, help="reading processes per rank; default: by the number of cores")
+    add("--batch-size", type=int, help="images of 4:3 per batch; default: 32 on a GPU, 1 on a CPU")
+    bad, timeout = Execution.max_bad_fraction, Execution.read_timeout
+    add("--max-bad-fraction", type=float, default=bad, help="maximum share of failed images")
+    add("--read-timeout", type=float, default=timeout, help="seconds to read an image, at most")
+    add("--shard-size", type=int, help="images per shard; default: by the number of images")
+    add("--retry-failed", action="store_true", help="retry images that failed in an earlier run")
+    add("--keep-going", action="store_true", help="continue if the check of the first boxes fails")
+    add("--no-normalization", action="store_true", help="the classifier expects pixels in 0-255")
+    add("--no-coco", action="store_true", help="do not write annotations.json")
+    add("--no-tf32", action="store_true", help="do not use TF32 on a GPU")
+    add("--device", help="cpu, cuda, cuda:N; default: cuda if available")
+    add("--launcher", choices=("none", "pytorch", "slurm"), default="none")
+    add("--cfg-options", nargs="+", action=DictAction, default={})
+    add("--local-rank", "--local_rank", type=int, default=0)
     return parser.parse_args()
 
 
 def merge_options(config: Config, options: dict[str, object], flags: dict[str, object]) -> None:
-    """Merge ``--cfg-options`` and flags; settings of Step 2 as :func:`with_changes` does it."""
+    """Merge ``--cfg-options`` and flags; settings of Step 2 are merged by :func:`with_changes`."""
     fields = dict(config.get("pseudo_boxes", {}))
     config.merge_from_dict(options)
     prefix = "pseudo_boxes."
@@ -98,8 +93,8 @@ def main() -> None:
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     try:
         config = classifier_config(args.config, args.checkpoint)
-        given = {name: getattr(args, name) for name in ("rule", "autocast", "map_method", "masks")}
-        merge_options(config, args.cfg_options, given)
+        flags = {name: getattr(args, name) for name in ("rule", "autocast", "map_method", "masks")}
+        merge_options(config, args.cfg_options, flags)
         if args.launcher != "none":
             init_processes(args.launcher)
         MMLogger.get_instance("dap", logger_name="dap")

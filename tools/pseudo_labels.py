@@ -1,10 +1,10 @@
-"""Turn a detector's confident predictions into labels (DAP, self-training).
+"""Convert confident predictions of a detector to labels (DAP, self-training).
 
     python tools/pseudo_labels.py images.json predictions.bbox.json --out labels.json
 
-IMAGES_JSON is from tools/unlabelled_images.py, PREDICTIONS_JSON from mmdet's
-CocoMetric(format_only=True). A detection stays if its score is at least --score or the best of
-its image. A file that is there is not written over.
+IMAGES_JSON is written by tools/unlabelled_images.py, PREDICTIONS_JSON by mmdet's
+CocoMetric(format_only=True). A detection is kept if its score is at least --score, or if it is the
+best of its image. Existing files are never overwritten.
 """
 
 import argparse
@@ -15,14 +15,15 @@ from dap.self_training import write_pseudo_labels
 
 
 def main() -> None:
-    """Write the file and say what it holds."""
+    """Write the file and print a summary."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images_json", help="COCO file of images without labels")
-    parser.add_argument("predictions_json", help="what the detector found in them: ….bbox.json")
-    parser.add_argument("--out", required=True, help="COCO file to write")
-    parser.add_argument("--score", type=float, default=0.6, help="default: 0.6, as in the paper")
+    add = parser.add_argument
+    add("images_json", help="COCO file of images without labels")
+    add("predictions_json", help="predictions of the detector: ….bbox.json")
+    add("--out", required=True, help="COCO file to write")
+    add("--score", type=float, default=0.6, help="minimum score; default: 0.6, as in the paper")
     args = parser.parse_args()
     try:
         info = write_pseudo_labels(args.images_json, args.predictions_json, args.out, args.score)

@@ -1,10 +1,10 @@
-"""Label the images of pseudo boxes again by the detector that was trained on them (second round).
+"""Label images again with the detector that was trained on their pseudo boxes (second round).
 
     python tools/relabel_boxes.py CONFIG CHECKPOINT work_dirs/boxes --out work_dirs/boxes_round2
 
-CONFIG and CHECKPOINT are of the detector, STORE is the folder of the boxes. The detector's boxes
-of each image's own class are merged with those of the store; the result is a store, to train from
-as from the first. The same command goes on where an earlier one was ended.
+CONFIG and CHECKPOINT are the detector, STORE is the folder of the boxes. The detections with the
+class of the image are merged with the boxes of the store. The result is a store as well, to train
+on. The same command resumes an interrupted run.
 Several processes: torchrun --nproc-per-node N tools/relabel_boxes.py … --launcher pytorch
 """
 
@@ -28,29 +28,29 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="mmdet config of the detector, with a test pipeline")
-    parser.add_argument("checkpoint", help="its weights: file or URL")
-    parser.add_argument("store", help="folder of the boxes that it was trained on")
-    parser.add_argument("--out", required=True, help="folder to write")
-    parser.add_argument("--images", help="folder of the images; default: that of the store")
-    rule, defaults = MergeRule(), Execution()
-    for flag, kind, default, text in (
-        ("--min-score", float, rule.min_score, "of detections that stay beside the best one"),
-        ("--max-overlap", float, rule.max_overlap, "IoU up to which boxes of the store stay"),
-        ("--batch-size", int, 1, "images at a time, padded to one size"),
-        ("--workers", int, None, "processes that read, per rank; default: by the cores"),
-        ("--max-bad-fraction", float, defaults.max_bad_fraction, "share of images that may fail"),
-        ("--read-timeout", float, defaults.read_timeout, "seconds until reading counts as hung"),
-    ):
-        text += "" if default is None else "; default: %(default)s"
-        parser.add_argument(flag, type=kind, default=default, help=text)
-    parser.add_argument("--retry-failed", action="store_true", help="try failed images again")
-    parser.add_argument("--no-coco", action="store_true", help="write no annotations.json")
-    parser.add_argument("--no-tf32", action="store_true", help="compute on a GPU without TF32")
-    parser.add_argument("--device", help="cpu, cuda, cuda:N; default: cuda if there is any")
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
-    parser.add_argument("--local-rank", "--local_rank", type=int, default=0)
+    add = parser.add_argument
+    add("config", help="mmdet config of the detector, with a test pipeline")
+    add("checkpoint", help="weights of the detector: file or URL")
+    add("store", help="folder of the boxes that it was trained on")
+    add("--out", required=True, help="folder to write")
+    add("--images", help="folder of the images; default: that of the store")
+    score, overlap = MergeRule.min_score, MergeRule.max_overlap
+    bad, timeout = Execution.max_bad_fraction, Execution.read_timeout
+    add(
+        "--min-score", type=float, default=score, help="of detections besides the best: %(default)s"
+    )
+    add("--max-overlap", type=float, default=overlap, help="IoU of kept old boxes: %(default)s")
+    add("--batch-size", type=int, default=1, help="images per batch; default: %(default)s")
+    add("--workers", type=int, help="reading processes per rank; default: by the number of cores")
+    add("--max-bad-fraction", type=float, default=bad, help="of failed images: %(default)s")
+    add("--read-timeout", type=float, default=timeout, help="seconds to read an image: %(default)s")
+    add("--retry-failed", action="store_true", help="retry failed images")
+    add("--no-coco", action="store_true", help="do not write annotations.json")
+    add("--no-tf32", action="store_true", help="do not use TF32 on a GPU")
+    add("--device", help="cpu, cuda, cuda:N; default: cuda if available")
+    add("--launcher", choices=("none", "pytorch", "slurm"), default="none")
+    add("--cfg-options", nargs="+", action=DictAction, default={})
+    add("--local-rank", "--local_rank", type=int, default=0)
     return parser.parse_args()
 
 

@@ -6,9 +6,9 @@
     python tools/reproduce.py table1 --launcher slurm --partition gpu --gpus 64
     python tools/reproduce.py table1 --submit --partition gpu --gpus 16 --time 1-0 --seeds 0 1 2
 
-Data is expected where the configs say: data/imagenet, data/VOCdevkit, data/coco, … The same call
-again goes on where it stopped; steps that other tables share are run once. With --submit each
-step is a job of Slurm's queue, after those it needs, and the call ends at once.
+Data is expected in the folders of the configs: data/imagenet, data/VOCdevkit, data/coco, … The same
+command resumes an interrupted run; steps that several tables share are run once. With --submit,
+each step becomes a job in Slurm's queue that depends on earlier ones, and the command ends.
 """
 
 import argparse
@@ -32,42 +32,46 @@ from dap.experiments import (
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("name", help="list, table1 … table10, tableA1, figure3, …")
-    add("--only", nargs="+", default=[], help="rows with all these words")
-    add("--seeds", nargs="+", type=int, default=[], help="default: one, unseeded")
-    add("--dry-run", action="store_true", help="print the commands alone")
-    add("--report", action="store_true", help="print the table so far, run nothing")
-    add("--gpus", type=int, default=1, help="in all; with --submit: of a job")
-    add("--gpus-per-job", type=int, help="at most; steps that fit run at once; default: all")
-    add("--batch-per-gpu", type=int, help="at most; default: 32, of a classifier 256")
-    add("--amp", action="store_true", help="mixed precision in every training")
-    add("--cfg-options", nargs="+", default=[], help="KEY=VALUE … for every training")
-    add("--vis-backends", nargs="+", default=[], metavar="TYPE", help="of every training, beside "
-        "MMEngine's files: TensorboardVisBackend, WandbVisBackend, …")  # fmt: skip
+    add("--only", nargs="+", default=[], help="run only the rows with all these words")
+    add("--seeds", nargs="+", type=int, default=[], help="default: one run without a seed")
+    add("--dry-run", action="store_true", help="only print the commands")
+    add("--report", action="store_true", help="only print the table of the finished steps")
+    add("--gpus", type=int, default=1, help="total number; with --submit: per job")
+    add(
+        "--gpus-per-job",
+        type=int,
+        help="maximum per step; steps run in parallel if they fit; default: all",
+    )
+    add("--batch-per-gpu", type=int, help="maximum; default: 32, for classifiers 256")
+    add("--amp", action="store_true", help="mixed precision in all trainings")
+    add("--cfg-options", nargs="+", default=[], help="KEY=VALUE … for all trainings")
+    add("--vis-backends", nargs="+", default=[], metavar="TYPE", help="visualization backends "
+        "of all trainings, for example TensorboardVisBackend, WandbVisBackend")  # fmt: skip
     add("--launcher", choices=("pytorch", "slurm"), default="pytorch")
-    add("--partition", default="", help="of Slurm")
-    add("--gpus-per-node", type=int, default=8, help="of Slurm")
-    add("--submit", action="store_true", help="hand the steps to Slurm's queue, and end")
-    add("--time", default="", help="with --submit: limit of a job; it goes on in a second one")
+    add("--partition", default="", help="partition of Slurm")
+    add("--gpus-per-node", type=int, default=8, help="with Slurm; default: 8")
+    add("--submit", action="store_true", help="submit the steps to Slurm's queue")
+    add("--time", default="", help="with --submit: time limit of a job; a second job resumes it")
     add("--sbatch-args", default="", help="with --submit: more options, '--account=a --mem=64G'")
-    add("--job", help="run one step alone, by its name")
-    add("--iterations", type=int, help="of k-shot fine-tunings")
+    add("--job", help="run only the step with this name")
+    add("--iterations", type=int, help="iterations of k-shot fine-tunings")
     add("--work-dir", default="work_dirs", help="folder of all results")
-    add("--configs", help="folder with configs of one's own in place of those of DAP")
+    add("--configs", help="folder of your own configs, instead of those of DAP")
     return parser
 
 
 def repeated(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Iterator[str]:
-    """The arguments of the same call for one job."""
+    """Yield the arguments of this command that a submitted job needs."""
     yield args.name
     for option, value in vars(args).items():
-        is_of_submission = option in ("name", "submit", "time", "sbatch_args", "dry_run", "job")
-        if is_of_submission or value == parser.get_default(option):
+        for_submission = option in ("name", "submit", "time", "sbatch_args", "dry_run", "job")
+        if for_submission or value == parser.get_default(option):
             continue
         yield f"--{option.replace('_', '-')}"
         if value is not True:
@@ -105,8 +109,10 @@ def main() -> None:
         else:
             call = (sys.executable, __file__, *repeated(args, parser))
             submission = Submission(call, args.time, tuple(shlex.split(args.sbatch_args)))
-            how = submission if args.submit else None
-            text = reproduce(experiment, plan, args.only, args.seeds, args.dry_run, args.gpus, how)
+            submit = submission if args.submit else None
+            text = reproduce(
+                experiment, plan, args.only, args.seeds, args.dry_run, args.gpus, submit
+            )
         print(text, end="\n" if text else "")
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")

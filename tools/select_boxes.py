@@ -1,12 +1,12 @@
-"""Derive other thresholds and another NMS from one run of pseudo boxes (DAP, Tables A1 and A2).
+"""Derive pseudo boxes for other thresholds or NMS from one run (DAP, Tables A1 and A2).
 
     python tools/select_boxes.py work_dirs/boxes_candidates --out work_dirs/boxes --nms-iou .6
     python tools/select_boxes.py work_dirs/boxes_candidates --out … --thresholds .2
     python tools/select_boxes.py work_dirs/boxes_candidates --out … --no-nms
 
-SOURCE is the folder of a run made without NMS (pseudo_boxes.nms_iou=None). The files are those that
-tools/generate_pseudo_boxes.py would write with these settings; no map is computed again. The same
-command goes on where an earlier one was ended.
+SOURCE is the folder of a run without NMS (pseudo_boxes.nms_iou=None). The files are equal to those
+that tools/generate_pseudo_boxes.py writes with these settings, without computing maps again. The
+same command resumes an interrupted run.
 """
 
 import argparse
@@ -24,14 +24,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", help="folder of a finished run without NMS")
-    parser.add_argument("--out", required=True, help="folder to write")
-    parser.add_argument(
-        "--thresholds", type=float, nargs="+", help="some of the source's; default: all"
+    add = parser.add_argument
+    add("source", help="folder of a finished run without NMS")
+    add("--out", required=True, help="folder to write")
+    add(
+        "--thresholds",
+        type=float,
+        nargs="+",
+        help="subset of the thresholds of SOURCE; default: all",
     )
     nms = parser.add_mutually_exclusive_group()
-    nms.add_argument("--nms-iou", type=float, default=NMS_IOU, help="default: %(default)s")
-    nms.add_argument("--no-nms", action="store_const", const=None, dest="nms_iou")
+    nms.add_argument(
+        "--nms-iou", type=float, default=NMS_IOU, help="IoU threshold; default: %(default)s"
+    )
+    nms.add_argument("--no-nms", action="store_const", const=None, dest="nms_iou", help="no NMS")
     args = parser.parse_args()
     try:
         MMLogger.get_instance("dap", logger_name="dap")

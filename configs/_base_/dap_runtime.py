@@ -1,6 +1,7 @@
-"""mmdet's runtime; ``import dap`` lets checkpoints load.
+"""mmdet's default runtime, with ``import dap`` so that torch's safe loader reads checkpoints.
 
-One hook compares head and data set, the other the total batch and the one of the recipe.
+One hook compares the number of classes of head and data set. The other one compares the total batch
+size with that of the recipe.
 """
 
 _base_ = ["mmdet::_base_/default_runtime.py"]

@@ -1,4 +1,4 @@
-"""The pre-trained detector as a classifier of ImageNet-1k (paper, section 4.3).
+"""The pre-trained detector, evaluated as a classifier of ImageNet-1k (paper, section 4.3).
 
 ``mim test mmdet THIS --checkpoint work_dirs/faster-rcnn_r50_fpn_40k_in1k-boxes/iter_40038.pth``
 """
@@ -18,7 +18,7 @@ test_dataloader = dict(
         split="val",
         pipeline=[
             dict(type="LoadImageFromFile"),
-            # The largest scale of Step 3; the paper does not say the one of this test.
+            # The largest scale of Step 3; the paper does not give the scale of this test.
             dict(type="mmdet.Resize", scale=(1333, 640), keep_ratio=True),
             dict(
                 type="mmdet.PackDetInputs",

@@ -1,4 +1,7 @@
-"""Step 3: Faster R-CNN R101-FPN on ImageNet-14M, class-agnostic regression as in the release."""
+"""Step 3: Faster R-CNN R101-FPN on ImageNet-14M.
+
+The box regression is class-agnostic, as in the authors' code.
+"""
 
 _base_ = [
     "../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",

@@ -5,7 +5,7 @@ _base_ = [
     "../_base_/datasets/in1k_boxes.py",
     "../_base_/schedules/pretrain_in1k.py",
 ]
-model = dict(  # backbone from the classifier: torchvision's, as in the paper
+model = dict(  # backbone of torchvision's classifier, as in the paper
     backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50")),
     roi_head=dict(bbox_head=dict(num_classes=1000)),
 )

@@ -1,4 +1,4 @@
-"""Step 3 with the whole backbone frozen: FPN, RPN and RoI heads alone learn (paper, Table 3)."""
+"""Step 3 with the whole backbone frozen; only FPN, RPN and RoI heads train (paper, Table 3)."""
 
 _base_ = ["./faster-rcnn_r50_fpn_40k_in1k-boxes.py"]
 

@@ -1,4 +1,4 @@
-"""Reference: Faster R-CNN R50-FPN on the 200 labelled classes of ILSVRC DET (paper, Table 8)."""
+"""Faster R-CNN R50-FPN on the true boxes of ILSVRC DET, for comparison (paper, Table 8)."""
 
 _base_ = [
     "../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",

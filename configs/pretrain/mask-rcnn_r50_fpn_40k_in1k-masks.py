@@ -1,4 +1,4 @@
-"""Step 3: Mask R-CNN R50-FPN on boxes and masks of ImageNet-1k, from Step 2 with ``--masks``."""
+"""Step 3: Mask R-CNN R50-FPN on the boxes and masks of ImageNet-1k (Step 2 with ``--masks``)."""
 
 _base_ = [
     "../_base_/models/mask-rcnn_r50_fpn_frozen-bn.py",

@@ -4,7 +4,7 @@ _base_ = ["mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py", "../_base_/datasets/in1k_
 
 custom_imports = dict(imports=["dap"], allow_failed_imports=False)
 model = dict(bbox_head=dict(num_classes=1000))
-# Mosaic and MixUp stay; images get as small as the paper's smallest, 96 / 640 of the crop.
+# Keeps Mosaic and MixUp. The smallest ratio is that of the paper's scales, 96 / 640.
 pipeline = [*_base_.train_dataloader.dataset.pipeline]
 pipeline[3] = {**pipeline[3], "ratio_range": (0.15, 2.0)}
 train_dataloader = dict(
@@ -20,14 +20,15 @@ val_evaluator = dict(_delete_=True, type="dap.BoxLocalization")
 val_cfg = dict(_delete_=True, type="dap.HeldOutValLoop")
 test_dataloader = test_evaluator = test_cfg = None
 train_cfg = dict(_delete_=True, type="IterBasedTrainLoop", max_iters=10010, val_interval=1000)
-# Constant behind a warm-up, as in the paper.
+# Constant after a warm-up, as in the paper.
 param_scheduler = [dict(type="LinearLR", start_factor=0.01, begin=0, end=1000, by_epoch=False)]
 auto_scale_lr = dict(enable=True, base_batch_size=256)
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=1000, max_keep_ckpts=1),
-    pictures=dict(type="dap.DetectorPicturesHook", interval=1000),
+    logger=dict(log_metric_by_epoch=False),
+    visualization=dict(type="dap.ValidationPicturesHook"),
 )
-custom_hooks = [  # of the recipe's the moving average alone: the other one waits for epoch 280
+custom_hooks = [  # the recipe's moving average, without its switch of the pipeline at epoch 280
     _base_.custom_hooks[0],
     dict(type="NumClassCheckHook"),
     dict(type="dap.TotalBatchHook"),

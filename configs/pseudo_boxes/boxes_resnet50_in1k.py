@@ -1,6 +1,6 @@
 """Step 2: pseudo boxes of ImageNet-1k by ResNet-50 (paper, section 4.1, Tables A1 and A2).
 
-To have them written at the end of training: ``custom_hooks = [dict(type='dap.PseudoBoxHook')]``.
+With ``custom_hooks = [dict(type='dap.PseudoBoxHook')]``, a training writes them at its end.
 """
 
 _base_ = ["../classification/cls_resnet50_8xb32_in1k.py"]

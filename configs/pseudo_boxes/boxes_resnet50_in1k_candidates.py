@@ -1,6 +1,6 @@
-"""Step 2 without NMS: every box of every threshold, for ``tools/select_boxes.py``.
+"""Step 2 without NMS: all boxes of all thresholds, for ``tools/select_boxes.py``.
 
-One run of maps gives all columns of the paper's Tables A1 and A2.
+All columns of the paper's Tables A1 and A2 are selected from this run.
 """
 
 _base_ = ["./boxes_resnet50_in1k.py"]

@@ -1,16 +1,7 @@
 """Step 2, the mathematics: features and linear weights → map → boxes."""
 
 from .activation import class_activation_map
-from .batches import (
-    BatchMaps,
-    MappedViews,
-    ViewMaps,
-    batch_maps,
-    linear_maps,
-    mapped_batch,
-    mapped_image,
-    multi_view_cam,
-)
+from .batches import BatchMaps, MappedViews, ViewMaps, batch_maps, linear_maps, multi_view_cam
 from .boxes import NMS_IOU, box_candidates, boxes_from_cam, nms_larger_first
 from .rules import (
     OTSU_MULTIPLES,
@@ -62,8 +53,6 @@ __all__ = [
     "linear_maps",
     "make_views",
     "map_over_image",
-    "mapped_batch",
-    "mapped_image",
     "merge_scales",
     "multi_view_cam",
     "multiplies_otsu",

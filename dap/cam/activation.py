@@ -1,4 +1,4 @@
-"""Class activation maps: features and the weights of a linear classifier → one map an image."""
+"""Class activation maps: features and the weights of a linear classifier → one map per image."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ def class_activation_map(
 
     ``map[n] = sum_c weight[labels[n], c] * features[n, c] (+ bias[labels[n]])``: the layer that
     follows global average pooling, moved before it (Zhou et al. 2016; DAP, section 3.1, Step 2),
-    so that the mean of a map is the logit of its class. Only the labelled class is computed,
-    never all K maps.
+    so that the mean of a map is the logit of its class. Only the map of the labelled class is
+    computed, not all K maps.
 
     Args:
         features: Last feature map of the backbone, shape (N, C, H, W).
         weight: Weight of the linear layer, shape (K, C).
-        labels: Class of each image, integers in [0, K), shape (N,). An image with several
-            classes stands several times in ``features`` (``expand`` makes that free).
-        bias: Bias of the linear layer, shape (K,). It shifts a map by a constant, which the
-            normalisation of eq. 1 takes away again.
+        labels: Class of each image, integers in [0, K), shape (N,). Repeat the features of an
+            image with several classes, once per class (``expand`` does it without a copy).
+        bias: Bias of the linear layer, shape (K,). It adds a constant to a map, which the
+            normalisation of eq. 1 removes again.
 
     Returns:
         Maps without activation function, any range, shape (N, H, W).
 
     Raises:
-        ValueError: If the shapes do not fit together or a label is out of range.
+        ValueError: If the shapes do not match or a label is out of range.
     """
     if features.ndim != 4:
         raise ValueError(f"features: expected shape (N, C, H, W), found {tuple(features.shape)}")
@@ -47,18 +47,32 @@ def class_activation_map(
             f"labels: expected integers of shape ({features.shape[0]},), found "
             f"{labels.dtype} of shape {tuple(labels.shape)}"
         )
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(weight):
-        raise ValueError(
-            f"labels: expected classes in [0, {len(weight)}) as the linear layer has "
-            f"{len(weight)} rows, found {int(labels.min())} to {int(labels.max())}"
-        )
+    check_labels(labels, len(weight))
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias: expected shape ({len(weight)},), found {tuple(bias.shape)}")
     if not features.is_floating_point():
         features = features.to(weight.dtype)
-    # Checked where they were, so that labels of the CPU make a GPU wait for nothing.
-    labels = labels.to(features.device, torch.long, non_blocking=True)  # bytes select like a mask
+    # Labels are checked before they are copied, so that checking CPU labels never waits for a GPU.
+    # They become int64, because torch takes indices of type uint8 for a mask.
+    labels = labels.to(features.device, torch.long, non_blocking=True)
     maps = torch.einsum("nchw,nc->nhw", features, weight[labels].to(features.dtype))
     if bias is not None:
         maps = maps + bias[labels].to(maps.dtype)[:, None, None]
     return maps
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Check that labels are classes of a classifier.
+
+    Args:
+        labels: Integers, any shape; may be empty.
+        num_classes: Number of classes K.
+
+    Raises:
+        ValueError: If a label is not in [0, K).
+    """
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise ValueError(
+            f"labels: expected classes in [0, {num_classes}) as the classifier has {num_classes}, "
+            f"found {int(labels.min())} to {int(labels.max())}"
+        )

@@ -1,23 +1,21 @@
-"""Boxes from one activation map: thresholds, components, their boxes, non-maximum suppression."""
+"""Boxes from one activation map: thresholds, components, boxes, non-maximum suppression."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from .extents import extent_boxes
 from .masks import ComponentMask, level_set
+from .moments import moment_boxes, paper_profiles, release_profiles
 from .rules import Rule, checked_thresholds
 
 NMS_IOU = 0.8
 
-FLAT = 1e-5  # a map whose values differ by no more, relative to their size, is rounding noise
-_TOO_LARGE = 1e300  # in magnitude: differences of such values overflow
-_RELEASE_WEIGHT_OFFSET = 0.22  # added to the map in the moments of the official release
-_RELEASE_MAX_COMPONENTS = 4  # per threshold, in the official release
+FLAT = 1e-5  # a map is constant if its range is at most this share of its largest magnitude
+_TOO_LARGE = 1e300  # limit of the magnitude, above which differences of values overflow
 
 
 class Candidates(NamedTuple):
@@ -25,9 +23,8 @@ class Candidates(NamedTuple):
 
     Attributes:
         boxes: xyxy, half-open, clipped, in pixels, float64, shape (N, 4).
-        thresholds: Index into the thresholds each box comes from, shape (N,).
-        masks: Of each box the mask of its component, or what it is written as; None for boxes
-            alone.
+        thresholds: Index of the threshold of each box, shape (N,).
+        masks: The mask of each box's component, or its encoding; None if there are no masks.
     """
 
     boxes: np.ndarray
@@ -47,23 +44,23 @@ def boxes_from_cam(
 
     ``rule='paper'``: the map is normalised to [0, 1] (eq. 1); for each threshold τ the map is
     M = CAM · 1{CAM > τ} (eq. 2), its 4-connected components with at least half the cells of the
-    largest one are kept, and each gets the box whose mean and variance equal those of its own
+    largest one are kept, and each gets the box whose mean and variance equal those of its
     weighted cells (eqs. 3-6), cell centres at +0.5, at least one cell wide and high. Boxes are
-    scaled to pixels and clipped; the boxes of all thresholds are merged by NMS, in which the
-    larger box wins and a box is dropped if its IoU with a kept one is above ``nms_iou``.
+    scaled to pixels and clipped. The boxes of all thresholds are merged by NMS: the larger box is
+    kept, and a box is dropped if its IoU with a kept one is above ``nms_iou``.
 
-    ``rule='release'`` does what the official release does instead, so that the published
-    statistics can be reproduced: no normalisation in here; a component is judged by the area of
-    its bounding slice, at most four are kept per threshold (of slices as large as each other
-    those that come later in scan order), everything above τ inside the slice counts with the
-    weight CAM + 0.22; boxes are clipped to [0, W - 1] x [0, H - 1]; the IoU of the NMS takes
-    widths and heights + 1, and a box is dropped from IoU >= ``nms_iou`` on.
+    ``rule='release'`` follows the official release, to reproduce the published statistics: the
+    map is not normalised here; the area of a component is that of its bounding slice; at most
+    four components are kept per threshold (among slices of equal area, the later ones in scan
+    order); all cells above τ inside the slice have the weight CAM + 0.22; boxes are clipped to
+    [0, W - 1] x [0, H - 1]; the IoU of the NMS adds 1 to widths and heights, and a box is dropped
+    if its IoU is at least ``nms_iou``.
 
-    ``rule='extent'`` is ours and needs no constant of the classifier. Its maps are those of
-    :func:`dap.cam.contrast.contrasted_maps`; here the map is normalised as in
+    ``rule='extent'`` is DAP's own rule, which does not depend on constants of the classifier. It
+    expects maps of :func:`dap.cam.contrast.contrasted_maps`. The map is normalised as in
     ``'paper'`` and enlarged, bilinear between cell centres; the thresholds are multiples of the
-    map's own threshold by Otsu's method; the box of a component is what encloses it; the area
-    filter counts the cells of its holes, too, and the NMS is that of ``'paper'``. See
+    map's Otsu threshold; the box of a component encloses its cells; the area filter also counts
+    the cells of holes, and the NMS is that of ``'paper'``. See
     :func:`dap.cam.extents.extent_boxes`.
 
     Args:
@@ -71,17 +68,17 @@ def boxes_from_cam(
             of all scales, values in [0, 1].
         thresholds: Values of τ, each in [0, 1); under ``'extent'`` positive multiples of Otsu's
             threshold. Defaults to the rule's own, see :func:`dap.cam.default_thresholds`.
-        nms_iou: IoU threshold of the merging NMS in (0, 1]; None for no NMS.
+        nms_iou: IoU threshold of the NMS in (0, 1]; None for no NMS.
         rule: ``'paper'``, ``'release'`` or ``'extent'``.
         cell_size: Pixels per cell: one number, or (y, x).
-        image_size_hw: Height and width of the image in pixels that clip the boxes. Without it,
-            the map itself is the image.
+        image_size_hw: Height and width of the image in pixels, to which boxes are clipped.
+            Defaults to the size of the map.
 
     Returns:
         Boxes, xyxy, half-open, float64, shape (N, 4), and their scores, shape (N,), best first.
-        The score is the area that the NMS ranks by, in square pixels. A constant map has no box
-        (eq. 1 is undefined for it): shapes (0, 4) and (0,). Constant is a map whose values differ
-        by at most 1e-5 of the largest magnitude: float32 leaves such noise.
+        The score is the area of the box in square pixels, by which the NMS ranks. A constant map
+        has no box, because eq. 1 is undefined for it: shapes (0, 4) and (0,). A map is constant if
+        its range is at most 1e-5 of its largest magnitude, the size of rounding errors in float32.
 
     Raises:
         ValueError: If the map is not 2-D, is empty or not finite, or a setting is out of range.
@@ -99,18 +96,18 @@ def box_candidates(
     image_size_hw: tuple[float, float] | None = None,
     with_masks: bool = False,
 ) -> Candidates:
-    """Find the boxes of one map at each threshold, before they are merged.
+    """Find the boxes of one map at each threshold, before NMS.
 
-    Arguments and errors are those of :func:`boxes_from_cam`. Boxes stand in the order of the
-    thresholds; within one, components stand in scan order (``'paper'``), from the top down
-    (``'extent'``), or by falling area of their slice, later ones in scan order first if equal
+    Arguments and errors are those of :func:`boxes_from_cam`. Boxes are in the order of the
+    thresholds. The components of a threshold are in scan order (``'paper'``), from top to bottom
+    (``'extent'``), or by decreasing area of their slice, with the later of equal ones first
     (``'release'``).
 
-    ``with_masks`` adds the :class:`~dap.cam.masks.ComponentMask` that each box was made of, in
-    pixels: under ``'extent'`` what the enlarged map has above the threshold within the outline of
-    the component, its holes left out; under ``'paper'`` the component, enlarged by
-    :func:`~dap.cam.masks.level_set`; under ``'release'`` likewise all that is above τ inside the
-    component's bounding slice, which is what the release fits its box to.
+    ``with_masks`` adds the :class:`~dap.cam.masks.ComponentMask` of each box, in pixels. With
+    ``'extent'`` it has the cells of the enlarged map above the threshold and within the outline of
+    the component, without its holes. With ``'paper'`` it is the component, enlarged by
+    :func:`~dap.cam.masks.level_set`. With ``'release'`` it is computed in the same way from all
+    cells above τ inside the bounding slice, to which the release fits its box.
     """
     cam, low, high = _checked_map(cam)
     taus = checked_thresholds(thresholds, rule)
@@ -122,20 +119,20 @@ def box_candidates(
     size_cells = height / cell_y, width / cell_x
     masks: list[ComponentMask] = []
     if rule == "extent":
-        found = extent_boxes((cam - low) / (high - low), taus, size_cells, with_masks)
-        boxes, index = found.boxes, found.thresholds
-        masks = [ComponentMask(cells, (1 / found.factor,) * 2) for cells in found.masks]
+        extents = extent_boxes((cam - low) / (high - low), taus, size_cells, with_masks)
+        boxes, index = extents.boxes, extents.thresholds
+        masks = [ComponentMask(cells, (1 / extents.factor,) * 2) for cells in extents.masks]
     else:
         if rule == "paper":
             cam = (cam - low) / (high - low)
-            profiles, index, components = _paper_profiles(cam, taus)
+            sums, index, components = paper_profiles(cam, taus)
         else:
-            profiles, index, components = _release_profiles(cam, taus)
+            sums, index, components = release_profiles(cam, taus)
             limit_y, limit_x = height - 1, width - 1
-        boxes = _moment_boxes(profiles)
+        boxes = moment_boxes(sums)
         if with_masks:
             pairs = zip(components, taus[index].tolist(), strict=True)
-            masks = [level_set(cam, own, tau, size_cells) for own, tau in pairs]
+            masks = [level_set(cam, component, tau, size_cells) for component, tau in pairs]
     boxes *= np.array([cell_x, cell_y, cell_x, cell_y])
     np.maximum(boxes, 0, out=boxes)
     np.minimum(boxes, np.array([limit_x, limit_y, limit_x, limit_y]), out=boxes)
@@ -147,24 +144,24 @@ def box_candidates(
 
 
 def is_constant(cam: np.ndarray) -> bool:
-    """Whether the values of a map differ by no more than rounding noise: it has no box then."""
+    """Whether the range of a map is within rounding errors, so that it has no box."""
     return _is_flat(float(cam.min()), float(cam.max()))
 
 
 def nms_larger_first(
     boxes: np.ndarray, nms_iou: float | None = NMS_IOU, rule: Rule = "paper"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Merge boxes by non-maximum suppression in which the larger box wins.
+    """Merge boxes by non-maximum suppression that keeps the larger box.
 
     Args:
-        boxes: xyxy, half-open, in pixels, shape (N, 4). Of two as large as each other the first
-            wins.
+        boxes: xyxy, half-open, in pixels, shape (N, 4). The first of equally large ones is kept.
         nms_iou: IoU threshold in (0, 1]; None keeps every box.
-        rule: ``'paper'`` drops above the threshold; ``'release'`` from the threshold on, with an
-            IoU in which the width and the height of boxes count one pixel more.
+        rule: ``'release'`` drops a box if its IoU is at least the threshold, and adds one pixel to
+            widths and heights in the IoU. The other rules drop it if its IoU is above the
+            threshold.
 
     Returns:
-        Indices of the boxes kept, largest first, shape (M,), and their areas in square pixels,
+        Indices of the kept boxes, largest first, shape (M,), and their areas in square pixels,
         shape (M,).
 
     Raises:
@@ -195,12 +192,12 @@ def _is_flat(low: float, high: float) -> bool:
 
 
 def _checked_map(cam: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Check a map; give it in float64, with its smallest and its largest value."""
+    """Check a map; return it in float64, with its smallest and its largest value."""
     cam = np.asarray(cam)
     if cam.ndim != 2 or cam.size == 0:
         raise ValueError(f"cam: expected one map of shape (H, W), found shape {cam.shape}")
     cam = cam.astype(np.float64)
-    low, high = float(cam.min()), float(cam.max())  # NaN where the map has one
+    low, high = float(cam.min()), float(cam.max())  # NaN if the map has one
     if not (low > -_TOO_LARGE and high < _TOO_LARGE):
         bad = cam.size - int((abs(cam) < _TOO_LARGE).sum())
         raise ValueError(
@@ -231,118 +228,8 @@ def _pair(cell_size: float | tuple[float, float]) -> tuple[float, float]:
     return cell_y, cell_x
 
 
-def _components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Label the 4-connected components of all thresholds in one pass.
-
-    The thresholded maps stand one below the other, an empty row between them.
-
-    Returns:
-        Labels, 0 outside, shape (T, H, W); OpenCV's statistics per component (left, top, width,
-        height, cells), with ``top`` counted over the whole stack, shape (K, 5); and the threshold
-        index of each component, shape (K,).
-    """
-    height, width = cam.shape
-    stack = np.zeros((len(taus), height + 1, width), np.uint8)
-    np.greater(cam, taus[:, None, None], out=stack[:, :-1].view(bool))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(
-        stack.reshape(-1, width), connectivity=4, ltype=cv2.CV_32S
-    )
-    index = stats[1:, cv2.CC_STAT_TOP] // (height + 1)
-    return labels.reshape(stack.shape)[:, :-1], stats[1:], index
-
-
-def _paper_profiles(
-    cam: np.ndarray, taus: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, Iterator[np.ndarray]]:
-    """Sum M over the columns and over the rows of each component that passes the area filter.
-
-    Returns:
-        Sums of the weights in each column and in each row, shape (K, 2, max(H, W)), zeros behind
-        the shorter side; each component's threshold index, shape (K,); and, when they are asked
-        for, its cells, bool, shape (H, W).
-    """
-    labels, stats, index = _components(cam, taus)
-    cells = stats[:, cv2.CC_STAT_AREA]
-    largest = np.zeros(len(taus), cells.dtype)
-    np.maximum.at(largest, index, cells)
-    keep = 2 * cells >= largest[index]
-    index = index[keep]
-    height, width = cam.shape
-    length = max(height, width)
-    first_bin = np.zeros(len(keep) + 1, np.int64)  # by label; what is left out counts in front
-    first_bin[1:][keep] = np.arange(1, len(index) + 1) * (2 * length)
-    first = first_bin.take(labels)
-    bins = np.empty((2, *labels.shape), np.int64)
-    np.add(first, np.arange(width), out=bins[0])
-    np.add(first, np.arange(length, length + height)[:, None], out=bins[1])
-    weights = np.empty(bins.shape)
-    weights[:] = cam
-    profiles = np.bincount(bins.ravel(), weights.ravel(), (len(index) + 1) * 2 * length)
-    numbers = np.flatnonzero(keep) + 1
-    own_cells = (labels[i] == number for i, number in zip(index, numbers, strict=True))
-    return profiles.reshape(-1, 2, length)[1:], index, own_cells
-
-
-def _release_profiles(
-    cam: np.ndarray, taus: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, Iterator[np.ndarray]]:
-    """As :func:`_paper_profiles`, with the components and weights of the official release."""
-    height, width = cam.shape
-    labels, stats, index = _components(cam, taus)
-    largest = _largest_slices(stats, index)
-    index, stats = index[largest], stats[largest]
-    start = stats[:, :2]  # left, top
-    start[:, 1] -= index * (height + 1)
-    end = start + stats[:, 2:4]
-    at = np.arange(max(height, width))
-    inside = ((at >= start[..., None]) & (at < end[..., None])).astype(np.float64)
-    weights = np.where(labels[index], cam + _RELEASE_WEIGHT_OFFSET, 0.0)
-    profiles = np.zeros(inside.shape)
-    profiles[:, 0, :width] = np.einsum("kyx,ky->kx", weights, inside[:, 1, :height])
-    profiles[:, 1, :height] = np.einsum("kyx,kx->ky", weights, inside[:, 0, :width])
-    cells = (
-        (labels[i] > 0) & np.outer(rows[:height], columns[:width]).astype(bool)
-        for i, (columns, rows) in zip(index, inside, strict=True)
-    )
-    return profiles * inside, index, cells
-
-
-def _largest_slices(stats: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Components that the official release keeps, by threshold and falling area of their slice.
-
-    The release sorts by rising area and goes through the result from its end, so that the last of
-    equal ones in scan order comes first. (Its sort is not stable: among more than 16 components
-    with different areas the order of equal ones depends on its version of numpy.)
-    """
-    areas = stats[:, cv2.CC_STAT_WIDTH] * stats[:, cv2.CC_STAT_HEIGHT]
-    order = np.lexsort((-np.arange(len(areas)), -areas, index))
-    areas, index = areas[order], index[order]
-    largest = index.searchsorted(index)  # where the components of the same threshold begin
-    rank = np.arange(len(order)) - largest
-    return order[(2 * areas >= areas[largest]) & (rank < _RELEASE_MAX_COMPONENTS)]
-
-
-def _moment_boxes(profiles: np.ndarray) -> np.ndarray:
-    """Fit a box to each component's weights by mean and variance (DAP, eqs. 3-6).
-
-    Args:
-        profiles: Sums of the weights in each column and in each row, shape (K, 2, L).
-
-    Returns:
-        xyxy in cells, at least one cell wide and high, shape (K, 4).
-    """
-    centres = np.arange(0.5, profiles.shape[2])
-    total = profiles.sum(axis=2)
-    # Matrix products would be shorter, but BLAS's last bits depend on K.
-    mean = np.einsum("kal,l->ka", profiles, centres) / total
-    offset = centres - mean[..., None]
-    variance = np.einsum("kal,kal,kal->ka", profiles, offset, offset) / total
-    half = np.maximum(np.sqrt(12 * variance), 1.0) / 2
-    return np.concatenate([mean - half, mean + half], axis=1)
-
-
 def _pairwise_iou(boxes: np.ndarray, extra: float) -> np.ndarray:
-    """IoU of each box with each, shape (N, N); ``extra`` is added to widths and heights."""
+    """IoU of all pairs of boxes, shape (N, N); ``extra`` is added to widths and heights."""
     start = np.maximum(boxes[:, None, :2], boxes[:, :2])
     end = np.minimum(boxes[:, None, 2:], boxes[:, 2:])
     sides = np.maximum(end - start + extra, 0)

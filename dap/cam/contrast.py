@@ -1,4 +1,4 @@
-"""Maps of the rule ``'extent'``: class activation joined with what the features say."""
+"""Maps of the rule ``'extent'``: class activation combined with the contrast of features."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ def contrasted_maps(
     labels_per_image: Sequence[int],
     flips: Sequence[bool],
 ) -> Tensor:
-    """Join each class activation map with the features it was made from.
+    """Combine each class activation map with the features it was computed from.
 
-    A class activation map is high on what tells the class from other classes, often a part of
-    the object, such as the head of a dog. Two more maps are high on the whole object: the contrast
-    c, how far the features of a cell are from their mean over the image, which does not depend on
-    the class (:func:`feature_contrast`); and the map a itself, spread to cells with alike features
-    (:func:`spread_maps`), s. The result is :math:`(a c s)^{1/3}`, each of the three brought to
-    [0, 1] on the cells of the image.
+    A class activation map a is high where the image differs from other classes, often on a part of
+    the object, such as the head of a dog. Two other maps are high on the whole object. The
+    contrast c is the distance of a cell's features from their mean over the image; it does not
+    depend on the class (:func:`feature_contrast`). The map s is the map a, spread to cells with
+    similar features (:func:`spread_maps`). The result is their geometric mean
+    :math:`(a c s)^{1/3}`, each of them normalised to [0, 1] on the cells of the image.
 
     Args:
-        maps: Class activation maps of all flips, mirrored back, of all labels of the first image,
-            then of the second …, shape (F, R, h, w).
-        features: Of all flips as the network saw them, not mirrored back, shape (F, N, D, h, w).
-        sizes_cells: Rows and columns of each image that show more than padding, N of them.
-        labels_per_image: Number of labels of each image, R in all.
-        flips: Whether the views are mirrored, F of them.
+        maps: Class activation maps of all labels of the first image, then of the second …, those
+            of mirrored views mirrored back, shape (F, R, h, w).
+        features: Features of the views; those of mirrored views are mirrored, shape
+            (F, N, D, h, w).
+        sizes_cells: Rows and columns of each of N images, without cells that show only padding.
+        labels_per_image: Number of labels of each image, R in total.
+        flips: Whether each of F views is mirrored.
 
     Returns:
-        Values in [0, 1] in the cells of the image, shape (F, R, h, w). Zeros where one of the three
-        is constant; NaN where values are not finite.
+        Values in [0, 1] in the cells of the image, shape (F, R, h, w). Zeros if one of the three
+        maps is constant; NaN if it has values that are not finite.
     """
     inside = _mirrored(_cells_inside(sizes_cells, maps).expand(len(flips), -1, -1, -1), flips)
     contrast = _unit(feature_contrast(features, inside), inside)
@@ -49,19 +50,19 @@ def contrasted_maps(
         inside, contrast, directions = inside[:, rows], contrast[:, rows], directions[:, rows]
     activation = _unit(_mirrored(maps, flips), inside)
     spread = _unit(spread_maps(activation, directions, inside), inside)
-    product = (activation * contrast * spread).double()  # in float32, last bits vary with the batch
+    product = (activation * contrast * spread).double()  # pow in float32 varies with the batch
     return _mirrored(product.pow(1 / 3).to(maps.dtype), flips)
 
 
 def centred_directions(features: Tensor, inside: Tensor) -> Tensor:
-    """Bring the features of each cell to length 1, and subtract their mean over the image.
+    """Normalise the features of each cell to length 1 and subtract their mean over the image.
 
     Args:
         features: Shape (…, D, h, w).
-        inside: Which cells are of the image, at least one, shape (…, h, w).
+        inside: Which cells belong to the image, at least one, bool, shape (…, h, w).
 
     Returns:
-        Shape (…, D, h · w), zeros in cells that are not of the image.
+        Shape (…, D, h · w), zeros in cells outside the image.
     """
     mask = inside.to(features.dtype)[..., None, :, :]
     directions = torch.nn.functional.normalize(features, dim=-3) * mask
@@ -70,37 +71,37 @@ def centred_directions(features: Tensor, inside: Tensor) -> Tensor:
 
 
 def spread_maps(maps: Tensor, directions: Tensor, inside: Tensor) -> Tensor:
-    """Spread maps to cells with alike features, :data:`SPREAD_STEPS` times.
+    """Spread maps to cells with similar features, in :data:`SPREAD_STEPS` steps.
 
-    A step gives each cell the sum over all cells of map times similarity, where the map has its
-    mean subtracted, and the similarity of two cells is the product of their centred directions.
-    Steps without end would lead to the first principal component of the directions, with which
-    CAM-Back-Again (Yasuki and Taki, CVPR 2024) localises; few of them stay near the class.
+    A step sets each cell to the sum, over all cells, of the centred map times the similarity of
+    the two cells, which is the product of their centred directions. Many steps converge to the
+    first principal component of the directions, with which CAM-Back-Again (Yasuki and Taki, CVPR
+    2024) localises; after a few steps the result still depends on the class.
 
     Args:
         maps: Shape (…, h, w).
         directions: From :func:`centred_directions`, shape (…, D, h · w).
-        inside: Which cells are of the image, shape (…, h, w).
+        inside: Which cells belong to the image, bool, shape (…, h, w).
 
     Returns:
-        Shape (…, h, w), any range; the maps themselves where all features have one direction.
+        Shape (…, h, w), any range; the maps themselves if all features have the same direction.
     """
     mask = inside.to(maps.dtype)
     mean = (maps * mask).sum(dim=(-2, -1), keepdim=True) / mask.sum(dim=(-2, -1), keepdim=True)
     spread = ((maps - mean) * mask).flatten(-2)[..., None]
     for _ in range(SPREAD_STEPS):
         spread = directions.mT @ (directions @ spread)
-    size = directions.square().sum(dim=(-2, -1)) / mask.sum(dim=(-2, -1))  # 0 to 1
-    alike = (size <= FLAT**2)[..., None, None]
-    return torch.where(alike, maps, spread[..., 0].unflatten(-1, maps.shape[-2:]))
+    variance = directions.square().sum(dim=(-2, -1)) / mask.sum(dim=(-2, -1))  # 0 to 1
+    same_direction = (variance <= FLAT**2)[..., None, None]
+    return torch.where(same_direction, maps, spread[..., 0].unflatten(-1, maps.shape[-2:]))
 
 
 def feature_contrast(features: Tensor, inside: Tensor) -> Tensor:
-    """Distance of the features of each cell from their mean over the cells of the image.
+    """Compute the distance of each cell's features from their mean over the image.
 
     Args:
         features: Shape (…, D, h, w).
-        inside: Which cells are of the image, at least one, shape (…, h, w).
+        inside: Which cells belong to the image, at least one, bool, shape (…, h, w).
 
     Returns:
         Euclidean distances, shape (…, h, w).
@@ -111,23 +112,23 @@ def feature_contrast(features: Tensor, inside: Tensor) -> Tensor:
 
 
 def _mirrored(values: Tensor, flips: Sequence[bool]) -> Tensor:
-    """Mirror what belongs to mirrored views, shape (F, …, w)."""
+    """Mirror the values of mirrored views, shape (F, …, w)."""
     return torch.stack([v.flip(-1) if flip else v for v, flip in zip(values, flips, strict=True)])
 
 
 def _cells_inside(sizes_cells: Sequence[tuple[int, int]], maps: Tensor) -> Tensor:
-    """Which cells of a batch are of their image, bool, shape (N, h, w)."""
+    """Which cells of each image show more than padding, bool, shape (N, h, w)."""
     rows, columns = (
         torch.tensor(sides).to(maps.device, non_blocking=True)[:, None]
         for sides in zip(*sizes_cells, strict=True)
     )
-    of_rows = torch.arange(maps.shape[-2], device=maps.device) < rows
-    of_columns = torch.arange(maps.shape[-1], device=maps.device) < columns
-    return of_rows[:, :, None] & of_columns[:, None, :]
+    rows_inside = torch.arange(maps.shape[-2], device=maps.device) < rows
+    columns_inside = torch.arange(maps.shape[-1], device=maps.device) < columns
+    return rows_inside[:, :, None] & columns_inside[:, None, :]
 
 
 def _unit(maps: Tensor, inside: Tensor) -> Tensor:
-    """Bring maps to [0, 1] by their values inside; zeros for what is constant there."""
+    """Normalise maps to [0, 1] by their range inside the image; zeros for constant maps."""
     low = torch.where(inside, maps, torch.inf).amin(dim=(-2, -1), keepdim=True)
     high = torch.where(inside, maps, -torch.inf).amax(dim=(-2, -1), keepdim=True)
     span = high - low

@@ -1,25 +1,24 @@
-"""Boxes by extent: the enlarged map, its own threshold, the extents of its components."""
+"""Boxes by extent: enlarge a map, cut it at multiples of its Otsu threshold, box the components."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-ENLARGED_SIDE = 128  # longest side of the grid that a map is enlarged to
+ENLARGED_SIDE = 128  # longer side of an enlarged map, in cells, at most
 
 
 class Extents(NamedTuple):
     """The components of an enlarged map that a rule keeps.
 
     Attributes:
-        boxes: xyxy, half-open, in cells of the map, float64, shape (K, 4), in the order of the
-            thresholds and for each one from the top down.
-        thresholds: Index of the threshold of each, shape (K,).
-        masks: Of each its cells on the enlarged map, bool, shape (h, w); none if they were not
-            asked for.
+        boxes: xyxy, half-open, in cells of the map, float64, shape (K, 4), by threshold and from
+            top to bottom.
+        thresholds: Index of the threshold of each component, shape (K,).
+        masks: Cells of each component on the enlarged map, bool, shape (h, w); empty unless
+            requested.
         factor: Cells of the enlarged map per cell of the map.
     """
 
@@ -37,42 +36,45 @@ def extent_boxes(
 ) -> Extents:
     """Find the extents of the components above multiples of Otsu's threshold.
 
-    The map is enlarged by a whole factor, bilinear between the centres of its cells, to at most
-    :data:`ENLARGED_SIDE` cells on its longer side (a larger map stays as it is). Cells that begin
-    beyond the image are left out. Otsu's threshold of what is left, in 256 steps, times each
-    multiple is where the map is cut. Of the components above it, those that enclose at least half
-    as many cells as the largest one are kept, and the box of a component encloses its cells.
-    Cells that touch by a corner are connected: on an enlarged map that makes no difference.
+    The map is enlarged by an integer factor, bilinear between the centres of its cells, to at most
+    :data:`ENLARGED_SIDE` cells on its longer side (a larger map is not resized). Cells that start
+    beyond the image are removed. The thresholds are the multiples of Otsu's threshold, computed
+    in 256 levels from the remaining cells. Kept are, per threshold, the components that enclose at
+    least half as many cells as the largest one; the box of a component encloses its cells.
+    Components are 8-connected, which makes no difference on an enlarged map.
 
     Args:
         cam: Map in [0, 1], float64, shape (H, W).
         multiples: Positive multiples of Otsu's threshold, shape (T,).
         size_cells: Height and width of the image in cells of the map.
-        with_masks: Whether to return the cells of the components: what is above the threshold
-            within their outline, holes left out.
+        with_masks: Whether to return the cells of each component: those inside its outline and
+            above the threshold, without holes.
     """
     large, factor = enlarged(cam, size_cells)
     taus = multiples * otsu_threshold(large)
-    boxes, cells, index, outlines, order = _outlined(large, taus)
+    boxes, cells, index, outlines = _outlined_components(large, taus)
     largest = np.zeros(len(multiples))
     np.maximum.at(largest, index, cells)
     keep = 2 * cells >= largest[index]
     masks: list[np.ndarray] = []
     if with_masks:
-        masks = [_within(outlines[order[i]], large, taus, index[i]) for i in np.flatnonzero(keep)]
+        masks = [_cells_within(outlines[i], large, taus, index[i]) for i in np.flatnonzero(keep)]
     return Extents(boxes[keep] / factor, index[keep], masks, factor)
 
 
-def _within(outline: np.ndarray, cam: np.ndarray, taus: np.ndarray, index: int) -> np.ndarray:
-    """Cells above a threshold on an outline in the stack of thresholded maps, and inside of it."""
+def _cells_within(outline: np.ndarray, cam: np.ndarray, taus: np.ndarray, index: int) -> np.ndarray:
+    """Cells above the threshold ``taus[index]`` that are on an outline or inside it.
+
+    The outline is in (x, y) of the stack of thresholded maps.
+    """
     filled = np.zeros(cam.shape, np.uint8)
-    first = (0, -int(index) * (len(cam) + 1))
-    cv2.drawContours(filled, [outline], -1, 1, cv2.FILLED, offset=first)
+    offset = (0, -int(index) * (len(cam) + 1))
+    cv2.drawContours(filled, [outline], -1, 1, cv2.FILLED, offset=offset)
     return (cam > np.float32(taus[index])) & filled.view(bool)
 
 
 def enlarged(cam: np.ndarray, size_cells: tuple[float, float]) -> tuple[np.ndarray, int]:
-    """Enlarge a map by a whole factor, and cut off what begins beyond the image.
+    """Enlarge a map by an integer factor and remove the cells that start beyond the image.
 
     Args:
         cam: Map, shape (H, W).
@@ -90,9 +92,9 @@ def enlarged(cam: np.ndarray, size_cells: tuple[float, float]) -> tuple[np.ndarr
 
 
 def otsu_threshold(cam: np.ndarray) -> float:
-    """The threshold of Otsu (1979) of a map in [0, 1], in steps of 1/255.
+    """Compute the threshold of Otsu (1979) of a map in [0, 1], in steps of 1/255.
 
-    It parts the cells so that the variance between the two groups is largest.
+    It divides the cells into two groups with the largest variance between them.
     """
     levels = np.ascontiguousarray(np.rint(np.clip(cam, 0, 1) * 255).astype(np.uint8))
     threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
@@ -100,29 +102,33 @@ def otsu_threshold(cam: np.ndarray) -> float:
 
 
 def components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The components above each threshold, by their outlines.
+    """Find the 8-connected components above each threshold by their outlines.
 
-    Outlines take a sixth of the time of labelled components. By Pick's theorem an outline of b
-    steps from cell to cell, whose cell centres enclose the area A, has A + b / 2 + 1 cells on it
-    and inside, holes included.
+    This takes a sixth of the time of labelling the components. By Pick's theorem, an outline of b
+    steps from cell to cell whose cell centres enclose the area A has A + b / 2 + 1 cells on it and
+    inside it, holes included.
+
+    Args:
+        cam: Map, shape (H, W).
+        taus: Thresholds, shape (T,).
 
     Returns:
-        Boxes, xyxy, half-open, in cells, float64, shape (K, 4), by threshold and from the top
-        down; the number of cells that each encloses, shape (K,); the index of its threshold,
+        Boxes, xyxy, half-open, in cells, float64, shape (K, 4), by threshold and from top to
+        bottom; the number of cells that each encloses, shape (K,); the index of its threshold,
         shape (K,).
     """
-    return _outlined(cam, taus)[:3]
+    return _outlined_components(cam, taus)[:3]
 
 
-def _outlined(
+def _outlined_components(
     cam: np.ndarray, taus: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[Any], list[int]]:
-    """As :func:`components`, and their outlines as OpenCV gives them, with their order.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Any]]:
+    """As :func:`components`, with the outline of each component.
 
-    Outlines are in (x, y) of the stack of thresholded maps.
+    Outlines are arrays of OpenCV, in (x, y) of the stack of thresholded maps.
     """
     height, width = cam.shape
-    stack = np.zeros((len(taus), height + 1, width), np.uint8)  # an empty row between two
+    stack = np.zeros((len(taus), height + 1, width), np.uint8)  # with an empty row between two maps
     np.greater(cam, taus.astype(np.float32)[:, None, None], out=stack[:, :-1].view(bool))
     outlines, _ = cv2.findContours(
         stack.reshape(-1, width), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
@@ -137,4 +143,4 @@ def _outlined(
     index = (top // (height + 1)).astype(np.int64)
     top = top - index * (height + 1)
     boxes = np.stack([left, top, left + across, top + down], axis=1)
-    return boxes, enclosed, index, outlines, [int(row[-1]) for row in rows]
+    return boxes, enclosed, index, [outlines[int(row[-1])] for row in rows]

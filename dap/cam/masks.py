@@ -1,4 +1,4 @@
-"""Masks of components: the cells of a component as pixels of the image."""
+"""Masks of components: from the cells of a map to the pixels of the image."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .extents import enlarged
 
 
 class ComponentMask(NamedTuple):
-    """A component of a thresholded map, on a grid of cells that lies over the image.
+    """A component of a thresholded map, on a grid of cells over the image.
 
     Attributes:
-        cells: Which cells are of the component, at least one, bool, shape (h, w).
+        cells: Which cells belong to the component, at least one, bool, shape (h, w).
         cell_size: Height and width of a cell, in pixels of the image or in cells of the map.
     """
 
@@ -21,14 +21,14 @@ class ComponentMask(NamedTuple):
     cell_size: tuple[float, float]
 
     def scaled(self, cell_y: float, cell_x: float) -> ComponentMask:
-        """The same mask, of a map whose cells are so large."""
+        """Convert the mask to pixels, given the size of a cell of the map in pixels."""
         return ComponentMask(self.cells, (self.cell_size[0] * cell_y, self.cell_size[1] * cell_x))
 
     def over_image(self, size_hw: tuple[int, int]) -> np.ndarray:
-        """The pixels whose centre lies in a cell of the component.
+        """Rasterise the mask: the pixels whose centre is in a cell of the component.
 
-        Where cells are smaller than pixels there may be none: then the pixels that hold the centre
-        of such a cell.
+        If there are none, because cells are smaller than pixels, it is the pixels that contain the
+        centre of a cell of the component.
 
         Args:
             size_hw: Height and width of the image in pixels.
@@ -57,15 +57,15 @@ def level_set(
 ) -> ComponentMask:
     """Enlarge a component of a map above τ, bilinear between the centres of its cells.
 
-    Taken is what the enlarged map has above τ, where other cells above τ are lowered to it: the
-    edge lies where the map crosses τ. A component that has no such cell on the finer grid, since it
-    is a peak hardly above τ, keeps its own cells.
+    The cells of other components are lowered to τ, the map is enlarged, and the cells above τ are
+    the mask, so that its edge is where the map crosses τ. If no cell of the enlarged map is above
+    τ, because the component is a peak slightly above τ, the mask has the cells of the component.
 
     Args:
         cam: Map, float64, shape (H, W).
         component: The cells of the component, all above ``tau``, bool, shape (H, W).
         tau: The threshold.
-        size_cells: Height and width of the image in cells; what begins beyond is cut off.
+        size_cells: Height and width of the image in cells; cells that start beyond are removed.
 
     Returns:
         The mask, in cells of the map.

@@ -1,4 +1,4 @@
-"""The rules by which boxes are taken from a map, and how each of them reads its thresholds."""
+"""The rules that turn maps into boxes, and the meaning and defaults of their thresholds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 Rule = Literal["paper", "release", "extent"]
 RULES: tuple[Rule, ...] = ("paper", "release", "extent")
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
-"""Values of τ of the paper, of a map in [0, 1]: the default of ``'paper'`` and ``'release'``."""
+"""The paper's values of τ, for a map in [0, 1]: the default of ``'paper'`` and ``'release'``."""
 OTSU_MULTIPLES = (0.55, 0.8, 1.0, 1.25)
-"""Multiples of a map's own threshold by Otsu: the default of ``'extent'``."""
+"""Multiples of the map's Otsu threshold: the default of ``'extent'``."""
 
 
 def default_thresholds(rule: Rule) -> tuple[float, ...]:
-    """The thresholds that a rule has where none are given.
+    """Return the default thresholds of a rule.
 
     Raises:
         ValueError: If the rule is unknown.
@@ -25,7 +25,7 @@ def default_thresholds(rule: Rule) -> tuple[float, ...]:
 
 
 def multiplies_otsu(rule: Rule) -> bool:
-    """Whether thresholds of this rule are multiples of Otsu's threshold, not values of the map.
+    """Whether the thresholds of a rule are multiples of Otsu's threshold, not values of the map.
 
     Raises:
         ValueError: If the rule is unknown.
@@ -36,11 +36,11 @@ def multiplies_otsu(rule: Rule) -> bool:
 
 
 def checked_thresholds(thresholds: Sequence[float] | None, rule: Rule) -> np.ndarray:
-    """Thresholds of a rule as an array; its default for None.
+    """Check the thresholds of a rule and convert them to an array.
 
     Args:
         thresholds: Values of τ in [0, 1) for ``'paper'`` and ``'release'``; positive multiples of
-            Otsu's threshold for ``'extent'``.
+            Otsu's threshold for ``'extent'``; None for the rule's defaults.
         rule: One of :data:`RULES`.
 
     Returns:
@@ -62,5 +62,5 @@ def checked_thresholds(thresholds: Sequence[float] | None, rule: Rule) -> np.nda
 
 
 def threshold_name(threshold: float, rule: str | None) -> str:
-    """A threshold as it is called in tables and pictures: ``τ 0.3``, or ``0.3 x Otsu``."""
+    """Format a threshold for tables and pictures: ``τ 0.3``, or ``0.3 x Otsu``."""
     return f"{threshold:g} x Otsu" if rule == "extent" else f"τ {threshold}"

@@ -1,4 +1,4 @@
-"""One map from several views of an image: scales and the left-right mirror."""
+"""One map from several views of an image: several scales, each with its mirror image."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ PAD_MULTIPLE = 32
 MAX_ASPECT = 10
 
 Side = int | tuple[int, int]
-"""Length of the shorter side in pixels; or height and width, whatever the image's are."""
+"""Length of the shorter side in pixels; or height and width, independent of the image."""
 
 
 class View(NamedTuple):
-    """One way to show an image to the classifier.
+    """A resized, and possibly mirrored, version of an image for the classifier.
 
     Attributes:
-        short_side: Length the shorter side is resized to, in pixels; the aspect ratio stays. Or
-            height and width that every image is resized to, for a classifier of one input size.
+        short_side: Length that the shorter side is resized to, in pixels, with the aspect ratio
+            kept; or height and width that every image is resized to, for a classifier with a
+            fixed input size.
         flip: Whether the image is mirrored left to right.
     """
 
@@ -39,7 +40,7 @@ DEFAULT_VIEWS = (View(288), View(288, True), View(576), View(576, True))
 
 
 def make_views(short_sides: Sequence[int] = (288, 576), flip: bool = True) -> tuple[View, ...]:
-    """List the views of some short sides, each with its mirror image if ``flip``.
+    """List the views with the given short sides, each with its mirror image if ``flip``.
 
     Raises:
         ValueError: If there is no short side, or one is not a positive integer.
@@ -53,11 +54,11 @@ def make_views(short_sides: Sequence[int] = (288, 576), flip: bool = True) -> tu
 
 
 def resized_size(image_size_hw: tuple[int, int], short_side: Side) -> tuple[int, int]:
-    """Height and width of an image whose shorter side is brought to ``short_side`` pixels.
+    """Height and width of an image after its shorter side is resized to ``short_side`` pixels.
 
-    The aspect ratio stays. A strip that would be longer than ``MAX_ASPECT`` times the short side
-    is made smaller as a whole, so that one odd image cannot fill the memory. Where ``short_side``
-    is a height and a width, it is these.
+    The aspect ratio is kept. If the longer side would exceed ``MAX_ASPECT`` times ``short_side``,
+    it is resized to that length instead, to bound the memory of very elongated images. If
+    ``short_side`` is a height and a width, they are returned.
     """
     if not isinstance(short_side, int):
         return short_side
@@ -67,7 +68,7 @@ def resized_size(image_size_hw: tuple[int, int], short_side: Side) -> tuple[int,
 
 
 class MergedCam(NamedTuple):
-    """The map that boxes are taken from.
+    """The merged maps of an image, from which boxes are computed.
 
     Attributes:
         maps: One map per label, shape (L, H, W).
@@ -78,7 +79,7 @@ class MergedCam(NamedTuple):
     cell_size: tuple[float, float]
 
     def over_image(self, image_size_hw: tuple[int, int], index: int = 0) -> np.ndarray:
-        """Lay the map of one label over its image, see :func:`map_over_image`."""
+        """Resize the map of one label to its image, see :func:`map_over_image`."""
         return map_over_image(self.maps[index].cpu().numpy(), self.cell_size, image_size_hw)
 
 
@@ -86,7 +87,8 @@ class ScaleMaps(NamedTuple):
     """Maps of one image at one scale.
 
     Attributes:
-        maps: All flips, mirrored back, of all labels, float32, shape (F, L, h, w).
+        maps: One map per view and label, those of mirrored views mirrored back, float32, shape
+            (F, L, h, w).
         stride: Pixels of the resized image per cell, (y, x).
         size_hw: Height and width of the resized image without padding.
     """
@@ -97,14 +99,14 @@ class ScaleMaps(NamedTuple):
 
 
 def flips_by_side(views: Sequence[View]) -> list[tuple[Side, list[bool]]]:
-    """Group views by their short side, largest first: each with whether it is mirrored.
+    """Group views by their short side, largest first, with the ``flip`` of each view.
 
     Raises:
         ValueError: If there is no view.
     """
     if not views:
         raise ValueError("views: expected at least one view, found none")
-    # With a fixed size there is one scale, so that nothing but numbers is ever compared.
+    # There is only one side if it is a fixed size (a tuple), so that only numbers are compared.
     sides: list[Any] = sorted({view.short_side for view in views}, reverse=True)
     return [(side, [v.flip for v in views if v.short_side == side]) for side in sides]
 
@@ -112,7 +114,7 @@ def flips_by_side(views: Sequence[View]) -> list[tuple[Side, list[bool]]]:
 def padded_size(
     image_size_hw: tuple[int, int], short_side: Side, multiple: int = PAD_MULTIPLE
 ) -> tuple[int, int]:
-    """Height and width of a view: of :func:`resized_size`, padded to a multiple of 32."""
+    """Height and width of :func:`resized_size`, padded to a multiple of ``multiple`` pixels."""
     height, width = resized_size(image_size_hw, short_side)
     return height + -height % multiple, width + -width % multiple
 
@@ -121,21 +123,21 @@ def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], ru
                  ) -> MergedCam:  # fmt: skip
     """Merge the maps of one image at all scales.
 
-    ``rule='paper'`` and ``'extent'``: cells that show padding alone are cut off; the maps of all
-    views are brought to the grid of the largest view by bilinear interpolation between cell
-    centres, each centre at its place in the image, and averaged. The result is not normalised:
-    eq. 1 belongs to :func:`~dap.cam.boxes_from_cam`. ``rule='release'``: as the official release
-    does it, the maps of a scale and its mirror are averaged and normalised to [0, 1], padded cells
-    included; the scales are brought to the largest grid by nearest neighbours and averaged, and
-    one cell is ``stride · min(H, W) / short_side`` pixels both ways.
+    ``rule='paper'`` and ``'extent'``: cells that show only padding are removed; the maps of all
+    views are resampled to the grid of the largest view, bilinear between cell centres at their
+    positions in the image, and averaged. The result is not normalised:
+    :func:`~dap.cam.boxes_from_cam` does this (eq. 1). ``rule='release'``: as in the official
+    release, the maps of a scale and its mirror image are averaged and normalised to [0, 1],
+    padded cells included; the scales are resampled to the largest grid by nearest neighbours and
+    averaged, and one cell is ``stride · min(H, W) / short_side`` pixels high and wide.
 
-    All rules take the centre of a cell for the centre of what it sees. The padding of strided
-    convolutions puts that up to half a cell off. With TensorFlow's SAME padding (EfficientNet-lite)
-    a cell of an untrained network sees what lies half a cell further down and to the right, so that
-    the map lies half a cell too far up and left; with the symmetric padding of ResNet it lies half
-    a cell too far down and right. Training can undo most of it. The mirror cancels it sideways
-    alone: a map and its mirrored twin are shifted against each other, and their average is not.
-    ``tools/benchmarks/half_cell.py`` measures what is left, and what moving the cells would give.
+    All rules assume that the centre of a cell is the centre of its receptive field. The padding of
+    strided convolutions can shift the receptive field by up to half a cell. With TensorFlow's SAME
+    padding (EfficientNet-lite), the map of an untrained network is shifted half a cell up and to
+    the left; with the symmetric padding of ResNet, half a cell down and to the right. Training can
+    remove most of this shift. Averaging with the mirror image cancels the horizontal shift only.
+    ``tools/benchmarks/half_cell.py`` measures the shift of a trained classifier, and the effect of
+    correcting it.
 
     Args:
         scales: At least one, the largest first.
@@ -158,13 +160,13 @@ def merge_scales(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int], ru
 def map_over_image(
     cam: np.ndarray, cell_size: tuple[float, float], image_size_hw: tuple[int, int]
 ) -> np.ndarray:
-    """Lay a map over its image, each cell at its place, bilinear, its range made [0, 1].
+    """Resize a map to its image, bilinear, and normalise it to [0, 1].
 
     Args:
         cam: Map of one label, shape (h, w).
         cell_size: Pixels of the image per cell, (y, x).
-        image_size_hw: Height and width of the image. Cells beyond it are cut off; pixels beyond
-            the map, if rounding leaves any, take the nearest value.
+        image_size_hw: Height and width of the image. Cells beyond it are cut off. Pixels beyond
+            the map, which rounding can cause, take the nearest value.
 
     Returns:
         float32, shape (H, W); zeros for a constant map.
@@ -175,9 +177,9 @@ def map_over_image(
     if not np.isfinite(cam).all():
         raise ValueError(f"cam: expected a finite map, found NaN or infinity in {cam.shape}")
     height, width = image_size_hw
-    full = tuple(max(1, round(n * side)) for n, side in zip(cam.shape, cell_size, strict=True))
-    large = cv2.resize(cam.astype(np.float32), full[::-1], interpolation=cv2.INTER_LINEAR)
-    missing = max(0, height - full[0]), max(0, width - full[1])
+    size = tuple(max(1, round(n * side)) for n, side in zip(cam.shape, cell_size, strict=True))
+    large = cv2.resize(cam.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+    missing = max(0, height - size[0]), max(0, width - size[1])
     large = cv2.copyMakeBorder(large, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
     large = large[:height, :width]
     low, high = float(large.min()), float(large.max())
@@ -192,39 +194,44 @@ def _merge_paper(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int]) ->
     )
     grid_hw = finest.maps.shape[-2:]
     total = torch.zeros(finest.maps.shape[1:], device=finest.maps.device)
-    for scale in scales:
-        own = _without_padding(scale)
-        summed = own.maps.sum(dim=0)
-        total += _resample(summed, own, finest.stride, finest.size_hw, grid_hw)
+    for scale in map(_without_padding, scales):
+        total += _resample(scale, finest.stride, finest.size_hw, grid_hw)
     count = sum(len(scale.maps) for scale in scales)
     return MergedCam(total / count, (cell_size[0], cell_size[1]))
 
 
 def cells_of(size_hw: tuple[int, int], stride: tuple[float, float]) -> tuple[int, int]:
-    """Rows and columns of cells that show some of an image of this size, without its padding."""
+    """Number of rows and columns of cells that show more of an image than its padding."""
     return -int(-size_hw[0] // stride[0]), -int(-size_hw[1] // stride[1])
 
 
 def _without_padding(scale: ScaleMaps) -> ScaleMaps:
-    """Cut off the cells in which nothing of the image is to be seen."""
+    """Remove the cells that show only padding."""
     rows, columns = cells_of(scale.size_hw, scale.stride)
     return scale._replace(maps=scale.maps[..., :rows, :columns])
 
 
 def _resample(
-    maps: Tensor,
-    own: ScaleMaps,
+    scale: ScaleMaps,
     stride: tuple[float, float],
     size_hw: tuple[int, int],
     grid_hw: Sequence[int],
 ) -> Tensor:
-    """Bring maps (L, h, w) to another scale's grid: bilinear between cell centres."""
-    if maps.shape[-2:] == tuple(grid_hw) and own.size_hw == size_hw:
+    """Sum the views of a scale and resample the maps (L, h, w), bilinear between cell centres.
+
+    Args:
+        scale: The maps to resample.
+        stride: Pixels per cell of the target grid.
+        size_hw: Size of the resized image of the target grid.
+        grid_hw: Rows and columns of the target grid.
+    """
+    maps = scale.maps.sum(dim=0)
+    if maps.shape[-2:] == tuple(grid_hw) and scale.size_hw == size_hw:
         return maps
     axes = []
     for axis in (0, 1):
         centre = (torch.arange(grid_hw[axis], device=maps.device) + 0.5) * stride[axis]
-        cell = centre / size_hw[axis] * own.size_hw[axis] / own.stride[axis]
+        cell = centre / size_hw[axis] * scale.size_hw[axis] / scale.stride[axis]
         axes.append(2 * cell / maps.shape[axis + 1] - 1)
     y, x = torch.meshgrid(*axes, indexing="ij")
     grid = torch.stack([x, y], dim=-1)[None]

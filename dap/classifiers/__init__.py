@@ -1,4 +1,4 @@
-"""What Step 2 needs of a classifier: which features its logits follow from, and how."""
+"""Step 2, the classifier: find the feature map and the layers that its logits are computed from."""
 
 from .attention import attention_maps, count_blocks
 from .gradient import Target, find_target, gradient_maps

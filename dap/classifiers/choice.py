@@ -1,4 +1,4 @@
-"""Choose how the maps of a classifier are computed, by a probe image."""
+"""Choose the map method of a classifier by running it on a probe image."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from .network import LogitNetwork, observe, shared_copy
 from .readout import Readout, find_readout, nearly_equal
 
 PROBE_SIDE = 224
-USUAL_SIDES = (256, 384)  # of networks that take one size and do not say which
+USUAL_SIDES = (256, 384)  # sides to try if the network states no input size
 Normalize = Callable[[Tensor], Tensor]
 _FAILURES = (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 
 
 class Choice(NamedTuple):
-    """How the maps of a classifier are computed.
+    """The map method of a classifier, and the image sizes that it accepts.
 
     Attributes:
-        method: Computes them.
+        method: The map method.
         grid_hw: Rows and columns of the map of the probe image.
         side: Side of the probe image in pixels.
-        any_size: Whether the network takes images of other sizes.
+        any_size: Whether the network accepts images of other sizes.
         reason: Why the maps are not exact; empty if they are.
     """
 
@@ -46,41 +46,42 @@ class Choice(NamedTuple):
 
 
 def probe_image(side: int = PROBE_SIDE, height: int | None = None) -> Tensor:
-    """An image of random pixels in [0, 255], float32, shape (1, 3, side, side)."""
+    """Make an image of random pixels in [0, 255], float32, shape (1, 3, height or side, side)."""
     generator = torch.Generator().manual_seed(0)
     return torch.rand(1, 3, height or side, side, generator=generator) * 255
 
 
-def choose_method(model: nn.Module, normalize: Normalize, wanted: str | None = None) -> Choice:
-    """Choose the method for a classifier: exact maps where there are any, else by gradient.
+def choose_method(model: nn.Module, normalize: Normalize, requested: str | None = None) -> Choice:
+    """Choose the map method of a classifier: exact maps if possible, otherwise by gradient.
 
-    That logits are the means of the maps is measured on a probe image, whatever the parts of the
-    model are called.
+    Whether logits are the means of maps is tested numerically on a probe image; names and classes
+    of modules do not matter.
 
     Args:
         model: Classifier in evaluation mode: mmpretrain's ``ImageClassifier``, or one that holds
             the network of another library as ``model``.
-        normalize: What the classifier does to images of pixels first.
-        wanted: ``'exact'``, ``'ag-cam'``, ``'grad-cam'``, or ``'gradient'`` for the better one of
-            these two; None to choose among all.
+        normalize: The normalisation of the classifier, for pixels in [0, 255].
+        requested: ``'exact'``, ``'ag-cam'``, ``'grad-cam'``, or ``'gradient'`` for AG-CAM if
+            possible and otherwise Grad-CAM; None to choose among all.
 
     Raises:
-        ValueError: If the classifier takes no colour images, or has no maps by this method.
+        ValueError: If the classifier does not accept colour images, or if the requested method is
+            not possible.
     """
-    if wanted not in (None, *METHODS):
-        raise ValueError(f"map_method: expected one of {METHODS} or None, found {wanted!r}")
+    if requested not in (None, *METHODS):
+        raise ValueError(f"map_method: expected one of {METHODS} or None, found {requested!r}")
     name, reason = describe(model), "maps by gradient are asked for (map_method)"
     network = LogitNetwork(model)
-    if wanted in (None, "exact"):
-        direct = _direct(model, normalize)
-        if direct is not None:
-            return direct
+    if requested in (None, "exact"):
+        choice = _pooled_features(model, normalize)
+        if choice is not None:
+            return choice
     side, probe = _probe(network, normalize, model, name)
-    if wanted in (None, "exact"):
-        found, reason = _observed(network, probe)
-        if found is not None:
-            return _finished(found, normalize, side, "")
-        if wanted == "exact":
+    if requested in (None, "exact"):
+        exact, reason = _observed_features(network, probe)
+        if exact is not None:
+            return _probed_choice(exact, normalize, side, "")
+        if requested == "exact":
             raise ValueError(
                 f"classifier {name}: it has no exact class activation map, because {reason}. Leave "
                 "map_method out, or set it to 'gradient'"
@@ -88,39 +89,39 @@ def choose_method(model: nn.Module, normalize: Normalize, wanted: str | None = N
     target = find_target(network, probe)
     if target is None:
         raise ValueError(
-            f"classifier {name}: no map can be had from it. It has no exact one, because {reason}; "
+            f"classifier {name}: no map can be computed. It has no exact one, because {reason}; "
             "and its logits depend on no feature map of a norm, a stage or a block. Use a "
             "classifier with a spatial feature map"
         )
-    blocks = 0 if wanted == "grad-cam" else count_blocks(network, target, probe)
-    if wanted == "ag-cam" and not blocks:
+    blocks = 0 if requested == "grad-cam" else count_blocks(network, target, probe)
+    if requested == "ag-cam" and not blocks:
         raise ValueError(
             f"classifier {name}: it has no map by attention (map_method='ag-cam'), because no "
             "attention from a class token to the patches was seen. Leave map_method out"
         )
     with torch.no_grad():
         classes = network(probe).shape[1]
-    own = shared_copy(network), target, classes
-    method = AttentionMaps(*own, blocks) if blocks else GradientMaps(*own)
-    return _finished(method, normalize, side, reason)
+    arguments = shared_copy(network), target, classes
+    method = AttentionMaps(*arguments, blocks) if blocks else GradientMaps(*arguments)
+    return _probed_choice(method, normalize, side, reason)
 
 
 def describe(model: nn.Module) -> str:
-    """Names of the parts of a classifier."""
+    """Describe a classifier by the class names of its parts."""
     inner = getattr(model, "model", None)
     if inner is not None and not hasattr(model, "backbone"):
         return f"{type(model).__name__} of {type(inner).__name__}"
     return f"{type(model).__name__} with {type(getattr(model, 'head', None)).__name__}"
 
 
-def _direct(model: Any, normalize: Normalize) -> Choice | None:
-    """The backbone's own map, if the logits are the linear layer of its mean."""
+def _pooled_features(model: Any, normalize: Normalize) -> Choice | None:
+    """Choose the map of the backbone, if the logits are the linear layer of its mean."""
     linear = [m for m in getattr(model, "head", nn.Module()).modules() if isinstance(m, nn.Linear)]
     if len(linear) != 1 or not hasattr(model, "backbone"):
         return None
     method = PooledFeatures(model, linear[0])
     try:
-        with torch.no_grad():  # not in inference mode: a model may keep a tensor for later
+        with torch.no_grad():  # not inference mode, because a model may cache a tensor
             images = normalize(probe_image())
             features = method.features(images)
             logits = model.head(model.extract_feat(images, stage="neck"))
@@ -130,16 +131,16 @@ def _direct(model: Any, normalize: Normalize) -> Choice | None:
         return None
     if features.shape[1] != method.weight.shape[1]:
         return None
-    own = features.mean(dim=(2, 3)) @ method.weight.T
-    if not nearly_equal(logits - method.bias, own):
+    expected = features.mean(dim=(2, 3)) @ method.weight.T
+    if not nearly_equal(logits - method.bias, expected):
         return None
-    return _finished(method, normalize, PROBE_SIDE, "")
+    return _probed_choice(method, normalize, PROBE_SIDE, "")
 
 
 def _probe(
     network: nn.Module, normalize: Normalize, model: nn.Module, name: str
 ) -> tuple[int, Tensor]:
-    """A normalised probe image of a size that the network takes, and its side."""
+    """Find a size that the network accepts; return the side and a normalised probe image."""
     failures = []
     for side in dict.fromkeys((PROBE_SIDE, *_native_sides(model), *USUAL_SIDES)):
         try:
@@ -153,12 +154,12 @@ def _probe(
             failures.append(f"{type(error).__name__}: {error}")
     raise ValueError(
         f"classifier {name}: it failed on a colour image of {PROBE_SIDE} x {PROBE_SIDE} px "
-        f"({failures[0]}). Expected a classifier of colour images that gives one logit per class"
+        f"({failures[0]}). Expected a classifier of colour images that returns one logit per class"
     )
 
 
 def _native_sides(model: Any) -> Iterator[int]:
-    """Sides of the images that a network was made for, as far as it says so."""
+    """Yield the input sides that a network states in its attributes or config."""
     inner = getattr(model, "model", None)
     config = getattr(inner, "pretrained_cfg", None) or {}
     for size in (
@@ -171,22 +172,23 @@ def _native_sides(model: Any) -> Iterator[int]:
             yield side
 
 
-def _observed(network: nn.Module, probe: Tensor) -> tuple[ObservedFeatures | None, str]:
+def _observed_features(network: nn.Module, probe: Tensor) -> tuple[ObservedFeatures | None, str]:
+    """Find the pooled feature map among the outputs of all modules; without one, say why."""
     size_hw = (probe.shape[2], probe.shape[3])
     with torch.no_grad():
         logits, calls = observe(network, probe)
-        found = find_readout(calls, logits, size_hw)
-        if not isinstance(found, Readout):
-            return None, found
-        method = ObservedFeatures(shared_copy(network), found)
-        own = method.features(probe).mean(dim=(2, 3)) @ found.weight.T + found.bias
-    if not nearly_equal(logits - found.bias, own - found.bias):
+        readout = find_readout(calls, logits, size_hw)
+        if not isinstance(readout, Readout):
+            return None, readout
+        method = ObservedFeatures(shared_copy(network), readout)
+        expected = method.features(probe).mean(dim=(2, 3)) @ readout.weight.T + readout.bias
+    if not nearly_equal(logits - readout.bias, expected - readout.bias):
         return None, "its logits are not the linear layer of the averaged features"
     return method, ""
 
 
-def _finished(method: MapMethod, normalize: Normalize, side: int, reason: str) -> Choice:
-    """Find out about the grid, and whether other sizes give a map too."""
+def _probed_choice(method: MapMethod, normalize: Normalize, side: int, reason: str) -> Choice:
+    """Determine the grid of a method, and whether it accepts larger images."""
     with torch.no_grad():
         rows, columns = method.features(normalize(probe_image(side))).shape[-2:]
         stride = max(side // rows, 1)

@@ -1,4 +1,4 @@
-"""Fold the batch norms of a backbone into its convolutions: the same features in less time."""
+"""Folding the batch norms of a backbone into its convolutions, for a faster forward."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TOLERANCE = 1e-6  # in float64
+TOLERANCE = 1e-6  # relative difference of features in float64
 
 
 def fold_batch_norm(backbone: nn.Module, probe: Tensor) -> nn.Module:
     """Copy a backbone for inference, with batch norms folded into the convolutions before them.
 
-    In evaluation mode a batch norm is ``y = (x - mean) / sqrt(var + eps) * gamma + beta``, one
-    factor and one offset a channel, which a convolution's weights and bias can hold. Which norm
-    follows which convolution is observed on the probe: the tensor that enters the norm must be
-    the very output of the convolution, and nothing else may read it. A subclass of batch norm
-    that contains more, as timm's ``BatchNormAct2d`` its activation, leaves that in its place.
-    (mmcv's ``fuse_conv_bn`` pairs them by their order of definition, which changes the features of
-    EfficientNets of timm, whose activations it drops, and of DenseNets.)
+    In evaluation mode a batch norm is ``y = (x - mean) / sqrt(var + eps) * gamma + beta``: one
+    factor and one offset per channel, which the weight and bias of a convolution can include. The
+    convolution before each norm is found in a forward of the probe: the input of the norm must be
+    the output tensor of the convolution, and no other operation may read it. A norm with child
+    modules, such as the activation in ``BatchNormAct2d`` of timm, is replaced by these. (mmcv's
+    ``fuse_conv_bn`` pairs modules by their order of definition. It changes the features of
+    DenseNets, and those of EfficientNets of timm, whose activations it removes.)
 
-    The search and a comparison of the features before and after are done in float64 on the CPU,
-    so that they have the same outcome on every device and in every precision.
+    The search, and the comparison of the features before and after, are done in float64 on the
+    CPU, so that the result is the same on each device and in each precision.
 
     Args:
-        backbone: Any backbone, on any device; not changed.
-        probe: Images it takes, shape (N, C, H, W).
+        backbone: A backbone on any device; not changed.
+        probe: Images for the backbone, shape (N, C, H, W).
 
     Returns:
-        A copy in evaluation mode; with its norms as they were, and a warning in the log, where
-        the folded features would differ by more than ``TOLERANCE`` of the largest.
+        A copy in evaluation mode. If folded features would differ by more than ``TOLERANCE`` of the
+        largest one, its norms are not folded, and a warning is logged.
     """
     result = copy.deepcopy(backbone)
     result.eval()
     exact = copy.deepcopy(result).cpu().double()
     try:
         folded = _fold_verified(exact, probe.detach().cpu().double())
-    except RuntimeError as error:  # an operation that has no float64 or no CPU
+    except RuntimeError as error:  # an operation is not implemented in float64 or on the CPU
         _warn(f"{type(error).__name__}: {error}")
         return result
-    _take_over(result, exact, folded)
+    _copy_folded(result, exact, folded)
     return result
 
 
@@ -59,7 +59,7 @@ def _fold_verified(model: nn.Module, probe: Tensor) -> dict[str, str]:
     """Fold the norms of a float64 model in place.
 
     Returns:
-        Names of the folded norms and of their convolutions; none if the features changed.
+        Name of each folded norm → name of its convolution; empty if the features changed.
     """
     with torch.no_grad():
         with _observed(model) as pairs:
@@ -79,9 +79,9 @@ def _fold_verified(model: nn.Module, probe: Tensor) -> dict[str, str]:
 
 @contextmanager
 def _observed(model: nn.Module) -> Iterator[dict[Any, Any]]:
-    """Watch a forward; fill the dictionary norm → convolution when it is over."""
+    """Observe a forward in this context; fill the dictionary norm → convolution at its end."""
     pairs: dict[Any, Any] = {}
-    # Both keep their tensors, so that the id() of one is not reused.
+    # Both keep the tensors alive, so that no id() is reused.
     made_by: dict[int, tuple[nn.Module, Tensor]] = {}
     read_by: dict[nn.Module, Tensor] = {}
     calls: Counter[nn.Module] = Counter()
@@ -142,14 +142,14 @@ def _fold(convolution: Any, norm: Any) -> None:
 
 
 def _remove(model: nn.Module, norms: set[nn.Module]) -> None:
-    """Replace each norm by its child modules, such as an activation, or by nothing."""
+    """Replace each norm by its child modules, such as an activation, or by the identity."""
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if module in norms:
             model.set_submodule(name, nn.Sequential(*module.children()).eval())
 
 
-def _take_over(model: nn.Module, exact: nn.Module, folded: dict[str, str]) -> None:
-    """Copy the folded weights of the float64 copy into the model, in its dtype and device."""
+def _copy_folded(model: nn.Module, exact: nn.Module, folded: dict[str, str]) -> None:
+    """Copy the folded weights of the float64 copy to the model, in its dtype and on its device."""
     for name in folded.values():
         target: Any = model.get_submodule(name)
         source: Any = exact.get_submodule(name)
@@ -160,12 +160,12 @@ def _take_over(model: nn.Module, exact: nn.Module, folded: dict[str, str]) -> No
 
 
 def _tensors(features: Any) -> list[Tensor]:
-    several = features if isinstance(features, tuple | list) else [features]
-    return [tensor.clone() for tensor in several]
+    tensors = features if isinstance(features, tuple | list) else [features]
+    return [tensor.clone() for tensor in tensors]
 
 
 def _difference(before: Tensor, after: Tensor) -> float:
-    """Largest difference as a share of the largest feature."""
+    """Return the largest difference, relative to the largest feature."""
     return float((before - after).abs().max() / before.abs().max().clamp(min=1e-12))
 
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dap.cam import MappedViews
+from dap.cam.activation import check_labels
 
 from .layout import Layout, layouts
 from .network import Call, Tap, observe
 
 SCALE = 1024.0  # of logits, so that gradients in float16 do not vanish
-LEAST_REACHED = 0.9  # share of the cells that the logits must depend on
+MIN_REACHED = 0.9  # share of the cells that the logits must depend on
 
 
 class Target(NamedTuple):
-    """The feature map that logits are differentiated by.
+    """The feature map by which logits are differentiated.
 
     Attributes:
-        module: Name of the module that makes it.
-        layout: Where the cells lie in its output.
+        module: Name of the module that computes it.
+        layout: How the output of the module holds the cells.
     """
 
     module: str
@@ -30,12 +31,13 @@ class Target(NamedTuple):
 
 
 def find_target(network: nn.Module, images: Tensor) -> Target | None:
-    """Find the last feature map that the logits depend on, cell by cell.
+    """Find the last feature map whose cells the logits depend on.
 
-    In a transformer with a class token, the patches that leave the last block have no influence on
-    the logits; what its attention reads has: the output of the block's first norm. Elsewhere it is
-    the map that is pooled. Only norms and modules with children count, so that neither queries nor
-    the inner channels of a multilayer perceptron are taken for features.
+    In a transformer with a class token, the logits do not depend on the patch tokens after the
+    last block. They depend on the input of its attention, the output of the first norm in the
+    block. In other networks the target is the map that is pooled. Only norms and modules with
+    children are considered, which excludes queries and the hidden channels of a multilayer
+    perceptron.
 
     Args:
         network: From images to logits, in evaluation mode.
@@ -48,41 +50,54 @@ def find_target(network: nn.Module, images: Tensor) -> Target | None:
         logits, calls = observe(network, images.clone().requires_grad_())
         if not torch.is_tensor(logits) or not logits.requires_grad:
             return None
-        found = [(call, layout) for call in calls for layout in _layouts(call, images)]
-        unique: dict[int, Any] = {id(call.output): call.output for call, _ in found}
-        # Random weights, as the sum over all classes could have no gradient.
-        weights = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0))
-        total = (logits * weights.to(logits)).sum()
-        grads: Sequence[Any] = (
-            torch.autograd.grad(total, list(unique.values()), allow_unused=True) if unique else ()
-        )
-    by_id = dict(zip(unique, grads, strict=True))
+        candidates = [(call, layout) for call in calls for layout in _layouts(call, images)]
+        outputs: dict[int, Any] = {id(call.output): call.output for call, _ in candidates}
+        grads = random_gradients(logits, list(outputs.values()))
+    grad_of_output = dict(zip(outputs, grads, strict=True))
     size_hw = (images.shape[2], images.shape[3])
-    for call, layout in reversed(found):
-        grad = by_id[id(call.output)]
-        if grad is not None and _reached(layout.as_nchw(grad, size_hw)) >= LEAST_REACHED:
+    for call, layout in reversed(candidates):
+        grad = grad_of_output[id(call.output)]
+        if grad is not None and _reached(layout.as_nchw(grad, size_hw)) >= MIN_REACHED:
             return Target(call.name, layout)
     return None
 
 
+def random_gradients(logits: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """Compute gradients of a random combination of logits, to see what the logits depend on.
+
+    The weights are random because the sum over all classes can have a gradient of zero.
+
+    Args:
+        logits: Shape (N, K), with a graph.
+        tensors: Tensors to differentiate by.
+
+    Returns:
+        The gradient by each tensor; None if the logits do not depend on it.
+    """
+    if not tensors:
+        return []
+    weights = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0))
+    total = (logits * weights.to(logits)).sum()
+    return torch.autograd.grad(total, list(tensors), allow_unused=True)
+
+
 def gradient_maps(
-    tap: Tap, layout: Layout, images: Tensor, labels: Sequence[Tensor], flips: int
+    tap: Tap, target: Target, images: Tensor, labels: Sequence[Tensor], flips: int
 ) -> MappedViews:
     r"""Compute label-specific maps of a batch of views by Grad-CAM.
 
     Let :math:`t_i` be the features of cell i and :math:`g_i` the gradient of the logit of a label
-    by them. The map is :math:`\bar g \cdot t_i` with the mean :math:`\bar g` over the cells
-    (Selvaraju et al. 2017). Nothing is cut off at zero, as eq. 1 moves the smallest value to zero.
-    Behind average pooling and one linear layer :math:`\bar g` is that layer's row over the number
-    of cells, and the map that of Zhou et al. 2016.
+    by them. The map is :math:`\bar g \cdot t_i`, where :math:`\bar g` is the mean over the cells
+    (Selvaraju et al. 2017). Negative values are kept, since eq. 1 shifts the minimum to zero. With
+    average pooling and one linear layer, :math:`\bar g` is the row of that layer divided by the
+    number of cells, and the map is that of Zhou et al. (2016).
 
     Args:
-        tap: On the target.
-        layout: Of the target.
-        images: ``flips`` views of each of N images: all of the first kind, then all of the second,
-            shape (F · N, C, H, W), normalised.
-        labels: Classes of each image, each of shape (L,).
-        flips: F, the number of views of an image.
+        tap: On the module of ``target``.
+        target: The feature map to differentiate by.
+        images: Normalised views, ordered by view and then by image, shape (F · N, C, H, W).
+        labels: Classes of each of N images, each of shape (L,).
+        flips: F, the number of views per image.
 
     Returns:
         Maps, the features of the target, and the logits, summed over the views of an image,
@@ -91,61 +106,73 @@ def gradient_maps(
     Raises:
         ValueError: If a label is out of range.
     """
-    # The caller may be in inference mode, which records nothing to differentiate.
+    size_hw = (images.shape[2], images.shape[3])
+    # The caller may be in inference mode, which would not record a graph.
     with torch.inference_mode(False), torch.enable_grad():
         output, logits = tap.with_graph(images)
-        check_labels(labels, logits.shape[1])
-        size_hw = (images.shape[2], images.shape[3])
-        features = layout.as_nchw(output.detach(), size_hw)
-        by_rank = []  # maps of the first label of each image, of the second …
-        for rank in range(max((len(own) for own in labels), default=0)):
-            (grad,) = gradients([output], logits, labels, rank, flips)
-            weight = layout.as_nchw(grad, size_hw).mean(dim=(2, 3))
-            maps = torch.einsum("nchw,nc->nhw", features.to(weight.dtype), weight)
-            by_rank.append(maps.unflatten(0, (flips, len(labels))))
-    summed = logits.detach().unflatten(0, (flips, len(labels))).sum(dim=0)
-    by_view = features.unflatten(0, (flips, len(labels)))
-    return MappedViews(rows_of_labels(by_rank, labels, by_view), by_view.float(), summed.float())
+        features = target.layout.as_nchw(output.detach(), size_hw)
+
+        def compute_maps(grads: list[Tensor]) -> Tensor:
+            weight = target.layout.as_nchw(grads[0], size_hw).mean(dim=(2, 3))
+            return torch.einsum("nchw,nc->nhw", features.to(weight.dtype), weight)
+
+        by_view = features.unflatten(0, (flips, len(labels)))
+        return maps_of_labels([output], logits, labels, by_view, compute_maps)
 
 
-def rows_of_labels(by_rank: Sequence[Tensor], labels: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Maps of all labels of the first image, then of the second …, float32, shape (F, R, h, w).
+def maps_of_labels(
+    tensors: Sequence[Tensor],
+    logits: Tensor,
+    labels: Sequence[Tensor],
+    features: Tensor,
+    compute_maps: Callable[[list[Tensor]], Tensor],
+) -> MappedViews:
+    """Compute the maps of all labels, each from the gradients of its logit.
+
+    One backward pass computes the maps of the first label of all images, the next one those of
+    the second label, and so on.
 
     Args:
-        by_rank: Maps of the first label of each image, of the second …, each (F, N, h, w).
+        tensors: Tensors to differentiate by, of the graph of ``logits``.
+        logits: Of all views, ordered by view and then by image, shape (F · N, K).
         labels: Classes of each of N images.
-        like: Features of the same views and cells, shape (F, N, D, h, w).
-    """
-    rows = [by_rank[rank][:, i] for i, own in enumerate(labels) for rank in range(len(own))]
-    if not rows:
-        return like.new_zeros((len(like), 0, *like.shape[-2:])).float()
-    return torch.stack(rows, dim=1).float()
+        features: Features of the views, for the result, shape (F, N, D, h, w).
+        compute_maps: From the gradients by ``tensors`` to maps (F · N, h, w).
 
-
-def gradients(
-    tensors: Sequence[Tensor], logits: Tensor, labels: Sequence[Tensor], rank: int, flips: int
-) -> list[Tensor]:
-    """Gradients by tensors of the logit of the label of a rank, 0 for images with fewer."""
-    images = [i for i, own in enumerate(labels) if len(own) > rank]
-    classes = torch.stack([labels[i][rank] for i in images]).long().repeat(flips)
-    views = torch.tensor([view * len(labels) + i for view in range(flips) for i in images])
-    chosen = logits[views.to(logits.device), classes.to(logits.device)]
-    grads = torch.autograd.grad(chosen.sum() * SCALE, list(tensors), retain_graph=True)
-    return [grad.to(torch.promote_types(grad.dtype, torch.float32)) / SCALE for grad in grads]
-
-
-def check_labels(labels: Sequence[Tensor], classes: int) -> None:
-    """Refuse labels that the classifier does not have.
+    Returns:
+        Maps in float32, ``features`` in float32, and the logits, summed over the views of an
+        image, shape (N, K).
 
     Raises:
         ValueError: If a label is out of range.
     """
-    given = torch.cat(list(labels)) if labels else torch.zeros(0)
-    if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < classes:
-        raise ValueError(
-            f"labels: expected classes in [0, {classes}) as the classifier has {classes}, found "
-            f"{int(given.min())} to {int(given.max())}"
-        )
+    if labels:
+        check_labels(torch.cat(list(labels)), logits.shape[1])
+    views = (len(features), len(labels))
+    by_rank = []  # maps (F, N, h, w) of the first label of each image, of the second …
+    for rank in range(max((len(image_labels) for image_labels in labels), default=0)):
+        grads = _gradients(tensors, logits, labels, rank)
+        by_rank.append(compute_maps(grads).unflatten(0, views))
+    maps_by_image = [by_rank[k][:, i] for i in range(len(labels)) for k in range(len(labels[i]))]
+    if maps_by_image:
+        maps = torch.stack(maps_by_image, dim=1).float()
+    else:
+        maps = features.new_zeros((len(features), 0, *features.shape[-2:])).float()
+    summed_logits = logits.detach().unflatten(0, views).sum(dim=0)
+    return MappedViews(maps, features.float(), summed_logits.float())
+
+
+def _gradients(
+    tensors: Sequence[Tensor], logits: Tensor, labels: Sequence[Tensor], rank: int
+) -> list[Tensor]:
+    """Gradients of the logit of each image's label number ``rank``, 0 for images with fewer."""
+    images = [i for i, image_labels in enumerate(labels) if len(image_labels) > rank]
+    flips = len(logits) // len(labels)
+    classes = torch.stack([labels[i][rank] for i in images]).long().repeat(flips)
+    views = torch.tensor([view * len(labels) + i for view in range(flips) for i in images])
+    selected = logits[views.to(logits.device), classes.to(logits.device)]
+    grads = torch.autograd.grad(selected.sum() * SCALE, list(tensors), retain_graph=True)
+    return [grad.to(torch.promote_types(grad.dtype, torch.float32)) / SCALE for grad in grads]
 
 
 def _layouts(call: Call, images: Tensor) -> list[Layout]:

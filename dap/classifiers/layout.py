@@ -1,4 +1,4 @@
-"""Where the cells of a feature map lie in a tensor."""
+"""The layouts in which a tensor can hold the cells of a feature map."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class Layout(NamedTuple):
     """How a tensor holds one feature vector per cell of an image.
 
     Attributes:
-        kind: ``'NCHW'``, ``'NHWC'``, or ``'NLC'`` for a list of tokens in rows of the image.
-        extra_tokens: Number of first tokens that belong to no cell.
+        kind: ``'NCHW'``, ``'NHWC'``, or ``'NLC'`` for a list of tokens, row by row.
+        extra_tokens: Number of leading tokens that belong to no cell.
     """
 
     kind: str
     extra_tokens: int = 0
 
     def as_nchw(self, tensor: Tensor, image_size_hw: tuple[int, int]) -> Tensor:
-        """Bring a tensor of this layout to shape (N, C, h, w).
+        """Convert a tensor of this layout to shape (N, C, h, w).
 
         Args:
-            tensor: Of this layout.
+            tensor: A tensor of this layout.
             image_size_hw: Height and width of the images it was computed from.
 
         Raises:
@@ -58,14 +58,14 @@ def token_grid(count: int, image_size_hw: tuple[int, int]) -> tuple[int, int] | 
 def layouts(
     tensor: Tensor, batch: int, image_size_hw: tuple[int, int], whole_pixels: bool = True
 ) -> Iterator[Layout]:
-    """List the layouts that a tensor may have, by its shape.
+    """List the layouts that are possible for the shape of a tensor.
 
     Args:
         tensor: Output of a module.
         batch: Number of images it was computed from.
-        image_size_hw: Their height and width.
-        whole_pixels: Whether a cell must be a square of a whole number of pixels, at least 2.
-            Otherwise there must be fewer cells than pixels each way, and several.
+        image_size_hw: Height and width of the images.
+        whole_pixels: Whether a cell must be a square with an integer number of pixels, at least 2.
+            Otherwise there must be at least 2 cells, and fewer cells than pixels, along both axes.
     """
     shape = tuple(tensor.shape)
     if not shape or shape[0] != batch or not tensor.is_floating_point():

@@ -1,4 +1,4 @@
-"""Classifiers of timm, torchvision and transformers, named in place of an mmpretrain config."""
+"""Configs of classifiers of timm, torchvision and transformers, by name."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from torch import Tensor
 from dap.checkpoint import load_weights
 
 CLASS_NAMES = "classifier_classes"
-"""Key of a config for the names of the classifier's classes in label order."""
+"""Config key for the names of the classifier's classes in label order."""
 
-# Arguments with which a network of timm takes images of any size, if it has them.
+# Arguments of timm's networks that enable images of any size; not all networks have them.
 _ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"dynamic_img_size": True},
     {"strict_img_size": False, "dynamic_mask": True},
@@ -29,22 +29,21 @@ _IMAGENET = 1000
 
 
 def classifier_config(source: str, checkpoint: str | None) -> Config:
-    """Read an mmpretrain config, or write the one of a classifier of another library.
+    """Read an mmpretrain config, or create one for a classifier of another library.
 
-    ``timm:NAME``, such as ``timm:convnext_tiny.fb_in1k``, ``torchvision:NAME``, such as
-    ``torchvision:resnet50``, and ``huggingface:FOLDER`` with the ``config.json`` and
-    ``preprocessor_config.json`` that ``save_pretrained`` writes. Architecture, normalisation and
-    names of classes come from that library, the number of classes from the checkpoint. Nothing is
-    downloaded, but for a checkpoint that is given as a URL.
+    Other libraries are given as ``timm:NAME``, for example ``timm:convnext_tiny.fb_in1k``;
+    ``torchvision:NAME``, for example ``torchvision:resnet50``; or ``huggingface:FOLDER``, a folder
+    with the ``config.json`` and ``preprocessor_config.json`` that ``save_pretrained`` writes.
+    Architecture, normalisation and class names come from the library, the number of classes from
+    the checkpoint. Nothing is downloaded, except a checkpoint that is given as a URL.
 
     Args:
-        source: File, or library and name.
+        source: Config file, or library and name.
         checkpoint: Weights of the classifier: file or URL. Without it, the number of classes is
-            that of ImageNet or of the network's training.
+            that of ImageNet or of the network's pre-training.
 
     Returns:
-        A config with ``model``, ``data_preprocessor`` and, where they are known, the names of the
-        classes.
+        A config with ``model``, ``data_preprocessor`` and, if known, the class names.
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
@@ -69,7 +68,7 @@ def classifier_config(source: str, checkpoint: str | None) -> Config:
     content: dict[str, Any] = {
         "default_scope": "mmpretrain",
         "model": model,
-        # Pixels are read as BGR in [0, 255], these libraries take RGB in [0, 1].
+        # DAP reads pixels as BGR in [0, 255]; these libraries expect RGB in [0, 1].
         "data_preprocessor": {
             "mean": [255 * value for value in mean],
             "std": [255 * value for value in std],
@@ -78,7 +77,7 @@ def classifier_config(source: str, checkpoint: str | None) -> Config:
     }
     if names is not None:
         content[CLASS_NAMES] = list(names)
-    # With a text, MMEngine does not look for the file.
+    # With cfg_text, MMEngine does not open the file.
     return Config(content, cfg_text=f"# {source}\n", filename=source)
 
 
@@ -96,8 +95,8 @@ def _timm(name: str, weights: Weights) -> Parts:
     classes = _count_classes(weights, layers, config.num_classes)
     if classes == 0:
         raise ValueError(
-            f"timm:{name}: it is a backbone without classes, and so is the checkpoint. Give the "
-            "checkpoint of a classifier that was trained on it"
+            f"timm:{name}: it is a backbone without classes, and so is the checkpoint. Pass the "
+            "checkpoint of a classifier with this backbone"
         )
     model = {"type": "TimmClassifier", "model_name": name, "pretrained": False,
              "num_classes": classes, **_any_size(name)}  # fmt: skip
@@ -105,23 +104,23 @@ def _timm(name: str, weights: Weights) -> Parts:
 
 
 def _any_size(name: str) -> dict[str, Any]:
-    """The arguments with which a network takes images of any size; none where it has none."""
+    """Arguments that let a network of timm accept images of any size; empty if it has none."""
     import timm
 
     for arguments in _ANY_SIZE:
         try:
             with torch.device("meta"):
                 timm.create_model(name, pretrained=False, **arguments)
-        except TypeError:  # it has no such argument
+        except TypeError:  # the network has no such argument
             continue
-        except (RuntimeError, NotImplementedError):  # what it does is not possible without values
+        except (RuntimeError, NotImplementedError):  # it has, and needs values, which meta lacks
             pass
         return arguments
     return {}
 
 
 def _timm_classes(count: int) -> Sequence[str] | None:
-    """Names of ImageNet's classes, or WordNet ids of its larger sets, by their number."""
+    """Names of ImageNet's classes, or WordNet ids of its larger sets, by the number of classes."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     if count == _IMAGENET:
@@ -163,7 +162,7 @@ def _read_json(folder: str, name: str) -> dict[str, Any]:
     path = Path(folder, name)
     if not path.is_file():
         raise FileNotFoundError(
-            f"huggingface:{folder}: there is no {path}. Nothing is downloaded: give a folder that "
+            f"huggingface:{folder}: there is no {path}. Nothing is downloaded: pass a folder that "
             "save_pretrained of the model and of its image processor have written"
         )
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -171,20 +170,20 @@ def _read_json(folder: str, name: str) -> dict[str, Any]:
 
 
 def _count_classes(weights: Mapping[str, Tensor], layers: Sequence[str], default: int) -> int:
-    """Rows of the last linear layer in a checkpoint, whatever the prefix of its name."""
+    """Number of rows of the last linear layer in a checkpoint; prefixes of names are ignored."""
     for layer in layers:
-        # torchvision's classifier may be a row of layers, the last of which is the linear one.
+        # torchvision's classifier may be a sequence of layers, of which the last one is linear.
         for name in reversed(list(weights)):
-            place = f".{name}".rpartition(".")[0].rstrip("0123456789").rstrip(".")
-            if place.endswith(f".{layer}") and name.endswith(".weight"):
+            module = f".{name}".rpartition(".")[0].rstrip("0123456789").rstrip(".")
+            if module.endswith(f".{layer}") and name.endswith(".weight"):
                 return len(weights[name])
     return default
 
 
 def _no_such(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name.partition(".")[0], names, n=5)
-    similar = f", similar ones are {', '.join(near)}" if near else ""
-    return f"there is no such classifier in the version that is installed{similar}"
+    matches = difflib.get_close_matches(name.partition(".")[0], names, n=5)
+    similar = f", similar ones are {', '.join(matches)}" if matches else ""
+    return f"there is no such classifier in the installed version{similar}"
 
 
 _LIBRARIES: dict[str, tuple[str, Callable[[str, Weights], Parts]]] = {

@@ -1,4 +1,4 @@
-"""The ways to a class activation map: exactly by the linear layer, or by gradient."""
+"""The map methods of a classifier: exact, by its linear layer, or by gradient."""
 
 from __future__ import annotations
 
@@ -19,18 +19,47 @@ from .readout import Readout
 
 Context = Callable[[], AbstractContextManager[Any]]
 METHODS = ("exact", "gradient", "ag-cam", "grad-cam")
-"""What may be asked for; ``'gradient'`` is AG-CAM where it can be had, else Grad-CAM."""
+"""Values of the setting; ``'gradient'`` is AG-CAM where it is possible, otherwise Grad-CAM."""
 
 
-class PooledFeatures:
-    """Exact maps of an mmpretrain classifier whose backbone gives the map that is pooled.
+class _ExactMaps:
+    """Base of the methods whose maps are those of a linear layer.
+
+    Attributes:
+        weight: Weight of the layer, shape (K, C).
+        bias: Bias of the layer, shape (K,).
+    """
+
+    name = "exact"
+    weight: Tensor
+    bias: Tensor
+
+    def features(self, images: Tensor) -> Tensor:
+        """Compute the feature map that is pooled, of normalised images (N, C, h, w)."""
+        raise NotImplementedError
+
+    def view_maps(self, context: Context) -> ViewMaps:
+        """Return the function from views to maps; it runs the network in a context (autocast)."""
+
+        def features(images: Tensor) -> Tensor:
+            images = images.contiguous(memory_format=torch.channels_last)
+            with context():
+                return self.features(images)
+
+        return partial(linear_maps, features, self.weight)
+
+    def logits(self, pooled: Tensor, views: int) -> Tensor:
+        """Compute logits, summed over the views, from the pooled features of :meth:`view_maps`."""
+        return pooled @ self.weight.float().T + views * self.bias.float()
+
+
+class PooledFeatures(_ExactMaps):
+    """Exact maps of an mmpretrain classifier whose backbone outputs the map that is pooled.
 
     Args:
         model: ``ImageClassifier`` with a head of one linear layer.
         linear: That layer.
     """
-
-    name = "exact"
 
     def __init__(self, model: nn.Module, linear: nn.Linear) -> None:
         self._model: Any = model
@@ -41,90 +70,73 @@ class PooledFeatures:
             self.bias = linear.bias.detach()
 
     def features(self, images: Tensor) -> Tensor:
-        """The last feature map, of normalised images (N, C, h, w)."""
-        found = self._backbone(images)
+        """Compute the last feature map of normalised images (N, C, h, w)."""
+        output = self._backbone(images)
         if isinstance(self._model.neck, nn.Sequential):
-            for layer in list(self._model.neck)[:-1]:  # what fuses stages, as HRNet's
-                found = layer(found)
-        return found[-1] if isinstance(found, tuple | list) else found
+            for layer in list(self._model.neck)[:-1]:  # such as the fusion of HRNet's stages
+                output = layer(output)
+        return output[-1] if isinstance(output, tuple | list) else output
 
     def speed_up(self, fold: Callable[[nn.Module], nn.Module]) -> None:
-        """From now on compute features by a faster copy of the backbone."""
+        """Replace the backbone by the faster copy that ``fold`` returns."""
         self._backbone = fold(self._model.backbone)
-
-    def view_maps(self, context: Context) -> ViewMaps:
-        """The function from views to their maps, the network run in a context, as of autocast."""
-        return partial(linear_maps, _channels_last(self.features, context), self.weight)
-
-    def logits(self, pooled: Tensor, views: int) -> Tensor:
-        """Logits summed over the views, of what :meth:`view_maps` gives."""
-        return pooled @ self.weight.float().T + views * self.bias.float()
 
     @property
     def feature_map(self) -> str:
-        """Where the feature map comes from."""
+        """Name of the part that computes the feature map."""
         return "backbone" if not isinstance(self._model.neck, nn.Sequential) else "neck"
 
     @property
     def description(self) -> str:
-        """What decides the maps and is no weight; nothing beyond the usual."""
+        """What the maps depend on besides the weights; empty for this method."""
         return ""
 
 
-class ObservedFeatures:
-    """Exact maps of any network whose pooled map was found, see :class:`Readout`.
+class ObservedFeatures(_ExactMaps):
+    """Exact maps of a network whose pooled feature map was found, see :class:`Readout`.
 
     Args:
-        network: From normalised images to logits; this object alone uses it.
+        network: From normalised images to logits; not to be used by other objects.
         readout: Of the network.
     """
-
-    name = "exact"
 
     def __init__(self, network: nn.Module, readout: Readout) -> None:
         self.readout, self._tap = readout, Tap(network, readout.module)
         self.weight, self.bias = readout.weight, readout.bias
 
     def features(self, images: Tensor) -> Tensor:
-        """The map that is pooled, by the σ of each image, of normalised images (N, C, h, w)."""
+        """Compute the map that is pooled, divided by the σ of each image (N, C, h, w)."""
         output = self._tap.output(images)
         size_hw = (images.shape[2], images.shape[3])
         return self.readout.scaled(self.readout.layout.as_nchw(output, size_hw))
 
     def speed_up(self, fold: Callable[[nn.Module], nn.Module]) -> None:
-        """From now on compute features by a faster copy of the network."""
+        """Replace the network by the faster copy that ``fold`` returns."""
         self._tap = Tap(fold(self._tap.release()), self.readout.module)
-
-    def view_maps(self, context: Context) -> ViewMaps:
-        """The function from views to their maps, the network run in a context, as of autocast."""
-        return partial(linear_maps, _channels_last(self.features, context), self.weight)
-
-    def logits(self, pooled: Tensor, views: int) -> Tensor:
-        """Logits summed over the views, of what :meth:`view_maps` gives."""
-        return pooled @ self.weight.float().T + views * self.bias.float()
 
     @property
     def feature_map(self) -> str:
-        """Where the feature map comes from, and the norm behind the pooling."""
+        """Name of the module that computes the feature map, and the norm after the pooling."""
         norm = ", then pooling and LayerNorm" if self.readout.eps is not None else ""
         return self.readout.module.removeprefix("classifier.") + norm
 
     @property
     def description(self) -> str:
-        """Which map."""
+        """What the maps depend on besides the weights."""
         return f"exact, {self.readout.module} {tuple(self.readout.layout)} {self.readout.eps}"
 
 
 class GradientMaps:
-    """Maps by gradient, see :func:`gradient_maps`.
+    """Maps by Grad-CAM, see :func:`gradient_maps`.
 
     Args:
-        network: From normalised images to logits; this object alone uses it.
-        target: What is differentiated by.
+        network: From normalised images to logits; not to be used by other objects.
+        target: The feature map to differentiate by.
         num_classes: Number of logits.
     """
 
     name = "gradient"
+    _compute = staticmethod(gradient_maps)
 
     def __init__(self, network: nn.Module, target: Target, num_classes: int) -> None:
         self.target, self._tap = target, Tap(network, target.module)
@@ -133,76 +145,58 @@ class GradientMaps:
         self.weight = self.bias[:, None][:, :0]
 
     def features(self, images: Tensor) -> Tensor:
-        """The map that is differentiated by, of normalised images (N, C, h, w)."""
+        """Compute the target's feature map of normalised images (N, C, h, w)."""
         output = self._tap.output(images)
         return self.target.layout.as_nchw(output, (images.shape[2], images.shape[3]))
 
     def speed_up(self, fold: Callable[[nn.Module], nn.Module]) -> None:
-        """From now on use a faster copy of the network."""
+        """Replace the network by the faster copy that ``fold`` returns."""
         self._tap = Tap(fold(self._tap.release()), self.target.module)
 
     def view_maps(self, context: Context) -> ViewMaps:
-        """The function from views to their maps, the network run in a context, as of autocast."""
+        """Return the function from views to maps; it runs the network in a context (autocast)."""
 
         def maps(batch: Tensor, labels: Sequence[Tensor], flips: int) -> MappedViews:
             with context():
-                return gradient_maps(self._tap, self.target.layout, batch, labels, flips)
+                return self._compute(self._tap, self.target, batch, labels, flips)
 
         return maps
 
     def logits(self, pooled: Tensor, views: int) -> Tensor:
-        """Logits summed over the views: what :meth:`view_maps` gives is these."""
+        """Return logits, summed over the views, which :meth:`view_maps` computes as ``pooled``."""
         return pooled
 
     @property
     def feature_map(self) -> str:
-        """Where the feature map comes from."""
+        """Name of the module that computes the feature map."""
         return self.target.module.removeprefix("classifier.")
 
     @property
     def description(self) -> str:
-        """Which map, and the formula."""
+        """What the maps depend on besides the weights."""
         return f"Grad-CAM at {self.feature_map}"
 
 
 class AttentionMaps(GradientMaps):
-    """Maps by the attention of a class token, see :func:`attention_maps`.
+    """Maps by AG-CAM, see :func:`attention_maps`.
 
     Args:
-        network: From normalised images to logits; this object alone uses it.
+        network: From normalised images to logits; not to be used by other objects.
         target: The first norm of the last block.
         num_classes: Number of logits.
-        blocks: Number of blocks whose attention counts.
+        blocks: Number of blocks whose attention is used.
     """
+
+    _compute = staticmethod(attention_maps)
 
     def __init__(self, network: nn.Module, target: Target, num_classes: int, blocks: int) -> None:
         super().__init__(network, target, num_classes)
         self.blocks = blocks
 
-    def view_maps(self, context: Context) -> ViewMaps:
-        """The function from views to their maps, the network run in a context, as of autocast."""
-
-        def maps(batch: Tensor, labels: Sequence[Tensor], flips: int) -> MappedViews:
-            with context():
-                return attention_maps(self._tap, self.target, batch, labels, flips)
-
-        return maps
-
     @property
     def description(self) -> str:
-        """Which map, and the formula."""
+        """What the maps depend on besides the weights."""
         return f"AG-CAM over the attention of {self.blocks} blocks to {self.feature_map}"
 
 
 MapMethod = PooledFeatures | ObservedFeatures | GradientMaps
-
-
-def _channels_last(
-    features: Callable[[Tensor], Tensor], context: Context
-) -> Callable[[Tensor], Tensor]:
-    def computed(images: Tensor) -> Tensor:
-        images = images.contiguous(memory_format=torch.channels_last)
-        with context():
-            return features(images)
-
-    return computed

@@ -1,4 +1,4 @@
-"""A classifier as one module from normalised images to logits, and what its modules compute."""
+"""A classifier as one module from normalised images to logits, and access to inner outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class LogitNetwork(nn.Module):
-    """The whole of a classifier: normalised images (N, 3, H, W) → logits (N, K).
+    """A classifier as a module: normalised images (N, 3, H, W) → logits (N, K).
 
     Args:
         classifier: An ``ImageClassifier`` of mmpretrain, or one that holds a network of another
@@ -22,10 +22,10 @@ class LogitNetwork(nn.Module):
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
-        self.parts = hasattr(classifier, "backbone")
-        network: Any = classifier if self.parts else classifier.model
+        self.is_mmpretrain = hasattr(classifier, "backbone")
+        network: Any = classifier if self.is_mmpretrain else classifier.model
         self.classifier = network
-        # transformers resize their table of positions to larger images only if asked to.
+        # Models of transformers resize their position embeddings only with this option.
         forward = inspect.signature(network.forward).parameters
         interpolates = "interpolate_pos_encoding" in forward
         self.options = {"interpolate_pos_encoding": True} if interpolates else {}
@@ -33,44 +33,46 @@ class LogitNetwork(nn.Module):
     def forward(self, images: Tensor) -> Any:
         """Compute the logits of normalised images."""
         classifier: Any = self.classifier
-        if self.parts:
-            found = classifier.head(classifier.extract_feat(images, stage="neck"))
+        if self.is_mmpretrain:
+            output = classifier.head(classifier.extract_feat(images, stage="neck"))
             # Conformer has two heads, whose logits it adds to predict a class.
-            return sum(found) if isinstance(found, tuple | list) else found
-        found = classifier(images, **self.options)
-        found = getattr(found, "logits", found)
-        return found[0] if isinstance(found, tuple | list) else found
+            return sum(output) if isinstance(output, tuple | list) else output
+        output = classifier(images, **self.options)
+        output = getattr(output, "logits", output)
+        return output[0] if isinstance(output, tuple | list) else output
 
 
 class Call(NamedTuple):
-    """One call of a module in a forward.
+    """One call of a module during a forward.
 
     Attributes:
-        name: Of the module.
+        name: Name of the module.
         module: The module.
-        given: Its first argument, if that is a tensor.
-        output: What it returned, if that is one tensor.
+        input: Its first argument; None if that is no tensor.
+        output: Its result; None if that is no tensor.
     """
 
     name: str
     module: nn.Module
-    given: Tensor | None
+    input: Tensor | None
     output: Tensor | None
 
 
 def observe(network: nn.Module, images: Tensor) -> tuple[Any, list[Call]]:
-    """Run a network; list the calls of all its modules in the order in which they returned.
+    """Run a network and record the calls of all its modules.
 
-    The tensors are those of the forward itself: what an operation changed in place shows.
+    The tensors are not copied, so that they show later operations in place.
+
+    Returns:
+        The output of the network, and the calls in the order in which they returned.
     """
     calls: list[Call] = []
     names = {module: name for name, module in network.named_modules()}
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        given = inputs[0] if inputs and torch.is_tensor(inputs[0]) else None
-        calls.append(
-            Call(names[module], module, given, output if torch.is_tensor(output) else None)
-        )
+        first = inputs[0] if inputs and torch.is_tensor(inputs[0]) else None
+        result = output if torch.is_tensor(output) else None
+        calls.append(Call(names[module], module, first, result))
 
     hooks = [module.register_forward_hook(after) for module in names]
     try:
@@ -81,17 +83,17 @@ def observe(network: nn.Module, images: Tensor) -> tuple[Any, list[Call]]:
 
 
 def shared_copy(network: nn.Module) -> nn.Module:
-    """Copy the modules of a network, in evaluation mode; the copy has the same weights, not new."""
+    """Copy the modules of a network; the copy shares its tensors and is in evaluation mode."""
     tensors = chain(network.parameters(), network.buffers())
-    result = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
-    return result.eval()
+    duplicate = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    return duplicate.eval()
 
 
 class Tap:
-    """Runs a network and takes the output of one of its modules. Threads may share it.
+    """Runs a network and returns the output of one of its modules. Safe to use in several threads.
 
     Args:
-        network: It gets a hook, and is to be used by this object alone.
+        network: The network, to which a hook is added; not to be used by other objects.
         module: Name of the module.
     """
 
@@ -102,7 +104,7 @@ class Tap:
         def after(_: nn.Module, __: Any, output: Any) -> Any:
             if getattr(state, "differentiate", False):
                 torch.set_grad_enabled(True)
-                # A copy, as the network may change what it gets in place, which a leaf forbids.
+                # A copy, because the network may change it in place, which a leaf does not allow.
                 output = output.detach().requires_grad_().clone()
             state.output = output
             return output
@@ -110,35 +112,35 @@ class Tap:
         self._hook = network.get_submodule(module).register_forward_hook(after)
 
     def release(self) -> nn.Module:
-        """Give the network back without the hook; the object is of no more use."""
+        """Remove the hook and return the network; the tap must not be used afterwards."""
         self._hook.remove()
         return self.network
 
     def output(self, images: Tensor) -> Tensor:
-        """The output of the module for normalised images."""
+        """Compute the output of the module for normalised images."""
         self.network(images)
-        return self._taken()
+        return self._pop_output()
 
     def with_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The output of the module, and the logits, for normalised images."""
+        """Compute the output of the module, and the logits, for normalised images."""
         logits = self.network(images)
-        return self._taken(), logits
+        return self._pop_output(), logits
 
     def with_graph(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The output of the module, and logits that can be differentiated by it.
+        """Compute the output of the module, and logits that can be differentiated by it.
 
-        Gradients are recorded from the module on only, so that what comes before takes no more
-        memory than in inference. Not to be called in inference mode.
+        Gradients are recorded after the module only, so that earlier layers need no more memory
+        than in inference. Must not be called in inference mode.
         """
         self._state.differentiate = True
         try:
             with torch.no_grad():
                 logits = self.network(images.clone())
-            return self._taken(), logits
+            return self._pop_output(), logits
         finally:
             self._state.differentiate = False
 
-    def _taken(self) -> Tensor:
+    def _pop_output(self) -> Tensor:
         output: Tensor = self._state.output
         del self._state.output
         return output

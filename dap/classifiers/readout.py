@@ -1,4 +1,4 @@
-"""How the logits of a classifier follow from its last feature map, if by pooling and one layer."""
+"""Classifiers whose logits are computed from a feature map by pooling and one linear layer."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from .network import Call
 
 
 class Readout(NamedTuple):
-    r"""Average pooling, perhaps a norm, and one linear layer.
+    r"""Average pooling, an optional norm, and one linear layer.
 
     Let :math:`t_i \in R^C` be the features of cell i, :math:`\bar t` their mean over the cells, and
     w, b the linear layer of a class. Without a norm the logit is :math:`w \cdot \bar t + b`, the
     mean of the map :math:`w \cdot t_i` plus a constant (Zhou et al. 2016).
 
     With a LayerNorm (γ, β, ε) between the two, let m be the mean and
-    :math:`\sigma = \sqrt{\mathrm{Var}(\bar t) + \varepsilon}` the deviation of the C numbers
-    :math:`\bar t`. Then
+    :math:`\sigma = \sqrt{\mathrm{Var}(\bar t) + \varepsilon}` the standard deviation of the C
+    components of :math:`\bar t`. Then
 
     .. math:: \mathrm{logit} = w \cdot (\gamma \odot (\bar t - m 1) / \sigma + \beta) + b
               = (\gamma \odot w) \cdot (\bar t - m 1) / \sigma + w \cdot \beta + b.
 
-    As :math:`m = 1 \cdot \bar t / C`, to subtract it from :math:`\bar t` is to subtract the mean of
-    :math:`\gamma \odot w` from that vector: with
+    Since :math:`m = 1 \cdot \bar t / C`, subtracting it from :math:`\bar t` is equivalent to
+    subtracting the mean of :math:`\gamma \odot w` from that vector: with
     :math:`w' = \gamma \odot w - \mathrm{mean}(\gamma \odot w)`,
 
     .. math:: \mathrm{logit} = \mathrm{mean}_i(w' \cdot t_i) / \sigma + w \cdot \beta + b.
 
     So :math:`w' \cdot t_i / \sigma` is the map of the class: its mean is the logit, up to a
-    constant of the class.
-    σ is one positive number per view of an image, whatever the class. It is kept in the maps, so
-    that views are averaged as logits are; of the map of a single view it drops out in eq. 1.
-    A BatchNorm with fixed statistics in that place is an affine function, part of the linear layer.
+    constant per class. σ is one positive number per view, the same for all classes. It is kept in
+    the maps, so that views have the same weights as in averaged logits; in the map of a single view
+    it is removed by eq. 1. A BatchNorm with fixed statistics instead of the LayerNorm is an affine
+    function and is merged into the linear layer.
 
     Attributes:
         module: Name of the module whose output is pooled.
-        layout: Where the cells lie in that output.
+        layout: Layout of that output.
         weight: w or w' of all classes, shape (K, C).
         bias: b, or :math:`w \cdot \beta + b`, shape (K,).
         eps: ε of the LayerNorm; None without one.
@@ -53,16 +53,20 @@ class Readout(NamedTuple):
     eps: float | None
 
     def scaled(self, features: Tensor) -> Tensor:
-        """Divide features (N, C, h, w) by the σ of each image; without a LayerNorm by 1."""
+        """Divide features (N, C, h, w) by the σ of each image, if there is a LayerNorm."""
         return features if self.eps is None else features / deviation(features, self.eps)
 
     def logits(self, features: Tensor) -> Tensor:
-        """Logits (N, K) of features (N, C, h, w)."""
+        """Compute logits (N, K) of features (N, C, h, w)."""
         return self.scaled(features).mean(dim=(2, 3)) @ self.weight.T + self.bias
 
 
 def deviation(features: Tensor, eps: float) -> Tensor:
-    """σ of a LayerNorm behind average pooling, of features (N, C, h, w): shape (N, 1, 1, 1)."""
+    """Compute the σ of a LayerNorm after average pooling of features (N, C, h, w).
+
+    Returns:
+        Shape (N, 1, 1, 1).
+    """
     pooled = features.float() if features.dtype.itemsize < 4 else features
     variance = pooled.mean(dim=(2, 3)).var(dim=1, unbiased=False)
     return (variance + eps).sqrt().to(features.dtype)[:, None, None, None]
@@ -71,41 +75,41 @@ def deviation(features: Tensor, eps: float) -> Tensor:
 def find_readout(
     calls: Sequence[Call], logits: Tensor, image_size_hw: tuple[int, int]
 ) -> Readout | str:
-    """Find out what is pooled and which norm and linear layer follow, from one forward.
+    """Find the feature map that is pooled, the norm and the linear layer, from one forward.
 
     Args:
-        calls: What the modules of the network were given and returned.
-        logits: What the network returned, shape (N, K).
+        calls: The calls of the modules of the network.
+        logits: Output of the network, shape (N, K).
         image_size_hw: Height and width of the images.
 
     Returns:
-        The readout; or why there is none.
+        The readout; or a phrase that says why there is none.
     """
     last = next((call for call in reversed(calls) if _makes_logits(call, logits)), None)
-    if last is None or last.given is None:
+    if last is None or last.input is None:
         return _without_linear_layer(calls, logits, image_size_hw)
     weight, bias = _linear(last.module)
-    vector, eps = last.given.flatten(1), None
+    vector, eps = last.input.flatten(1), None
     if vector.shape[1] != weight.shape[1]:
-        return "the linear layer sees more than one feature vector per image"
+        return "the input of the linear layer has more than one feature vector per image"
     while eps is None:
         norm = next((call for call in reversed(calls) if _normalises(call, vector)), None)
-        if norm is None or norm.given is None:
+        if norm is None or norm.input is None:
             break
-        weight, bias, eps = _joined(norm.module, weight, bias)
-        vector = norm.given.flatten(1)
+        weight, bias, eps = _merge_norm(norm.module, weight, bias)
+        vector = norm.input.flatten(1)
     pooled = _pooled(calls, vector, image_size_hw)
     if pooled is None:
-        return "what the linear layer sees is not the mean of a feature map"
+        return "the input of the linear layer is not the mean of a feature map"
     return Readout(*pooled, weight, bias, eps)
 
 
-def nearly_equal(given: Tensor, own: Tensor) -> bool:
-    """Whether two tensors agree to a thousandth of the largest value."""
-    if given.shape != own.shape:
+def nearly_equal(actual: Tensor, expected: Tensor) -> bool:
+    """Whether two tensors differ by at most 1e-3 (16-bit: 2e-2) of the largest magnitude."""
+    if actual.shape != expected.shape:
         return False
-    tolerance = 1e-3 if own.dtype in (torch.float32, torch.float64) else 2e-2
-    return bool((given - own).abs().max() <= tolerance * own.abs().max() + 1e-12)
+    tolerance = 1e-3 if expected.dtype in (torch.float32, torch.float64) else 2e-2
+    return bool((actual - expected).abs().max() <= tolerance * expected.abs().max() + 1e-12)
 
 
 def _makes_logits(call: Call, logits: Tensor) -> bool:
@@ -119,7 +123,7 @@ def _makes_logits(call: Call, logits: Tensor) -> bool:
 def _without_linear_layer(
     calls: Sequence[Call], logits: Tensor, image_size_hw: tuple[int, int]
 ) -> Readout | str:
-    """The maps of all classes may be there themselves, their means the logits, as in SqueezeNet."""
+    """Find a readout whose pooled feature map has one channel per class, as in SqueezeNet."""
     pooled = _pooled(calls, logits, image_size_hw)
     if pooled is None:
         return "its logits are not the output of one linear layer"
@@ -135,48 +139,47 @@ def _linear(module: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _normalises(call: Call, vector: Tensor) -> bool:
-    """Whether a norm made these vectors, from one vector per image.
+    """Whether a call is a norm that computed these vectors, from one vector per image.
 
-    Libraries have LayerNorms of their own, so what a module computes decides, not its class.
+    The result of the module is compared, not its class, because libraries define their own
+    LayerNorm.
     """
-    given, output = call.given, call.output
-    if given is None or output is None or not given.numel() == output.numel() == vector.numel():
+    inputs, output = call.input, call.output
+    if inputs is None or output is None or not inputs.numel() == output.numel() == vector.numel():
         return False
-    return torch.equal(output.flatten(1), vector) and _is_norm(
-        call.module, given.flatten(1), vector
-    )
+    is_source = torch.equal(output.flatten(1), vector)
+    return is_source and _is_norm(call.module, inputs.flatten(1), vector)
 
 
-def _is_norm(module: nn.Module, given: Tensor, output: Tensor) -> bool:
+def _is_norm(module: nn.Module, inputs: Tensor, output: Tensor) -> bool:
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         return module.running_mean is not None
     weight, bias, eps = (getattr(module, name, None) for name in ("weight", "bias", "eps"))
-    channels = given.shape[1]
+    channels = inputs.shape[1]
     if not isinstance(eps, float) or any(
         value is not None and tuple(value.shape) != (channels,) for value in (weight, bias)
     ):
         return False
-    normed = nn.functional.layer_norm(given, (channels,), weight, bias, eps)
+    normed = nn.functional.layer_norm(inputs, (channels,), weight, bias, eps)
     return nearly_equal(output, normed)
 
 
-def _joined(norm: nn.Module, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, float | None]:
-    """Join a norm and the linear layer behind it, see :class:`Readout`."""
-    own: Any = norm
-    gamma = torch.ones_like(weight[0]) if own.weight is None else own.weight.detach()
-    beta = torch.zeros_like(gamma) if own.bias is None else own.bias.detach()
+def _merge_norm(norm: Any, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, float | None]:
+    """Merge a norm into the linear layer that follows it, see :class:`Readout`."""
+    gamma = torch.ones_like(weight[0]) if norm.weight is None else norm.weight.detach()
+    beta = torch.zeros_like(gamma) if norm.bias is None else norm.bias.detach()
     bias = bias + weight @ beta
     weight = weight * gamma
-    if getattr(own, "running_mean", None) is None:
-        return weight - weight.mean(dim=1, keepdim=True), bias, own.eps
-    weight = weight / (own.running_var + own.eps).sqrt()
-    return weight, bias - weight @ own.running_mean, None
+    if getattr(norm, "running_mean", None) is None:
+        return weight - weight.mean(dim=1, keepdim=True), bias, norm.eps
+    weight = weight / (norm.running_var + norm.eps).sqrt()
+    return weight, bias - weight @ norm.running_mean, None
 
 
 def _pooled(
     calls: Sequence[Call], vector: Tensor, image_size_hw: tuple[int, int]
 ) -> tuple[str, Layout] | None:
-    """The last module whose output has these vectors as its means over the cells."""
+    """Find the last module whose output, averaged over the cells, is equal to these vectors."""
     for call in reversed(calls):
         if call.output is None:
             continue

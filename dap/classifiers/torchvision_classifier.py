@@ -1,4 +1,4 @@
-"""Classifiers of torchvision behind the interface of mmpretrain."""
+"""Classifiers of torchvision with the interface of mmpretrain."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dap.registry import MODELS
 
 @MODELS.register_module()
 class TorchvisionClassifier(BaseClassifier):
-    """A classifier of torchvision for Step 2, as mmpretrain's ``TimmClassifier`` is one of timm.
+    """A classifier of torchvision for Step 2, like mmpretrain's ``TimmClassifier`` for timm.
 
-    It gives logits. To train it, use mmpretrain's backbones.
+    It computes logits and cannot be trained; mmpretrain's backbones can.
 
     Args:
-        model_name: Name that ``torchvision.models.get_model`` knows.
+        model_name: Name for ``torchvision.models.get_model``.
         num_classes: Number of classes.
         data_preprocessor: Config of the normalisation.
         **kwargs: Further arguments of the network.
@@ -36,21 +36,20 @@ class TorchvisionClassifier(BaseClassifier):
         self.model = models.get_model(model_name, weights=None, num_classes=num_classes, **kwargs)
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Refuse: networks of torchvision have no common way to their features.
+        """Not available: networks of torchvision have no common interface to their features.
 
         Raises:
             NotImplementedError: Always.
         """
-        raise NotImplementedError("TorchvisionClassifier gives logits alone")
+        raise NotImplementedError("TorchvisionClassifier computes only logits")
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Tensor:
         """Compute logits (N, K) of normalised images (N, 3, H, W).
 
         Raises:
-            ValueError: If another mode than ``'tensor'`` is asked for.
+            ValueError: If ``mode`` is not ``'tensor'``.
         """
         if mode != "tensor":
-            raise ValueError(f"mode: expected 'tensor', found {mode!r}: this classifier is not "
-                             "trained here")  # fmt: skip
+            raise ValueError(f"mode: expected 'tensor', found {mode!r}: it cannot be trained")
         logits: Tensor = self.model(inputs)
         return logits

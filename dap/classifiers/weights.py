@@ -1,4 +1,4 @@
-"""Fit the weights of a checkpoint to a classifier, whoever saved them."""
+"""Loading the weights of a checkpoint of any library into a classifier."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from torch import Tensor, nn
 
 from dap.checkpoint import load_weights, renamed, require_finite
 
-# Of networks that are saved together, the one that is meant for use: the averaged teacher of DINO,
-# the trained encoder of MoCo, the online network of BYOL.
-_MEANT_FOR_USE = ("teacher", "encoder_q", "online_network", "online_encoder")
+# Preferred among several networks in a checkpoint: the averaged teacher of DINO, the trained
+# encoder of MoCo, the online network of BYOL.
+_PREFERRED_NETWORKS = ("teacher", "encoder_q", "online_network", "online_encoder")
 _WRAPPER = re.compile(r"(^|(?<=\.))module\.")
-# torch supplies these counters, which only training uses, to weights that are older than they.
+# Weights of early versions of torch lack these counters, which only training uses.
 _COUNTER = ".num_batches_tracked"
 
 
 def load_classifier_weights(model: nn.Module, checkpoint: str, config_name: str) -> dict[str, Any]:
     """Load the weights of a checkpoint into an mmpretrain classifier.
 
-    The names may be mmpretrain's (``backbone.conv1.weight``, ``head.fc.weight``) or those of
-    torchvision and timm (``conv1.weight``, ``fc.weight`` or ``classifier.weight``), each below any
-    prefix: the one below which all weights of the model are found. Half precision is converted.
+    The names may be those of mmpretrain (``backbone.conv1.weight``, ``head.fc.weight``) or those of
+    torchvision and timm (``conv1.weight``, ``fc.weight`` or ``classifier.weight``), with any prefix
+    that all weights of the model share. Half precision is converted.
 
     Args:
         model: Classifier with ``backbone`` and ``head``, or a network of another library; changed
-            in place, not if there is an error.
-        checkpoint: File or URL, anything that `load_weights` reads.
-        config_name: Where the model comes from, for errors.
+            in place, but not if an error is raised.
+        checkpoint: File or URL that :func:`dap.checkpoint.load_weights` reads.
+        config_name: Origin of the model, for messages.
 
     Returns:
-        The checkpoint's ``meta``.
+        The ``meta`` of the checkpoint.
 
     Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is no checkpoint, lacks weights of the model, has some of another shape,
-            not finite or not in floating point, or holds the model several times.
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If the file is no checkpoint, lacks weights of the model, has weights of another
+            shape, that are not finite or not in floating point, or holds several different copies
+            of the model.
     """
     weights, meta = load_weights(checkpoint)
     expected = model.state_dict()
@@ -57,7 +58,7 @@ def load_classifier_weights(model: nn.Module, checkpoint: str, config_name: str)
 def _without_inner_wrappers(
     weights: dict[str, Tensor], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Take DataParallel's ``module.`` out of the middle of names, if the model has no such."""
+    """Remove DataParallel's ``module.`` inside of names, unless names of the model have it."""
     names = {_WRAPPER.sub("", name) for name in weights}
     if len(names) < len(weights) or any(_WRAPPER.search(name) for name in expected):
         return weights
@@ -65,10 +66,10 @@ def _without_inner_wrappers(
 
 
 def _renamed_by_transformers(model: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give weights the names of the installed transformers, which saves under older names.
+    """Rename weights to the names of the installed version of transformers.
 
-    ``save_pretrained`` of transformers 5 writes names of transformers 4 for many architectures, and
-    ``from_pretrained`` translates them. Weights that it cannot place stay as they are.
+    ``save_pretrained`` of transformers 5 writes the names of transformers 4 for many architectures,
+    and ``from_pretrained`` translates them. If it cannot place all weights, none is renamed.
     """
     load = getattr(model, "from_pretrained", None)
     if load is None or set(model.state_dict()) <= weights.keys():
@@ -87,7 +88,7 @@ def _find_sources(
     checkpoint: str,
     config_name: str,
 ) -> dict[str, str]:
-    """Find the names in the checkpoint of all that the model expects."""
+    """Find the name in the checkpoint of each weight that the model expects."""
     needed = {name for name in expected if not name.endswith(_COUNTER)}
     prefixes = _prefixes(weights)
     candidates = [
@@ -109,7 +110,7 @@ def _find_sources(
 
 
 def _prefixes(names: Collection[str]) -> list[str]:
-    """List what names begin with, each up to a dot; the empty one first."""
+    """List all prefixes of names that end at a dot, the empty one first."""
     parts = (name.split(".")[:-1] for name in names)
     ends = (".".join([*part[:depth], ""]) for part in parts for depth in range(len(part) + 1))
     return list(dict.fromkeys(["", *ends]))
@@ -121,10 +122,11 @@ def _plain_candidates(
     weights: Mapping[str, Tensor],
     prefixes: Collection[str],
 ) -> Iterator[dict[str, str]]:
-    """Find backbones with the names of torchvision or timm, each with the linear layer beside it.
+    """Find backbones with the names of torchvision or timm, each with its linear layer.
 
-    These libraries keep the backbone's modules and the linear layer side by side; mmpretrain puts
-    the ones below ``backbone.`` (or ``backbone.timm_model.``) and the other below ``head.fc.``.
+    In these libraries, the modules of the backbone and the linear layer have the same parent. In
+    mmpretrain, the modules are below ``backbone.`` (or ``backbone.timm_model.``), and the linear
+    layer is below ``head.fc.``.
     """
     backbone = _common_prefix([name for name in needed if name.startswith("backbone.")])
     head = _common_prefix([name for name in needed if name.startswith("head.")])
@@ -133,8 +135,8 @@ def _plain_candidates(
         sources = {f"{backbone}{n}": f"{prefix}{n}" for n in inside if f"{prefix}{n}" in weights}
         if 2 * len(sources) < len(inside):
             continue
-        taken = set(_prefixes(sources.values()))
-        others = [other for other in prefixes if other not in taken]
+        in_backbone = set(_prefixes(sources.values()))
+        others = [other for other in prefixes if other not in in_backbone]
         layer = _linear_layer(expected, head, weights, others, prefix)
         if layer is not None:
             layer_names = (name for name in expected if name.startswith(head))
@@ -143,7 +145,7 @@ def _plain_candidates(
 
 
 def _common_prefix(names: Collection[str]) -> str:
-    """The longest prefix, up to a dot, of all names."""
+    """Return the longest prefix, up to a dot, that all names share."""
     common = set.intersection(*(set(_prefixes([name])) for name in names)) if names else {""}
     return max(common, key=len)
 
@@ -155,22 +157,22 @@ def _linear_layer(
     prefixes: Collection[str],
     backbone: str,
 ) -> str | None:
-    """Find the prefix of the linear layer: the right shape counts most, then being near."""
-    wanted = {n.removeprefix(head): v.shape for n, v in expected.items() if n.startswith(head)}
+    """Find the prefix of the linear layer, by its shape, then by its distance to the backbone."""
+    shapes = {n.removeprefix(head): v.shape for n, v in expected.items() if n.startswith(head)}
     layers = [
         prefix
         for prefix in prefixes
-        if all(f"{prefix}{name}" in weights for name in wanted)
+        if all(f"{prefix}{name}" in weights for name in shapes)
         and f"{prefix}weight" in weights
         and weights[f"{prefix}weight"].ndim == 2
     ]
 
-    def order(prefix: str) -> tuple[bool, int]:
-        fits = all(weights[f"{prefix}{name}"].shape == shape for name, shape in wanted.items())
+    def rank(prefix: str) -> tuple[bool, int]:
+        fits = all(weights[f"{prefix}{name}"].shape == shape for name, shape in shapes.items())
         return fits, len(_common_prefix([f"{prefix}x", f"{backbone}x"]))
 
-    nearest = max(map(order, layers), default=None)
-    best = [layer for layer in layers if order(layer) == nearest]
+    highest = max(map(rank, layers), default=None)
+    best = [layer for layer in layers if rank(layer) == highest]
     return best[0] if len(best) == 1 else None
 
 
@@ -180,9 +182,9 @@ def _only_one(
     checkpoint: str,
     config_name: str,
 ) -> dict[str, str]:
-    """Choose among several places where the whole classifier lies, and log a place of its own."""
-    for meant in _MEANT_FOR_USE:
-        if preferred := [s for s in complete if meant in _place(s).split(".")]:
+    """Choose among several copies of the whole classifier; log the prefix if it has one."""
+    for network in _PREFERRED_NETWORKS:
+        if preferred := [s for s in complete if network in _prefix(s).split(".")]:
             complete = preferred
             break
     first, *others = complete
@@ -191,8 +193,8 @@ def _only_one(
         if not all(_is_same(weights[first[name]], weights[other[name]]) for name in both):
             raise ValueError(
                 f"checkpoint {checkpoint} holds the classifier in {config_name} below "
-                f"{_place(first)!r} and, with other weights, below {_place(other)!r}. Save the one "
-                "that is meant as a state dict of its own"
+                f"{_prefix(first)!r} and, with other weights, below {_prefix(other)!r}. Save the "
+                "one to be used as a separate state dict"
             )
     if first.keys() != set(first.values()):
         print_log(
@@ -207,10 +209,10 @@ def _is_same(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one, other)
 
 
-def _place(sources: Mapping[str, str], part: str = "backbone.") -> str:
-    """The prefix in the checkpoint below which a part of the classifier lies.
+def _prefix(sources: Mapping[str, str], part: str = "backbone.") -> str:
+    """Return the prefix in the checkpoint of a part of the classifier.
 
-    A network of another library has no such part: then it is the prefix of the whole network.
+    For a network of another library, which has no such parts, it is the prefix of the network.
     """
     if not any(name.startswith("backbone.") for name in sources):
         name, source = next(iter(sources.items()))
@@ -224,7 +226,7 @@ def _check_kinds(
     checkpoint: str,
     config_name: str,
 ) -> None:
-    """Refuse weights of another shape, and whole numbers where there should be none."""
+    """Refuse weights of another shape, and integers in place of floating point."""
     for name, value in fitting.items():
         if value.shape != expected[name].shape:
             raise ValueError(
@@ -242,13 +244,13 @@ def _check_kinds(
 def _check_unused(
     sources: Mapping[str, str], weights: Mapping[str, Tensor], checkpoint: str, config_name: str
 ) -> None:
-    """Refuse a larger network of the same names, such as ResNet-34 for ResNet-18; log the rest.
+    """Refuse a larger network, such as ResNet-34 for ResNet-18; log other unused weights.
 
-    It has weights that are not used inside modules that are.
+    A larger network has unused weights in modules of which other weights are used.
     """
     used = set(sources.values())
-    backbone = _place(sources)
-    whole = _common_prefix([backbone, _place(sources, "head.")])
+    backbone = _prefix(sources)
+    whole = _common_prefix([backbone, _prefix(sources, "head.")])
     modules = {_module(name, backbone) or _module(name, whole) for name in used}
     unused = [name for name in weights if name not in used]
     inside = [n for n in unused if (_module(n, backbone) or _module(n, whole)) in modules]
@@ -265,6 +267,6 @@ def _check_unused(
         )
 
 
-def _module(name: str, place: str) -> str:
-    """The module directly below a prefix that a weight lies in; '' if it lies elsewhere."""
-    return place + name.removeprefix(place).split(".")[0] if name.startswith(place) else ""
+def _module(name: str, prefix: str) -> str:
+    """Return the module directly below a prefix that has a weight; '' for other prefixes."""
+    return prefix + name.removeprefix(prefix).split(".")[0] if name.startswith(prefix) else ""

@@ -22,12 +22,12 @@ EVALUATION = {
     "test": ("test_dataloader", "test_evaluator"),
 }
 """Parts of a config that decide how figures are measured, by the source of the figures."""
-HOUSEKEEPING_HOOKS = {"logger", "checkpoint", "visualization", "timer", "pictures", "runtime_info"}
+HOUSEKEEPING_HOOKS = {"logger", "checkpoint", "visualization", "timer", "runtime_info"}
 # Custom hooks that check, log or write, but change no weight. Others are compared, such as EMAHook.
 NEUTRAL_HOOKS = {
     *("NumClassCheckHook", "CheckInvalidLossHook", "MemoryProfilerHook", "EmptyCacheHook"),
     *("LoggerHook", "IterTimerHook", "VisualizationHook", "DetVisualizationHook", "ProfilerHook"),
-    *("TotalBatchHook", "DetectorPicturesHook", "PseudoBoxHook"),
+    *("TotalBatchHook", "ValidationPicturesHook", "PseudoBoxHook"),
 }
 IGNORED_KEYS = {
     *("num_workers", "persistent_workers", "pin_memory", "collate_fn", "prefetch_factor"),

@@ -13,14 +13,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
-from .config_difference import (
-    SEED,
-    draw_of,
-    result_values,
-    same_training_key,
-    shots_of,
-    type_name,
-)
+from .config_difference import SEED, draw_of, result_values, same_training_key, shots_of, type_name
 from .curves import Log, read_log
 
 SHOTS = re.compile(r"[-_]?\d+[-_]?shot")

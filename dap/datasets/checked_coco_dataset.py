@@ -1,4 +1,4 @@
-"""A COCO file as mmdet's training set, its categories compared with the config's."""
+"""A COCO file as mmdet's training set, with its categories checked against the config."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ from dap.registry import DATASETS
 
 @DATASETS.register_module()
 class CheckedCocoDataset(CocoDataset):
-    """mmdet's ``CocoDataset`` for COCO files of any origin, which drops nothing without a word.
+    """mmdet's ``CocoDataset`` for COCO files of any origin, which reports everything it drops.
 
-    The file is read by :func:`dap.coco_file.read_coco_file`: what can only mean one thing is
-    mended, what cannot be right is refused. Boxes and images that mmdet leaves out of training
-    are counted and named in a warning.
+    The file is read by :func:`dap.coco_file.read_coco_file`, which repairs unambiguous entries and
+    rejects invalid ones. Boxes and images that mmdet leaves out of training are counted and named
+    in a warning.
 
-    ``CocoDataset`` finds categories by name, skips the boxes of all others, and numbers the
-    classes as the file does. Here a category of the file that ``metainfo.classes`` does not list,
-    or a class that the file does not have, is an error, and in training the classes are numbered
-    as ``metainfo.classes`` does, whatever the order of the file. In a test another order is an
-    error, since mmdet's ``CocoMetric`` numbers as the file does. With ``metainfo=dict(classes=())``
-    all categories are taken, in the order of the file, and their names become the data set's
-    classes.
+    ``CocoDataset`` matches categories by name, skips the boxes of all others, and numbers the
+    classes in the order of the file. Here it is an error if ``metainfo.classes`` and the file do
+    not have the same names. In training, classes are numbered in the order of
+    ``metainfo.classes``. In testing, another order in the file is an error, since mmdet's
+    ``CocoMetric`` uses the order of the file. With ``metainfo=dict(classes=())``, all categories
+    of the file are used, in its order.
 
     Args:
         allow_unused: Accept categories in the file that the config does not list.
-        **kwargs: Those of ``CocoDataset``.
+        **kwargs: Arguments of ``CocoDataset``.
 
     Raises:
         ValueError: If the file is malformed, the names differ, or no box is left.
@@ -51,7 +50,7 @@ class CheckedCocoDataset(CocoDataset):
                 "for dap.PseudoBoxDataset, or set part=None and no validation (val_cfg, "
                 "val_dataloader and val_evaluator None)"
             )
-        kwargs.pop("held_out", None)  # says nothing without part
+        kwargs.pop("held_out", None)  # has no effect without part
         super().__init__(*args, **kwargs)
 
     def COCOAPI(self, path: str) -> COCO:
@@ -71,14 +70,14 @@ class CheckedCocoDataset(CocoDataset):
             any_order=not self.test_mode,
         )
         if not self.test_mode:
-            place = {name: number for number, name in enumerate(classes)}
-            content["categories"].sort(key=lambda item: place.get(item["name"], len(place)))
+            label_of = {name: label for label, name in enumerate(classes)}
+            content["categories"].sort(key=lambda item: label_of.get(item["name"], len(label_of)))
             self._left_out = left_out_boxes(self.ann_file, content)
             self._left_out.report()
         return _indexed(content)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Load the images; there must be at least one box."""
+        """Load the images; in training, raise ``ValueError`` if there is no box."""
         data_list: list[dict[str, Any]] = super().load_data_list()
         if not self.test_mode and not any(image["instances"] for image in data_list):
             raise no_box_to_train_on(self.ann_file, len(data_list), self._left_out.message())
@@ -93,21 +92,21 @@ class CheckedCocoDataset(CocoDataset):
             check_mask_loading(self.ann_file, self.pipeline, all_have, as_rle)
 
     def filter_data(self) -> list[dict[str, Any]]:
-        """Leave out images as ``CocoDataset`` does, and say how many and why."""
+        """Filter images as ``CocoDataset`` does, and log how many are dropped and why."""
         kept: list[dict[str, Any]] = super().filter_data()
         ids = {image["img_id"] for image in kept}
-        gone = [image for image in self.data_list if image["img_id"] not in ids]
-        if gone:
-            least = self.filter_cfg.get("min_size", 0)
-            small = [image for image in gone if min(image["width"], image["height"]) < least]
-            reasons = [f"{len(gone) - len(small)} have no box (filter_cfg.filter_empty_gt)"]
+        dropped = [image for image in self.data_list if image["img_id"] not in ids]
+        if dropped:
+            min_size = self.filter_cfg.get("min_size", 0)
+            small = [image for image in dropped if min(image["width"], image["height"]) < min_size]
+            reasons = [f"{len(dropped) - len(small)} have no box (filter_cfg.filter_empty_gt)"]
             if small:
                 reasons.append(
-                    f"{len(small)} have a side below {least} px (filter_cfg.min_size), such as "
+                    f"{len(small)} have a side below {min_size} px (filter_cfg.min_size), such as "
                     f"{small[0]['img_path']}"
                 )
             print_log(
-                f"{self.ann_file}: {len(gone)} of {len(self.data_list)} images are left out of "
+                f"{self.ann_file}: {len(dropped)} of {len(self.data_list)} images are left out of "
                 f"training: {'; '.join(reasons)}",
                 "current",
                 logging.WARNING if small else logging.INFO,
@@ -116,19 +115,19 @@ class CheckedCocoDataset(CocoDataset):
 
 
 def check_mask_loading(path: str, pipeline: Compose, all_have: bool, as_rle: bool = True) -> None:
-    """Refuse a pipeline that loads masks which are not there, or that mmdet would ignore.
+    """Reject a pipeline that loads masks which do not exist or which mmdet would ignore.
 
-    ``LoadAnnotations(poly2mask=False)`` takes polygons alone: it marks each object that has
-    another mask as one to ignore, so that nothing would be learnt from it.
+    ``LoadAnnotations(poly2mask=False)`` reads polygons only: it marks objects with other masks as
+    ignored, so that they would not be trained on.
 
     Args:
         path: File of the annotations, for the message.
-        pipeline: Of the data set.
+        pipeline: Pipeline of the data set.
         all_have: Whether each object has a mask.
-        as_rle: Whether there are masks that are no polygons.
+        as_rle: Whether some masks are not polygons.
 
     Raises:
-        ValueError: If it is one.
+        ValueError: If the pipeline does not fit the masks.
     """
     for step in pipeline.transforms:
         if not getattr(step, "with_mask", False):
@@ -146,7 +145,7 @@ def check_mask_loading(path: str, pipeline: Compose, all_have: bool, as_rle: boo
 
 
 def _indexed(content: dict[str, Any]) -> COCO:
-    """Build mmdet's index of a file that was read already."""
+    """Build mmdet's COCO index of content in memory."""
     coco = COCO()
     coco.dataset = content
     with redirect_stdout(None):  # pycocotools prints two lines
@@ -169,8 +168,8 @@ def check_categories(
         path: The file, for the messages.
         names: Names of its categories, in its order.
         classes: ``metainfo.classes`` of the config.
-        allow_unused: Whether there may be categories that the config does not list.
-        leave_out: What to do for that, for the messages.
+        allow_unused: Whether the file may have categories that the config does not list.
+        leave_out: How to use fewer categories, for the message.
         any_order: Whether the file may have another order.
 
     Raises:
@@ -188,22 +187,22 @@ def check_categories(
             "file's names in dataset.metainfo.classes, or take all of them with "
             f"metainfo=dict(classes=()); {leave_out}"
         )
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
+    duplicates = [name for name, count in Counter(names).items() if count > 1]
+    if duplicates:
         raise ValueError(
-            f"{path} has {len(twice)} names of categories twice, such as {twice[0]!r}; expected "
-            "different names, such as WordNet ids"
+            f"{path} has {len(duplicates)} category names twice, such as {duplicates[0]!r}; "
+            "expected different names, such as WordNet ids"
         )
     if in_file != list(classes) and not any_order:
         raise ValueError(
             f"{path} has the categories in the order {_few(in_file)}, the config in "
             f"the order {_few(classes)}. mmdet numbers them as the file does, so that boxes "
-            "would carry other names. List dataset.metainfo.classes in the order of the file"
+            "would get wrong names. List dataset.metainfo.classes in the order of the file"
         )
 
 
 def no_box_to_train_on(path: str, images: int, left_out: str = "") -> ValueError:
-    """What to raise for a training set without a box; ``left_out`` says why boxes are left out."""
+    """Make the error for a training set without boxes; ``left_out`` says why boxes are dropped."""
     return ValueError(
         f"{path}: none of {images} images has a box to train on. Expected annotations with bbox "
         f"at least one pixel wide and high. {left_out}".strip()

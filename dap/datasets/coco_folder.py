@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from dap.coco_file import CocoFile, read_coco_file
 
 from .detection_data import TRAIN, DetectionSplit, split_name
 
-_LOOKED_AT = 5  # images that show whether a folder is the right one
+_CHECKED = 5  # images per file that are searched to find their folder
 
 
 def read_coco_folder(
     root: Path, images: str | os.PathLike[str] | None = None
 ) -> dict[str, DetectionSplit]:
-    """Read a COCO file, or all of a folder, see :func:`.read_detection_data`.
+    """Read a COCO file, or all COCO files of a folder, see :func:`.read_detection_data`.
 
     Args:
         root: The file or folder.
-        images: Folder of the images; by default it is looked for beside the file.
+        images: Folder of the images. Defaults to a folder near the file that has them.
 
     Returns:
-        Splits by their names; a single file is ``'train'`` whatever it is called.
+        Splits by name; a single file is ``'train'`` whatever its name is.
 
     Raises:
-        ValueError: If two files are of the same split, none is known, or no folder has the images.
+        ValueError: If two files are the same split, no file is a training split, or no folder has
+            the images.
     """
     if root.is_file():
         return {TRAIN: _split(root, images)}
@@ -51,7 +51,7 @@ def read_coco_folder(
 
 
 def _name(file: Path) -> str | None:
-    """Split of a file by its own name or, for Roboflow's, by that of its folder."""
+    """Name of a file's split, from the name of the file or, for Roboflow, of its folder."""
     for word in file.stem.removeprefix("instances_").replace("-", "_").split("_"):
         if name := split_name(word):
             return name
@@ -61,14 +61,19 @@ def _name(file: Path) -> str | None:
 def _split(file: Path, images: str | os.PathLike[str] | None) -> DetectionSplit:
     coco = read_coco_file(file)
     folder = os.fspath(images) if images is not None else _image_folder(file, coco)
-    return DetectionSplit(os.fspath(file), folder, coco.content, unchanged=not coco.mended)
+    return DetectionSplit(os.fspath(file), folder, coco.content, unchanged=not coco.repaired)
 
 
 def _image_folder(file: Path, coco: CocoFile) -> str:
-    names = [image["file_name"] for image in coco.content["images"][:_LOOKED_AT]]
+    names = [image["file_name"] for image in coco.content["images"][:_CHECKED]]
     if all(map(os.path.isabs, names)):
         return ""
-    folders = list(_likely_folders(file))
+    split = file.stem.removeprefix("instances_")
+    folders = [
+        folder
+        for parent in dict.fromkeys((file.parent, file.parent.parent))
+        for folder in (parent, parent / "images", parent / split, parent / "images" / split)
+    ]
     for folder in folders:
         if all((folder / name).is_file() for name in names):
             return os.fspath(folder)
@@ -76,10 +81,3 @@ def _image_folder(file: Path, coco: CocoFile) -> str:
         f"{file}: its images, such as {names[0]}, are in none of "
         f"{', '.join(map(str, folders))}; name their folder"
     )
-
-
-def _likely_folders(file: Path) -> Iterator[Path]:
-    """Where the images of a file usually are."""
-    split = file.stem.removeprefix("instances_")
-    for place in dict.fromkeys((file.parent, file.parent.parent)):
-        yield from (place, place / "images", place / split, place / "images" / split)

@@ -1,4 +1,4 @@
-"""Detection sets in the formats that people have, as COCO content."""
+"""Detection sets in COCO, VOC and YOLO formats, read as COCO content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dap.coco_boxes import left_out_boxes
 from dap.files import IMAGE_SUFFIXES, write_coco
 
 TRAIN, VAL, TEST = "train", "val", "test"
-_NAMED = 5  # files of each kind that a warning names
+_SHOWN = 5  # files per kind that a warning names
 _SPLITS = {
     **dict.fromkeys(("train", "training", "train2017", "trainval", "default"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "val2017"), VAL),
@@ -29,12 +29,12 @@ class DetectionSplit:
     """Images and boxes of one split.
 
     Attributes:
-        path: Where it was read.
-        images: Folder that ``file_name`` is relative to; ``""`` if the names are paths.
-        content: Lists ``images``, ``annotations`` and ``categories`` as COCO has them: boxes x, y,
-            width, height in pixels of the image as it is shown.
-        unchanged: Whether ``path`` is a COCO file with just this content.
-        left_out: ``kind``, ``file`` and ``reason`` of what was left out or changed.
+        path: File or folder that it was read from.
+        images: Folder that ``file_name`` is relative to; ``""`` if file names are absolute paths.
+        content: COCO's lists ``images``, ``annotations`` and ``categories``; boxes are x, y,
+            width, height in pixels of the image as displayed (EXIF orientation applied).
+        unchanged: Whether ``path`` is a COCO file with exactly this content.
+        left_out: ``kind``, ``file`` and ``reason`` per item that was left out or changed.
     """
 
     path: str
@@ -45,23 +45,23 @@ class DetectionSplit:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the categories in their order."""
+        """Names of the categories, in order."""
         return tuple(category["name"] for category in self.content["categories"])
 
     @property
     def has_masks(self) -> bool:
-        """Whether all objects have an outline."""
+        """Whether there are objects and all of them have an outline."""
         items = self.content["annotations"]
         return bool(items) and all(item.get("segmentation") for item in items)
 
     def report(self) -> None:
-        """Warn of what was left out, and of boxes that training will leave out."""
+        """Log warnings about items that were left out and boxes that training will drop."""
         kinds: dict[str, list[dict[str, str]]] = {}
         for item in self.left_out:
             kinds.setdefault(item["kind"], []).append(item)
         for kind, items in kinds.items():
-            named = "".join(f"\n  {item['file']}: {item['reason']}" for item in items[:_NAMED])
-            more = f"\n  and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
+            named = "".join(f"\n  {item['file']}: {item['reason']}" for item in items[:_SHOWN])
+            more = f"\n  and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
             line = f"{self.path}: {len(items)} {kind}:{named}{more}"
             print_log(line, "current", logging.WARNING)
         left_out_boxes(self.path, self.content).report()
@@ -70,7 +70,7 @@ class DetectionSplit:
 def read_detection_data(
     path: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
 ) -> dict[str, DetectionSplit]:
-    """Read a detection set, whatever format it is in.
+    """Read a detection set in any of the following formats.
 
     ::
 
@@ -85,15 +85,16 @@ def read_detection_data(
 
     Args:
         path: The file or folder.
-        images: Folder of the images of a COCO file, if it is not found beside it.
+        images: Folder of the images of a COCO file. Defaults to a folder near the file.
 
     Returns:
-        ``'train'``, ``'val'``, ``'test'``, as far as they are there → split. A set without named
-        splits is ``'train'``. What was left out has been named in a warning.
+        ``'train'``, ``'val'`` and ``'test'``, as far as they exist → split. A set without named
+        splits is ``'train'``. Items that were left out are named in a warning.
 
     Raises:
         OSError: If a file is missing.
-        ValueError: If the format is not recognised, or a file is malformed; it names file and line.
+        ValueError: If the format is not recognised, or a file is malformed; the message names file
+            and line.
     """
     from .coco_folder import read_coco_folder
     from .voc_folder import read_voc_folder
@@ -113,8 +114,8 @@ def read_detection_data(
         splits = read_voc_folder(root)
     else:
         raise ValueError(
-            f"{root}: no detection set is recognised; found {_few(root)}. Expected a COCO file "
-            "(.json), a VOC folder (Annotations/*.xml), or a YOLO folder (data.yaml, or "
+            f"{root}: no detection set is recognised; found {_describe(root)}. Expected a COCO "
+            "file (.json), a VOC folder (Annotations/*.xml), or a YOLO folder (data.yaml, or "
             "classes.txt with images/ and labels/)"
         )
     for split in splits.values():
@@ -123,12 +124,12 @@ def read_detection_data(
 
 
 def split_name(name: str) -> str | None:
-    """``'train'``, ``'val'`` or ``'test'`` for a name that means it; else None."""
+    """Return ``'train'``, ``'val'`` or ``'test'`` for a usual name of that split, else None."""
     return _SPLITS.get(name.lower())
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Images of a folder and those below it, sorted."""
+    """Paths of the images in a folder, at any depth, sorted."""
     files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(path for path in files if not path.name.startswith("."))
 
@@ -138,13 +139,13 @@ def coco_content(
     images: Sequence[tuple[str, tuple[int, int]]],
     objects: Sequence[Sequence[dict[str, Any]]],
 ) -> dict[str, Any]:
-    """Put images and their objects together as COCO has them, ids from 1.
+    """Make COCO's lists from images and their objects, with ids from 1.
 
     Args:
         classes: Names of the categories.
-        images: File name, and height and width in pixels, of each image.
-        objects: Of each image: ``name`` of the category, ``bbox`` (x, y, width, height in pixels),
-            and what else an annotation has.
+        images: File name and (height, width) in pixels per image.
+        objects: Objects per image: ``name`` of the category, ``bbox`` (x, y, width, height in
+            pixels), and further keys of the annotation.
     """
     ids = {name: number for number, name in enumerate(classes, 1)}
     content: dict[str, Any] = {
@@ -173,10 +174,10 @@ def coco_content(
 
 
 def write_split(path: Path, content: Mapping[str, Any], description: str) -> None:
-    """Write the content of a split as a COCO file; one with other content stays.
+    """Write the content of a split as a COCO file.
 
     Raises:
-        FileExistsError: If another one is there.
+        FileExistsError: If the file exists with other content.
     """
     write_coco(
         path,
@@ -192,7 +193,8 @@ def _has(root: Path, *patterns: str) -> bool:
     return any(next(root.glob(pattern), None) is not None for pattern in patterns)
 
 
-def _few(root: Path) -> str:
+def _describe(root: Path) -> str:
+    """Name some files of a folder, for the error message."""
     if not root.is_dir():
         return f"a {root.suffix or 'nameless'} file"
     names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())

@@ -1,4 +1,4 @@
-"""Files in the layout of Pascal VOC: annotations, lists of splits, images of any kind."""
+"""Files in Pascal VOC's layout: annotations, lists of splits, and images with any suffix."""
 
 from __future__ import annotations
 
@@ -11,33 +11,46 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from mmdet.datasets import VOCDataset
+
 from dap.files import IMAGE_SUFFIXES
 
-_DECLARED = re.compile(rb"""^\s*<\?xml[^>]*encoding\s*=\s*["']([\w.:-]+)["'][^>]*\?>""")
+VOC_CLASSES: tuple[str, ...] = VOCDataset.METAINFO["classes"]  # sorted by name
+_DECLARATION = re.compile(rb"""^\s*<\?xml[^>]*encoding\s*=\s*["']([\w.:-]+)["'][^>]*\?>""")
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
-# "Unspecified" is VOC's own word where a flag or a pose was not looked at.
+# VOC writes "Unspecified" where a flag or a pose was not annotated.
 _NO, _YES = {"", "0", "false", "no", "unspecified"}, {"1", "true", "yes"}
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VocObject(NamedTuple):
-    """An object as its file states it.
+    """An object of an annotation file.
 
     Attributes:
-        name: Of its class, without blanks around it.
-        corners: xmin, ymin, xmax, ymax as they stand there, whole ones as ``int``.
-        ignored: Whether it is ``difficult`` or ``ignore``.
+        name: Class name without surrounding blanks.
+        corners: xmin, ymin, xmax, ymax as written in the file, whole numbers as ``int``.
+        ignored: Whether it is marked ``difficult`` or ``ignore``.
     """
 
     name: str
     corners: tuple[float, float, float, float]
     ignored: bool
 
-    def as_coco(self, whole: bool = False) -> dict[str, Any]:
-        """``name``, ``bbox`` as mmdet's ``VOCDataset`` has it, and ``iscrowd`` if it is ignored.
+    def edges(self, one_based: bool) -> tuple[float, float, float, float]:
+        """Box (x1, y1, x2, y2) in pixels, half-open.
 
         Args:
-            whole: Whether to cut off the decimals of the corners, as ``VOCDataset`` does.
+            one_based: Whether the corners are pixels counted from 1, both inside the box (Pascal
+                VOC), instead of edges counted from 0 (ILSVRC).
+        """
+        x1, y1, x2, y2 = self.corners
+        return x1 - one_based, y1 - one_based, x2, y2
+
+    def as_coco(self, whole: bool = False) -> dict[str, Any]:
+        """Return ``name``, ``bbox`` as mmdet's ``VOCDataset`` has it, and ``iscrowd`` if ignored.
+
+        Args:
+            whole: Whether to truncate the corners to integers, as ``VOCDataset`` does.
         """
         x1, y1, x2, y2 = map(int, self.corners) if whole else self.corners
         bbox = [x1 - 1, y1 - 1, x2 - x1, y2 - y1]
@@ -45,7 +58,7 @@ class VocObject(NamedTuple):
 
 
 class VocAnnotation(NamedTuple):
-    """An image as its file states it: width and height in pixels, and its objects."""
+    """Content of an annotation file: width and height of the image in pixels, and its objects."""
 
     width: int
     height: int
@@ -53,18 +66,18 @@ class VocAnnotation(NamedTuple):
 
 
 def parse_voc(content: bytes) -> VocAnnotation:
-    """Read an annotation file in VOC's layout.
+    """Parse an annotation file in VOC's layout.
 
-    It may be in any encoding that it declares, or in UTF-8 or UTF-16. It may have a namespace, a
-    byte-order mark, zero bytes at its end, or an element around its one ``<annotation>``.
-    ``<difficult>`` and ``<ignore>`` may be absent, empty or ``Unspecified``, which mean 0, or words
-    such as ``true``. Parts of objects are no objects.
+    The encoding is the declared one, UTF-8 or UTF-16. Accepted are namespaces, a byte-order mark,
+    zero bytes at the end, and one element around a single ``<annotation>``. ``<difficult>`` and
+    ``<ignore>`` may be absent, empty or ``Unspecified``, which all mean 0, or words such as
+    ``true``. Parts of objects are not read.
 
     Args:
         content: The bytes of the file.
 
     Raises:
-        ValueError: If it is no XML, states no size of at least one pixel, or an object lacks its
+        ValueError: If it is not XML, states no size of at least one pixel, or an object lacks its
             name or a corner. The message names the tag and the value, not the file.
     """
     root = _annotation(_parse(content))
@@ -77,35 +90,31 @@ def parse_voc(content: bytes) -> VocAnnotation:
 
 
 def _parse(content: bytes) -> ElementTree.Element:
-    """Parse XML in whatever encoding; tags lose their namespace."""
+    """Parse XML in any encoding, and remove namespaces from the tags."""
     if not content.startswith(_BYTE_ORDER_MARKS):
         content = content.rstrip(b"\0")
-    declared = _DECLARED.match(content)
+    declaration = _DECLARATION.match(content)
     try:
-        root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"it is no XML: {error}{_undeclared(content, declared)}") from error
-    except (ValueError, LookupError) as error:  # multi-byte encodings, of which expat knows none
-        if declared is None:
-            raise ValueError(f"it is no XML: {error}") from error
-        root = _decoded(content[declared.end() :], declared[1].decode())
+        try:
+            root = ElementTree.fromstring(content)
+        except (ValueError, LookupError):  # expat does not support multi-byte encodings
+            if declaration is None:
+                raise
+            text = content[declaration.end() :].decode(declaration[1].decode())
+            root = ElementTree.fromstring(text)
+    except LookupError as error:
+        raise ValueError(f"it declares an {error}; expected one that Python knows") from error
+    except (ElementTree.ParseError, ValueError) as error:
+        hint = "" if declaration else _encoding_hint(content)
+        raise ValueError(f"it is no XML: {error}{hint}") from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root
 
 
-def _decoded(content: bytes, encoding: str) -> ElementTree.Element:
-    try:
-        return ElementTree.fromstring(content.decode(encoding))
-    except LookupError as error:
-        raise ValueError(f"it declares an {error}; expected one that Python knows") from error
-    except ElementTree.ParseError as error:
-        raise ValueError(f"it is no XML: {error}") from error
-
-
-def _undeclared(content: bytes, declared: object) -> str:
-    """Hint for a file that is not UTF-8 and declares no encoding."""
-    if declared is not None or content.startswith(_BYTE_ORDER_MARKS):
+def _encoding_hint(content: bytes) -> str:
+    """Hint for a file that declares no encoding and is not UTF-8; ``''`` if it is."""
+    if content.startswith(_BYTE_ORDER_MARKS):
         return ""
     try:
         content.decode("utf-8-sig")
@@ -133,11 +142,11 @@ def _object(item: ElementTree.Element) -> VocObject:
     name = _text(item, "name")
     if not name:
         raise ValueError("<object> has no <name>, or an empty one; expected that of its class")
-    of = f"<object> {name!r}"
+    owner = f"<object> {name!r}"
     if item.find("bndbox") is None:
-        raise ValueError(f"{of} has no <bndbox>; expected one with {', '.join(_CORNERS)}")
-    x1, y1, x2, y2 = (_number(item, "bndbox", corner, of) for corner in _CORNERS)
-    ignored = any(_flag(item, flag, of) for flag in ("difficult", "ignore"))
+        raise ValueError(f"{owner} has no <bndbox>; expected one with {', '.join(_CORNERS)}")
+    x1, y1, x2, y2 = (_number(item, "bndbox", corner, owner) for corner in _CORNERS)
+    ignored = any(_flag(item, flag, owner) for flag in ("difficult", "ignore"))
     return VocObject(name, (x1, y1, x2, y2), ignored)
 
 
@@ -145,35 +154,35 @@ def _text(element: ElementTree.Element, path: str) -> str:
     return (element.findtext(path) or "").replace("\ufeff", "").strip()
 
 
-def _number(element: ElementTree.Element, parent: str, tag: str, of: str) -> float:
-    """Read a number, as an int where it is whole."""
+def _number(element: ElementTree.Element, parent: str, tag: str, owner: str) -> float:
+    """Read a finite number; a whole one is returned as int."""
     if element.find(f"{parent}/{tag}") is None:
-        raise ValueError(f"<{parent}> of {of} has no <{tag}>; expected a number")
+        raise ValueError(f"<{parent}> of {owner} has no <{tag}>; expected a number")
     text = _text(element, f"{parent}/{tag}")
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"<{tag}> of {of} is {text!r}; expected a number, with a decimal point")
+        raise ValueError(f"<{tag}> of {owner} is {text!r}; expected a number, with a decimal point")
     return int(value) if value.is_integer() else value
 
 
-def _flag(element: ElementTree.Element, tag: str, of: str) -> bool:
+def _flag(element: ElementTree.Element, tag: str, owner: str) -> bool:
     text = _text(element, tag)
     if text.lower() in _NO | _YES:
         return text.lower() in _YES
     try:
         return bool(int(text))
     except ValueError:
-        raise ValueError(f"<{tag}> of {of} is {text!r}; expected 0 or 1") from None
+        raise ValueError(f"<{tag}> of {owner} is {text!r}; expected 0 or 1") from None
 
 
 def split_file(root: Path, split: str) -> Path:
-    """Find the list of a split, ``ImageSets/Main/{split}.txt``.
+    """Return the path of the list of a split, ``ImageSets/Main/{split}.txt``.
 
     Raises:
-        FileNotFoundError: If it is not there; it names those that are.
+        FileNotFoundError: If it does not exist; the message names the existing lists.
     """
     lists = root / "ImageSets" / "Main"
     path = lists / f"{split}.txt"
@@ -181,13 +190,13 @@ def split_file(root: Path, split: str) -> Path:
         others = ", ".join(sorted(file.stem for file in lists.glob("*.txt"))[:8]) or "none"
         raise FileNotFoundError(
             f"{path} is not there; expected the list of the split {split!r} in VOC layout, one "
-            f"stem a line. Splits there: {others}. Name another folder or another split"
+            f"stem per line. Splits there: {others}. Name another folder or another split"
         )
     return path
 
 
 class ImageFinder:
-    """Finds the image of whatever kind with a relative path that lacks its suffix.
+    """Finds images by their relative path without suffix. Each folder is listed once.
 
     Args:
         root: Folder that paths are relative to.
@@ -203,10 +212,10 @@ class ImageFinder:
         self._listing = cache(self._list)
 
     def __call__(self, stem: str) -> str:
-        """Give the path of an image with its suffix.
+        """Return the path of an image with its suffix.
 
         Raises:
-            ValueError: If there is none, or several that differ in their suffix.
+            ValueError: If there is no image, or several that differ in their suffix.
         """
         matches = self.matches(stem)
         if len(matches) != 1:
@@ -216,15 +225,15 @@ class ImageFinder:
         return matches[0]
 
     def matches(self, stem: str) -> list[str]:
-        """Give the paths of all images with this stem."""
+        """Return the paths of all images with this stem."""
         folder, name = os.path.split(stem)
         return [os.path.join(folder, file) for file in self._listing(folder).get(name, ())]
 
     def _list(self, folder: str) -> dict[str, list[str]]:
-        """List the images of a folder by their stems."""
+        """Image files of a folder by their stems."""
         listing: dict[str, list[str]] = {}
-        place = self.root / folder
-        for file in sorted(os.listdir(place) if place.is_dir() else ()):
+        path = self.root / folder
+        for file in sorted(os.listdir(path) if path.is_dir() else ()):
             stem, suffix = os.path.splitext(file)
             if suffix.lower() in IMAGE_SUFFIXES:
                 listing.setdefault(stem, []).append(file)
@@ -232,21 +241,21 @@ class ImageFinder:
 
 
 def alike_names(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
-    """Find class names that differ from another, or from a known one, only in case.
+    """Find class names that differ from another name, or from a known one, only in case.
 
     Args:
-        names: Those that occur.
-        known: Those of a config.
+        names: Names that occur.
+        known: Names of a config.
 
     Returns:
         Such as ``["Cat, cat"]``.
     """
-    spellings: dict[str, set[str]] = {}
     occurring = set(names)
+    spellings: dict[str, set[str]] = {}
     for name in [*occurring, *known]:
         spellings.setdefault(name.casefold(), set()).add(name)
     return [
-        ", ".join(sorted(spelt))
-        for spelt in spellings.values()
-        if len(spelt) > 1 and spelt & occurring
+        ", ".join(sorted(group))
+        for group in spellings.values()
+        if len(group) > 1 and group & occurring
     ]

@@ -17,17 +17,17 @@ _IMAGE_FOLDERS = ("JPEGImages", "images", "img", ".")
 def read_voc_folder(root: Path) -> dict[str, DetectionSplit]:
     """Read a folder of VOC-style XML files, see :func:`.read_detection_data`.
 
-    Boxes are as mmdet's ``VOCDataset`` has them: xmin - 1, ymin - 1, xmax - xmin, ymax - ymin.
-    Objects that are difficult get ``iscrowd`` 1, which mmdet ignores in training. Categories are
-    all that occur in any split, sorted by name. With the lists ``trainval`` and ``test``, these
-    are ``'train'`` and ``'val'``, as VOC is used.
+    Boxes are those of mmdet's ``VOCDataset``: xmin - 1, ymin - 1, xmax - xmin, ymax - ymin.
+    Difficult objects get ``iscrowd`` 1, which mmdet ignores in training. Categories are all names
+    that occur in any split, sorted. If there are lists ``trainval`` and ``test``, they are
+    ``'train'`` and ``'val'``, as VOC is commonly used.
 
     Args:
         root: The folder.
 
     Raises:
-        FileNotFoundError: If a list names an XML file that is not there.
-        ValueError: If a file is malformed, or there is no split for training.
+        FileNotFoundError: If a list names an XML file that does not exist.
+        ValueError: If a file is malformed, or there is no training split.
     """
     files = _splits(root)
     if not files.get(TRAIN):
@@ -35,12 +35,13 @@ def read_voc_folder(root: Path) -> dict[str, DetectionSplit]:
             f"{root}: no XML files of a training set; expected ImageSets/Main/train.txt or "
             "trainval.txt, a folder train, or XML files alone"
         )
-    read = {name: [(xml, _parse(xml)) for xml in xmls] for name, xmls in files.items()}
-    names = {o.name for items in read.values() for _, image in items for o in image.objects}
-    return {name: _split(root, items, sorted(names)) for name, items in read.items()}
+    parsed = {name: [(xml, _parse(xml)) for xml in xmls] for name, xmls in files.items()}
+    names = {o.name for items in parsed.values() for _, image in items for o in image.objects}
+    return {name: _split(root, items, sorted(names)) for name, items in parsed.items()}
 
 
 def _splits(root: Path) -> dict[str, list[Path]]:
+    """XML files per split."""
     annotations = root / "Annotations"
     lists = root / "ImageSets" / "Main"
     if lists.is_dir():
@@ -59,6 +60,7 @@ def _splits(root: Path) -> dict[str, list[Path]]:
 
 
 def _lists(folder: Path) -> dict[str, Path]:
+    """List file per split."""
     lists = {path.stem: path for path in sorted(folder.glob("*.txt"))}
     if ("trainval" in lists and "train" not in lists) or {"trainval", "test"} <= lists.keys():
         named = {TRAIN: "trainval", VAL: "test"}
@@ -101,13 +103,13 @@ def _split(
 
 def _image(root: Path, xml: Path) -> Path | None:
     """Find the image of an XML file by the name of the file."""
-    places = [xml.parent]
+    folders = [xml.parent]
     if (annotations := root / "Annotations").is_dir():
         inside = xml.parent.relative_to(annotations)
-        places = [root / folder / inside for folder in _IMAGE_FOLDERS]
-    for place in places:
+        folders = [root / folder / inside for folder in _IMAGE_FOLDERS]
+    for folder in folders:
         for suffix in IMAGE_SUFFIXES:
-            for spelt in (suffix, suffix.upper()):
-                if (path := place / f"{xml.stem}{spelt}").is_file():
+            for spelling in (suffix, suffix.upper()):
+                if (path := folder / f"{xml.stem}{spelling}").is_file():
                     return path
     return None

@@ -5,23 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from dap.coco_boxes import OUTSIDE, looks_swapped, why_left_out
 from dap.coco_file import parse_coco
-from dap.files import (
-    files_below,
-    output_file,
-    read_bytes,
-    read_names,
-    write_coco,
-)
+from dap.files import files_below, output_file, read_bytes, read_names, write_coco
 
+from .detection_data import coco_content
 from .voc_files import ImageFinder, alike_names, parse_voc
 
 _NO_AREA, _OUTSIDE = "dropped_without_area", "dropped_outside"
@@ -38,8 +32,8 @@ def convert_xml_tree(
 ) -> dict[str, Any]:
     """Convert a tree of VOC-style XML files to one COCO file.
 
-    An image is found by the path of its XML file, whatever ``<filename>`` and ``<folder>`` say,
-    and whatever kind of image it is::
+    The image of an XML file has the same relative path in ``images``, with any image suffix;
+    ``<filename>`` and ``<folder>`` are not read::
 
         ILSVRC/
         ├── Annotations/DET/train/              annotations
@@ -49,97 +43,96 @@ def convert_xml_tree(
             ├── ILSVRC2013_train/n01440764/n01440764_10040.JPEG …
             └── ILSVRC2014_train_0000/ILSVRC2014_train_00000001.JPEG …
 
-    Corners become boxes in one of two ways:
+    Corners are converted to boxes by one of two conventions:
 
-    - ILSVRC's run from 0 to the width, so that they are taken for the edges as they stand:
-      x = xmin, w = xmax - xmin. (Its development kit does not say; common readers agree about 0
-      and the width, and differ by a pixel in the rest.)
-    - Pascal VOC (``one_based``) counts pixels from 1, both ends inside the box: x = xmin - 1,
-      w = xmax - xmin + 1. (mmdet's ``XMLDataset`` takes w = xmax - xmin, a pixel less.)
+    - ILSVRC: corners run from 0 to the width and are the edges of the box: x = xmin,
+      w = xmax - xmin. (Its development kit does not define this; common readers agree about 0
+      and the width, and otherwise differ by a pixel.)
+    - Pascal VOC (``one_based``): pixels are counted from 1 and both corners are inside the box:
+      x = xmin - 1, w = xmax - xmin + 1. (mmdet's ``XMLDataset`` takes w = xmax - xmin, one pixel
+      less.)
 
-    An object that is ``difficult`` or ``ignore`` gets ``iscrowd`` 1, which mmdet ignores in
-    training as it does difficult objects of VOC. Images without objects stay in the file; mmdet's
-    ``filter_empty_gt`` leaves them out of training. Images without an XML file, as some of
-    ILSVRC's negative ones, are not in it. Sizes are those that the XML files state; the images
-    are not opened.
+    Objects marked ``difficult`` or ``ignore`` get ``iscrowd`` 1, which mmdet ignores in training
+    as it ignores VOC's difficult objects. Images without objects are kept; mmdet's
+    ``filter_empty_gt`` drops them in training. Images without an XML file, such as some of
+    ILSVRC's negative images, are not included. Image sizes come from the XML files; images are
+    not opened. The annotations of all files are held in memory.
 
     Args:
-        annotations: Folder of the XML files and of folders with them.
-        images: Folder of the images, laid out alike. File names are relative to it.
-        out: COCO file to write. One that is there with the same content is kept.
-        classes: Category names in the order of ids 1, 2, …; boxes of others are dropped and
-            counted. Defaults to all that occur, sorted: of ILSVRC the WordNet ids.
-        stems: Which files: paths relative to ``annotations`` without ``.xml``, each taken once.
-            Defaults to all.
-        one_based: Whether corners are VOC's rather than ILSVRC's.
+        annotations: Folder that contains the XML files, at any depth.
+        images: Folder of the images with the same layout. File names are relative to it.
+        out: COCO file to write. An existing file with the same content is kept.
+        classes: Category names in the order of ids 1, 2, …; boxes of other classes are dropped
+            and counted. Defaults to all names that occur, sorted (ILSVRC: WordNet ids).
+        stems: Paths of the files to convert, relative to ``annotations`` and without ``.xml``;
+            duplicates are read once. Defaults to all files.
+        one_based: Whether corners follow Pascal VOC's convention instead of ILSVRC's.
 
     Returns:
-        ``images``, ``annotations``, ``ignored`` (of these), ``categories``, and the numbers of
-        boxes ``dropped_without_area``, ``dropped_outside`` of the stated size and
-        ``dropped_of_other_classes``; ``left_out`` has ``file`` and ``reason`` of each XML file that
-        is broken, states no size, or has no image, ``dropped`` those of each box without area or
-        outside, ``swapped`` those of files whose width and height look exchanged, and ``alike`` the
-        names of classes that differ in upper and lower case alone.
+        Counts: ``images``, ``annotations``, ``ignored`` (among the annotations), ``categories``,
+        and boxes ``dropped_without_area``, ``dropped_outside`` (of the stated image size) and
+        ``dropped_of_other_classes``. Lists of ``file`` and ``reason``: ``left_out`` (XML files
+        that are malformed, state no size or have no image), ``dropped`` (boxes without area or
+        outside) and ``swapped`` (files whose width and height look exchanged). ``alike``: class
+        names that differ only in case.
 
     Raises:
-        OSError: If a folder is not there, ``out`` is a folder or a file with other content.
-        ValueError: If there is no XML file, none is usable, or none has an object of the classes
-            that has an area and is not to be ignored.
+        OSError: If a folder does not exist, or ``out`` is a folder or a file with other content.
+        ValueError: If there is no XML file, no file is usable, or no file has an object of the
+            classes that has an area and is not ignored.
     """
     out = output_file(out)
-    root, names_found, usable = Path(annotations), set[str](), set[str]()
+    root = Path(annotations)
     if stems is None:
         stems = [os.path.splitext(name)[0] for name in files_below(root, (".xml",))]
     stems = list(dict.fromkeys(stems))
     find_image = ImageFinder(Path(images))
+    records: list[_Record] = []
     left_out: list[dict[str, str]] = []
     interval = 0.1 if sys.stderr.isatty() else 30
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
-        for stem in tqdm(stems, unit="xml", mininterval=interval):
-            try:
-                record = {
-                    "stem": stem,
-                    "file_name": find_image(stem),
-                    **read_xml(root / f"{stem}.xml", one_based),
-                }
-            except (ValueError, OSError) as error:
-                left_out.append({"file": f"{stem}.xml", "reason": f"{error}"})
-                continue
-            spool.write(json.dumps(record) + "\n")
-            for name, bbox, ignore in record["objects"]:
-                names_found.add(name)
-                if not ignore and _fault(bbox, record) is None:
-                    usable.add(name)
-        if len(left_out) == len(stems):
-            first = f"; {left_out[0]['file']}: {left_out[0]['reason']}" if left_out else ""
-            raise ValueError(
-                f"{root}: expected XML files that have an image in {images}, found {len(stems)} "
-                f"XML files and none that is usable{first}"
-            )
-        names = list(sorted(names_found) if classes is None else classes)
-        if not usable & set(names):
-            raise ValueError(
-                f"{root}: none of {len(stems)} XML files has an object to train on, with an area "
-                "and not difficult or ignore"
-                + (f", of the {len(names)} classes, such as {names[0]}" if names else "")
-            )
-        done = _write(out, spool, names, left_out, one_based)
-    return {**done, "alike": alike_names(names_found, names)}
-
-
-def _fault(bbox: Sequence[float], record: Mapping[str, Any]) -> str | None:
-    """Reason why an xywh box of an image is dropped; None if it is kept."""
-    if min(bbox[2:]) <= 0:
-        return _NO_AREA
-    reason = why_left_out(bbox, 1, (record["width"], record["height"]))
-    return _OUTSIDE if reason == OUTSIDE else None
+    for stem in tqdm(stems, unit="xml", mininterval=interval):
+        try:
+            records.append(_read(root, stem, find_image(stem), one_based))
+        except (ValueError, OSError) as error:
+            left_out.append({"file": f"{stem}.xml", "reason": f"{error}"})
+    if not records:
+        first = f"; {left_out[0]['file']}: {left_out[0]['reason']}" if left_out else ""
+        raise ValueError(
+            f"{root}: expected XML files that have an image in {images}, found {len(stems)} "
+            f"XML files and none that is usable{first}"
+        )
+    occurring = {name for record in records for name, _, _ in record.objects}
+    names = list(sorted(occurring) if classes is None else classes)
+    objects, counts, dropped = _select(records, names)
+    if counts["annotations"] == counts["ignored"]:
+        raise ValueError(
+            f"{root}: none of {len(stems)} XML files has an object to train on, with an area "
+            "and not difficult or ignore"
+            + (f", of the {len(names)} classes, such as {names[0]}" if names else "")
+        )
+    content = coco_content(names, [(r.file_name, r.size_wh[::-1]) for r in records], objects)
+    faults = {"left_out": left_out, "dropped": dropped, "swapped": _swapped(records)}
+    write_coco(
+        out,
+        {"description": "VOC-style XML files as COCO", "one_based": one_based, **faults},
+        content["categories"],
+        map(json.dumps, content["images"]),
+        map(json.dumps, content["annotations"]),
+        once=True,
+    )
+    return {
+        **counts,
+        "categories": len(names),
+        **faults,
+        "alike": alike_names(occurring, names),
+    }
 
 
 def read_classes(path: str | os.PathLike[str]) -> list[str]:
-    """Read category names in order: one per line, or those of a COCO file (``.json``).
+    """Read category names in order, one per line or from a COCO file (``.json``).
 
     Raises:
-        ValueError: If a list has none, or one twice, or a ``.json`` is no COCO file.
+        ValueError: If a text file has no name or a name twice, or a ``.json`` file is not COCO.
     """
     if Path(path).suffix.lower() != ".json":
         return read_names(path)
@@ -147,115 +140,71 @@ def read_classes(path: str | os.PathLike[str]) -> list[str]:
     return [str(category["name"]) for category in categories]
 
 
-def read_xml(path: Path, one_based: bool = False) -> dict[str, Any]:
-    """Read the size of an image and its objects from a VOC-style XML file.
+class _Record(NamedTuple):
+    """Content of an XML file; each object has a name, an xywh box in pixels, and a flag."""
 
-    Args:
-        path: The file.
-        one_based: Whether corners are VOC's rather than ILSVRC's, see :func:`convert_xml_tree`.
+    stem: str
+    file_name: str
+    size_wh: tuple[int, int]
+    objects: list[tuple[str, list[float], bool]]
+
+
+def _read(root: Path, stem: str, file_name: str, one_based: bool) -> _Record:
+    width, height, objects = parse_voc((root / f"{stem}.xml").read_bytes())
+    boxes = []
+    for item in objects:
+        x1, y1, x2, y2 = item.edges(one_based)
+        boxes.append((item.name, [x1, y1, x2 - x1, y2 - y1], item.ignored))
+    return _Record(stem, file_name, (width, height), boxes)
+
+
+def _select(
+    records: Sequence[_Record], names: Sequence[str]
+) -> tuple[list[list[dict[str, Any]]], dict[str, int], list[dict[str, str]]]:
+    """Drop boxes of other classes, without area or outside the image.
 
     Returns:
-        ``width`` and ``height`` in pixels; ``objects``, each a name, an xywh box in pixels, and
-        whether it is to be ignored.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it is no XML, states no size, or an object lacks its name or a corner; it
-            names the tag and the value, see :func:`dap.datasets.voc_files.parse_voc`.
+        Objects per image as :func:`coco_content` takes them, the counts, and the dropped boxes.
     """
-    width, height, objects = parse_voc(path.read_bytes())
-    boxes = []
-    for name, (x1, y1, x2, y2), ignore in objects:
-        x1, y1 = x1 - one_based, y1 - one_based
-        boxes.append((name, (x1, y1, x2 - x1, y2 - y1), ignore))
-    return {"width": width, "height": height, "objects": boxes}
-
-
-def _write(
-    out: Path,
-    spool: TextIO,
-    names: Sequence[str],
-    left_out: list[dict[str, str]],
-    one_based: bool,
-) -> dict[str, Any]:
-    """Write the COCO file from the records of all images, which are streamed."""
-    ids = {name: number for number, name in enumerate(names, 1)}
-    dropped = [fault for _, record in _records(spool) for fault in _faults(record, ids)]
-    swapped = [fault for _, record in _records(spool) for fault in _swapped(record)]
-    categories = [{"id": number, "name": name} for name, number in ids.items()]
-    info = {
-        "description": "VOC-style XML files as COCO",
-        "one_based": one_based,
-        "left_out": left_out,
-        "dropped": dropped,
-        "swapped": swapped,
-    }
-    counts = dict.fromkeys(
-        ("images", "annotations", "ignored", _NO_AREA, _OUTSIDE, "dropped_of_other_classes"), 0
-    )
-    images = map(json.dumps, _images(spool))
-    annotations = map(json.dumps, _annotations(spool, ids, counts))
-    write_coco(out, info, categories, images, annotations, once=True)
-    return {
-        **counts,
-        "categories": len(names),
-        "left_out": left_out,
-        "dropped": dropped,
-        "swapped": swapped,
-    }
-
-
-def _records(spool: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    spool.seek(0)
-    return ((number, json.loads(line)) for number, line in enumerate(spool, 1))
-
-
-def _faults(record: dict[str, Any], ids: Mapping[str, int]) -> Iterator[dict[str, str]]:
-    """Name each box of an image that is dropped."""
-    size_wh = record["width"], record["height"]
-    for name, bbox, _ in record["objects"]:
-        if name in ids and (fault := _fault(bbox, record)):
-            why = "has no area" if fault == _NO_AREA else f"is outside {size_wh[0]} x {size_wh[1]}"
-            reason = f"<object> {name!r}, x, y, width, height {list(bbox)}, {why}"
-            yield {"file": f"{record['stem']}.xml", "reason": reason}
-
-
-def _swapped(record: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """Name an image whose boxes do not fit the stated size, but fit that of a turned image."""
-    width, height = record["width"], record["height"]
-    if looks_swapped((bbox for _, bbox, _ in record["objects"]), (width, height)):
-        yield {
-            "file": f"{record['stem']}.xml",
-            "reason": f"<size> is {width} x {height}, and the boxes fit {height} x {width} alone, "
-            "as where EXIF turns a photograph; state the size of the image as it is shown",
-        }
-
-
-def _images(spool: TextIO) -> Iterator[dict[str, Any]]:
-    for number, record in _records(spool):
-        size = {"width": record["width"], "height": record["height"]}
-        yield {"id": number, "file_name": record["file_name"], **size}
-
-
-def _annotations(
-    spool: TextIO, ids: dict[str, int], counts: dict[str, int]
-) -> Iterator[dict[str, Any]]:
-    """Iterate over all objects with area; count them and the others."""
-    for image_id, record in _records(spool):
-        counts["images"] += 1
-        for name, bbox, ignore in record["objects"]:
-            if name not in ids:
+    keys = ("annotations", "ignored", _NO_AREA, _OUTSIDE, "dropped_of_other_classes")
+    counts = {"images": len(records), **dict.fromkeys(keys, 0)}
+    known = set(names)
+    objects, dropped = [], []
+    for record in records:
+        kept = []
+        for name, bbox, ignored in record.objects:
+            if name not in known:
                 counts["dropped_of_other_classes"] += 1
-            elif fault := _fault(bbox, record):
+            elif fault := _fault(bbox, record.size_wh):
                 counts[fault] += 1
+                width, height = record.size_wh
+                why = "has no area" if fault == _NO_AREA else f"is outside {width} x {height}"
+                reason = f"<object> {name!r}, x, y, width, height {bbox}, {why}"
+                dropped.append({"file": f"{record.stem}.xml", "reason": reason})
             else:
                 counts["annotations"] += 1
-                counts["ignored"] += ignore
-                yield {
-                    "id": counts["annotations"],
-                    "image_id": image_id,
-                    "category_id": ids[name],
-                    "bbox": bbox,
-                    "area": bbox[2] * bbox[3],
-                    "iscrowd": int(ignore),
-                }
+                counts["ignored"] += ignored
+                kept.append({"name": name, "bbox": bbox, "iscrowd": int(ignored)})
+        objects.append(kept)
+    return objects, counts, dropped
+
+
+def _fault(bbox: Sequence[float], size_wh: tuple[int, int]) -> str | None:
+    """Reason why an xywh box is dropped; None if it is kept."""
+    if min(bbox[2:]) <= 0:
+        return _NO_AREA
+    return _OUTSIDE if why_left_out(bbox, 1, size_wh) == OUTSIDE else None
+
+
+def _swapped(records: Sequence[_Record]) -> list[dict[str, str]]:
+    """Files whose boxes fit the image only with its width and height exchanged."""
+    files = []
+    for record in records:
+        width, height = record.size_wh
+        if looks_swapped((bbox for _, bbox, _ in record.objects), record.size_wh):
+            reason = (
+                f"<size> is {width} x {height}, and the boxes fit {height} x {width} alone, as "
+                "where EXIF rotates a photograph; state the size of the image as displayed"
+            )
+            files.append({"file": f"{record.stem}.xml", "reason": reason})
+    return files

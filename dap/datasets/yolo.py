@@ -1,4 +1,4 @@
-"""YOLO's layout: a text file per image, a line per object, coordinates as shares of the image."""
+"""Detection sets in YOLO's layout: a text file per image, with relative coordinates."""
 
 from __future__ import annotations
 
@@ -12,20 +12,14 @@ import yaml
 from dap.files import read_bytes, read_lines, text_lines
 from dap.image_size import UNREADABLE, image_size
 
-from .detection_data import (
-    TRAIN,
-    DetectionSplit,
-    coco_content,
-    image_files,
-    split_name,
-)
+from .detection_data import TRAIN, DetectionSplit, coco_content, image_files, split_name
 
-_TOLERANCE = 0.01  # share of the image by which a coordinate may leave it
+_TOLERANCE = 0.01  # relative coordinates may be outside 0 to 1 by this much
 Item = dict[str, Any]
 
 
 class _Layout(NamedTuple):
-    """Names of the classes, where they stand, and the images of each split."""
+    """Class names, the file that lists them, and the images per split."""
 
     classes: list[str]
     source: Path
@@ -33,7 +27,7 @@ class _Layout(NamedTuple):
 
 
 def is_yolo(root: Path) -> bool:
-    """Say whether a file or folder looks like YOLO's."""
+    """Whether a file or folder is a YOLO set."""
     return _yaml_file(root) is not None or any(
         (root / name).is_file() for name in ("classes.txt", "obj.names")
     )
@@ -42,25 +36,26 @@ def is_yolo(root: Path) -> bool:
 def read_yolo(root: Path) -> dict[str, DetectionSplit]:
     """Read a YOLO set, see :func:`.read_detection_data`.
 
-    A line is ``class x y width height`` (centre and size), or ``class x1 y1 x2 y2 x3 y3 …``, an
-    outline, of which the box is taken; all are shares of the image as it is shown, EXIF's turn
-    done. An image without a label file, or with an empty one, has no object.
+    A line is ``class x y width height`` (centre and size), or an outline ``class x1 y1 x2 y2 x3 y3
+    …``, whose bounding box is used. Coordinates are relative to the width and height of the image
+    as displayed (EXIF orientation applied). An image with an empty or missing label file has no
+    object.
 
     Args:
         root: The folder, or its data.yaml.
 
     Returns:
-        Splits by their names.
+        Splits by name.
 
     Raises:
         OSError: If a file or the images of the training set are missing.
-        ValueError: If the yaml is malformed, or a line is; it names file and line.
+        ValueError: If the yaml or a line is malformed; the message names file and line.
     """
     layout = _from_yaml(file) if (file := _yaml_file(root)) else _from_names(root)
     if not layout.splits.get(TRAIN):
         raise FileNotFoundError(
-            f"{layout.source}: no images of a training set; expected `train: images/train` or the "
-            "like, a folder or list of images that are there"
+            f"{layout.source}: no images of a training set; expected `train: images/train` or "
+            "similar, an existing folder or list of images"
         )
     splits = {name: _split(layout, images) for name, images in layout.splits.items() if images}
     splits[TRAIN].left_out.extend(_labels_without_image(layout))
@@ -68,7 +63,7 @@ def read_yolo(root: Path) -> dict[str, DetectionSplit]:
 
 
 def _yaml_file(root: Path) -> Path | None:
-    """The data.yaml of a set, whatever it is called: one that has ``names``."""
+    """The data.yaml of a set: the first YAML file that has ``names``."""
     files = [root] if root.is_file() else [*root.glob("*.yaml"), *root.glob("*.yml")]
     for file in sorted(files):
         if file.suffix.lower() in (".yaml", ".yml") and "names" in _parsed(file):
@@ -108,11 +103,11 @@ def _listed(value: Any) -> list[str]:
 def _images(file: Path, content: dict[str, Any], part: str) -> list[Path]:
     """Images of a folder or list that a data.yaml names.
 
-    Roboflow writes ``../train/images`` for ``train/images`` beside the file.
+    Roboflow writes ``../train/images`` although the folder is ``train/images`` beside the file.
     """
     inside = Path(*[word for word in Path(part).parts if word != ".."])
-    for place in (file.parent / str(content.get("path") or ""), file.parent):
-        for path in (place / part, place / inside):
+    for folder in (file.parent / str(content.get("path") or ""), file.parent):
+        for path in (folder / part, folder / inside):
             if path.is_dir():
                 return image_files(path)
             if path.is_file():
@@ -121,15 +116,13 @@ def _images(file: Path, content: dict[str, Any], part: str) -> list[Path]:
 
 
 def _listed_image(path: Path, line: str) -> Path:
-    """An image that a list names, relative to the list; CVAT writes ``data/…`` before it."""
-    near = path.parent / line
-    return (
-        near if near.exists() or os.path.isabs(line) else path.parent / line.removeprefix("data/")
-    )
+    """Path of an image that a list names, relative to the list; CVAT prepends ``data/``."""
+    image = path.parent / line
+    return image if image.exists() else path.parent / line.removeprefix("data/")
 
 
 def _from_names(root: Path) -> _Layout:
-    """Label Studio's classes.txt and CVAT's obj.names, whose images lie in folders."""
+    """Read a set with Label Studio's classes.txt or CVAT's obj.names; folders are the splits."""
     source = next(p for n in ("classes.txt", "obj.names") if (p := root / n).is_file())
     splits: dict[str, list[Path]] = {}
     for image in image_files(root):
@@ -165,16 +158,16 @@ def _split(layout: _Layout, paths: list[Path]) -> DetectionSplit:
 
 
 def _labels_without_image(layout: _Layout) -> list[dict[str, str]]:
-    """Label files that no image is for, in the folders of those that one is for."""
+    """Label files without an image, in the folders of those that have one."""
     known = {label_file(image) for images in layout.splits.values() for image in images}
     files = {file for folder in {file.parent for file in known} for file in folder.glob("*.txt")}
-    strays = sorted(file for file in files - known if file.name != "classes.txt")
-    reason = "no image of this name"
-    return [{"kind": "labels without an image", "file": str(f), "reason": reason} for f in strays]
+    unmatched = sorted(file for file in files - known if file.name != "classes.txt")
+    notes = {"kind": "labels without an image", "reason": "no image of this name"}
+    return [notes | {"file": str(file)} for file in unmatched]
 
 
 def label_file(image: Path) -> Path:
-    """Label file of an image: below ``labels`` in place of ``images``, or beside the image."""
+    """Path of an image's label file: ``labels`` replaces the last ``images``, if any."""
     parts = list(image.parts[:-1])
     if "images" in parts:
         last = len(parts) - 1 - parts[::-1].index("images")
@@ -187,30 +180,30 @@ def _objects(path: Path, size_hw: tuple[int, int], layout: _Layout) -> list[Item
     return [_object(f"{path}:{number}", line, size_hw, layout) for number, line in lines if line]
 
 
-def _object(place: str, line: str, size_hw: tuple[int, int], layout: _Layout) -> Item:
-    """Read a line; ``place`` is its file and number."""
+def _object(source: str, line: str, size_hw: tuple[int, int], layout: _Layout) -> Item:
+    """Parse a line; ``source`` is its file and number, for errors."""
     words = line.split()
     try:
         values = [float(word) for word in words]
     except ValueError:
         values = [math.nan]
     if not all(map(math.isfinite, values)):
-        raise ValueError(f"{place}: {line!r}; expected numbers: class x y width height")
+        raise ValueError(f"{source}: {line!r}; expected numbers: class x y width height")
     label, *shares = values
     is_box = len(shares) == 4
     if not is_box and (len(shares) < 6 or len(shares) % 2):
         raise ValueError(
-            f"{place}: {len(words)} values; expected 5 (class x y width height), or a class and 3 "
-            "or more points of an outline. A sixth value, a score, is of predictions"
+            f"{source}: {len(words)} values; expected 5 (class x y width height), or a class and 3 "
+            "or more points of an outline. A sixth value is a score, which predictions have"
         )
     if label not in range(len(layout.classes)):
         raise ValueError(
-            f"{place}: class {words[0]}; expected 0 to {len(layout.classes) - 1}, for the "
+            f"{source}: class {words[0]}; expected 0 to {len(layout.classes) - 1}, for the "
             f"{len(layout.classes)} names in {layout.source}"
         )
     if min(shares) < -_TOLERANCE or max(shares) > 1 + _TOLERANCE:
         raise ValueError(
-            f"{place}: {line!r} has values outside 0 to 1; expected shares of the image's width "
+            f"{source}: {line!r} has values outside 0 to 1; expected shares of the image's width "
             "and height, no pixels"
         )
     height, width = size_hw

@@ -1,4 +1,4 @@
-"""How far the thresholds of a classifier are from the default, by some images with true boxes."""
+"""Fit the thresholds of a run to its classifier, using some images with true boxes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from .matching import Matching
 
 FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.6, 1.8)
 IOUS = np.arange(0.5, 1, 0.05)
-SURE = 0.95  # share of resamples in which another factor must be better than 1
+CONFIDENCE = 0.95  # another factor must beat 1 in this share of the resamples
 _RESAMPLES = 1000
 
 
 class Calibration(NamedTuple):
-    """What some images with true boxes say about thresholds.
+    """Result of a calibration.
 
     Attributes:
-        images: Number of maps that were judged.
-        thresholds: Of each factor, those of the run times it, shape (F, T).
-        figures: Of each factor boxes per map, average recall over IoU .5:.95, share of boxes that
-            fit an object (IoU .5), and the harmonic mean of these two, in percent, shape (F, 4).
+        images: Number of maps that were evaluated.
+        thresholds: Thresholds of the run times each factor, shape (F, T).
+        figures: Per factor: total number of boxes; then, in percent, average recall over IoU
+            .5:.95, share of boxes that fit an object (IoU .5), and the harmonic mean of these two.
+            Shape (F, 4).
         chosen: Index of the factor to use.
     """
 
@@ -46,19 +47,19 @@ def calibrate(
     maps_of: Callable[[Sequence[Request]], Iterable[StoredMap]],
     most: int | None = 100,
 ) -> Calibration:
-    """Find the factor on all thresholds of a run that suits its classifier.
+    """Find the factor by which to multiply all thresholds of a run.
 
-    One factor, as a choice among all sets of thresholds is worse than the default with a hundred
-    images. Where the images do not say for sure that another factor is better, it is 1.
+    A single factor is fitted because, with a hundred images, choosing among all sets of thresholds
+    gives worse boxes than the default. The factor is 1 unless another one is significantly better.
 
     Args:
-        store: A run of Step 2 by the rule ``'extent'``.
+        store: A run of Step 2 with the rule ``'extent'``.
         truth: True boxes of some of its images, with classes.
-        maps_of: Gives the maps of images, such as :meth:`StoredMaps.of_images`.
-        most: Number of images, evenly over all; None for all that have true boxes.
+        maps_of: Function that returns the maps of images, such as :meth:`StoredMaps.of_images`.
+        most: Maximum number of images, spaced evenly; None for all that have true boxes.
 
     Returns:
-        The figures of all factors, and the one to use.
+        The figures of all factors, and the factor to use.
 
     Raises:
         ValueError: If the run's rule is another, the truth has no classes, or there is no map.
@@ -73,23 +74,18 @@ def calibrate(
     indices = [i for i in sorted(matching.images) if matching.image(i).counted_labels()]
     images = [matching.image(indices[i]) for i in evenly_spread(len(indices), most)]
     counts = []
-    for image, found in zip(
-        images, maps_of([(i.file_name, i.counted_labels()) for i in images]), strict=True
-    ):
-        for label, cam in found.by_label.items():
-            own = image.truth_boxes[image.counted() & (image.truth_labels == label)]
+    stored_maps = maps_of([(image.file_name, image.counted_labels()) for image in images])
+    for image, stored in zip(images, stored_maps, strict=True):
+        for label, cam in stored.by_label.items():
+            objects = image.truth_boxes[image.counted() & (image.truth_labels == label)]
             values = cam.maps[0].numpy()
-            counts.append(
-                [
-                    _count(
-                        boxes_from_cam(
-                            values, row, settings.nms_iou, "extent", cam.cell_size, found.size_hw
-                        )[0],
-                        own,
-                    )
-                    for row in thresholds
-                ]
+            boxes = (
+                boxes_from_cam(
+                    values, row, settings.nms_iou, "extent", cam.cell_size, stored.size_hw
+                )[0]
+                for row in thresholds
             )
+            counts.append([_count(boxes_of_factor, objects) for boxes_of_factor in boxes])
     if not counts:
         raise ValueError(f"{store.folder}: none of its images has true boxes and a map")
     array = np.array(counts, float)
@@ -97,12 +93,12 @@ def calibrate(
 
 
 def choose(counts: np.ndarray, seed: int = 0) -> int:
-    """Choose a factor: the best, if it beats 1 in nearly all resamples of the images, else 1.
+    """Choose the best factor if it beats 1 in nearly all bootstrap resamples, else 1.
 
     Args:
-        counts: Of each map and factor boxes, objects, objects found (mean over IoU .5:.95) and
-            boxes that fit, shape (N, F, 4).
-        seed: Of the resamples.
+        counts: Per map and factor: numbers of boxes, objects, objects found (mean over IoU
+            .5:.95) and boxes that fit, shape (N, F, 4).
+        seed: Seed of the resampling.
 
     Returns:
         Index in :data:`FACTORS`.
@@ -112,11 +108,11 @@ def choose(counts: np.ndarray, seed: int = 0) -> int:
     draws = np.random.default_rng(seed).multinomial(images, [1 / images] * images, _RESAMPLES)
     resampled = np.einsum("bn,nfk->bfk", draws, counts[:, [best, one]])
     scores = figures_of(resampled)[..., 3]
-    return best if (scores[:, 0] > scores[:, 1]).mean() >= SURE else one
+    return best if (scores[:, 0] > scores[:, 1]).mean() >= CONFIDENCE else one
 
 
 def figures_of(counts: np.ndarray) -> np.ndarray:
-    """Figures of summed counts, see :class:`Calibration`, but for boxes, which stay a sum."""
+    """Compute the figures of :class:`Calibration` from summed counts."""
     boxes, objects, found, fitting = np.moveaxis(counts, -1, 0)
     recall = 100 * found / np.maximum(objects, 1)
     fit = 100 * fitting / np.maximum(boxes, 1)

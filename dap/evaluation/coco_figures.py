@@ -1,4 +1,4 @@
-"""COCO's figures from a file of predictions, in full precision."""
+"""COCO's metrics of a file of predictions, in full precision."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ NAMES = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 def coco_figures(
     annotations: str | os.PathLike[str], predictions: str | os.PathLike[str]
 ) -> dict[str, float]:
-    """Evaluate predictions as COCO does: all classes, at most 100 boxes per image.
+    """Evaluate predictions by COCO's protocol: all classes, at most 100 boxes per image.
 
-    mmdet's ``CocoMetric`` computes the same and rounds to a tenth of a percent, which is as much
-    as some gains in the paper's tables.
+    mmdet's ``CocoMetric`` computes the same values but rounds them to a tenth of a percent, which
+    is as large as some gains in the paper's tables.
 
     Args:
         annotations: COCO file with the ground truth.
-        predictions: What ``CocoMetric(outfile_prefix=…)`` writes: ``….bbox.json``. It may be an
-            empty list.
+        predictions: File ``….bbox.json`` written by ``CocoMetric(outfile_prefix=…)``. It may hold
+            an empty list.
 
     Returns:
-        ``coco/bbox_mAP``, ``…_50``, ``…_75``, ``…_s``, ``…_m``, ``…_l`` in [0, 1]; -1 for a size
-        that no object has.
+        ``coco/bbox_mAP``, ``…_50``, ``…_75``, ``…_s``, ``…_m``, ``…_l`` in [0, 1]; -1 if there is
+        no object of that size.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(os.fspath(annotations))
@@ -44,11 +44,11 @@ def coco_figures(
 
 
 def _load_predictions(truth: COCO, path: Path) -> COCO:
-    """Load predictions, also none, which pycocotools does not."""
+    """Load predictions; unlike pycocotools, accept an empty list."""
     predictions = json.loads(path.read_text())
     if predictions:
         return truth.loadRes(predictions)
-    nothing = COCO()
-    nothing.dataset = {**truth.dataset, "annotations": []}
-    nothing.createIndex()
-    return nothing
+    empty = COCO()
+    empty.dataset = {**truth.dataset, "annotations": []}
+    empty.createIndex()
+    return empty

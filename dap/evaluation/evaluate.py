@@ -1,13 +1,14 @@
-"""The boxes of a store, and the maps they came from, against ground truth."""
+"""Evaluate the boxes of a store, and the maps that they come from, against ground truth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from dap.progress import Progress
 from dap.store.reader import PseudoBoxStore
 
 from .ground_truth import GroundTruth
@@ -17,7 +18,6 @@ from .matching import MatchedImage, Matching, file_names
 from .max_box_accuracy import MaxBoxAccuracy
 from .name_matching import match_images
 
-T = TypeVar("T")
 Request = tuple[str, list[int]]
 ScoreMaps = Callable[[Sequence[Request]], Iterable[dict[int, np.ndarray] | str]]
 
@@ -34,51 +34,52 @@ def evaluate_boxes(
 ) -> dict[str, Any]:
     """Evaluate the pseudo boxes of the images that have ground truth.
 
-    Images are matched by name, see :func:`~dap.evaluation.name_matching.match_images`, categories
-    by theirs. Objects of categories that the store does not have are counted and, unless classes
-    make no difference, left out. Images that Step 2 could not use have no boxes, so that their
-    objects are missed; they have no maps.
+    Images and categories are matched by name, see :mod:`dap.evaluation.name_matching`. Objects of
+    categories that the store does not have are counted and, unless classes are disregarded, left
+    out. Images that Step 2 could not use have no boxes, so that all their objects count as missed,
+    and no maps.
 
-    Per τ, only boxes that are in the store count. A store merged by NMS has lost those of a higher
-    τ that a larger box covers: for figures per τ, give a run without NMS.
+    Figures per τ use only boxes in the store. NMS has removed boxes of a higher τ that a larger box
+    covers: for figures per τ, evaluate a run without NMS.
 
     Args:
         store: The boxes.
         truth: The ground truth.
-        score_maps: Gives the maps of many images, for MaxBoxAcc and MaxBoxAccV2, such as
-            :meth:`StoredMaps.score_maps`. It takes all images at once, each as its file name with
-            the labels of its objects. For each image, in that order, it gives label → map at the
-            size of the image, any finite values, shape (H, W); or as text why there is none.
-        class_agnostic: Whether boxes may be of any class. Always so where the truth has no classes.
-        worst: How many of the worst classes to list.
-        most_maps: Number of images, evenly over all, whose maps are judged. Defaults to all.
-        progress: Whether to show how far the work is.
+        score_maps: Function that returns the maps of images, for MaxBoxAcc and MaxBoxAccV2, such
+            as :meth:`StoredMaps.score_maps`. It is called once with the file name and the labels
+            of the objects per image. It yields, per image, label → map of finite values at the
+            size of the image, shape (H, W), or a text that says why there is none.
+        class_agnostic: Whether classes are disregarded, as they are if the truth has none.
+        worst: Number of worst classes to list.
+        most_maps: Maximum number of images, spaced evenly, whose maps are evaluated. Defaults to
+            all.
+        progress: Whether to show a progress bar.
 
     Returns:
-        What JSON can hold. ``store`` (hash of what it was made from, thresholds, NMS), ``truth``
+        Values that JSON can hold: ``store`` (identity of the run, thresholds, NMS), ``truth``
         (layout, numbers of images, objects and objects without area), ``matched`` (numbers of
-        images and categories on either side that have no match), ``class_agnostic``; then the
-        figures of :meth:`LocalizationQuality.summary`, with ``per_class`` as a list in label order
-        and ``name`` and ``readable_name`` in it and in ``worst_classes``, whose numbers of images
-        are indices in the store; with maps, ``score_maps``: the figures of
-        :meth:`MaxBoxAccuracy.summary` at the run's thresholds, its classes likewise a list, and
-        ``failed``: images whose maps could not be computed, by name, with the reason.
+        images and categories on either side that have no match), ``class_agnostic``; the figures
+        of :meth:`LocalizationQuality.summary`, with ``per_class`` as a list in label order, with
+        ``name`` and ``readable_name`` added to it and to ``worst_classes``, and with images
+        numbered as in the store. With maps, ``score_maps`` has the figures of
+        :meth:`MaxBoxAccuracy.summary` at the run's thresholds, its classes likewise as a list, and
+        ``failed``: file name → reason of images whose maps could not be computed.
 
     Raises:
-        ValueError: If no image or no category matches, no matched image has an object, or maps are
-            asked for and the truth has no classes, or none can be computed.
+        ValueError: If no image or no category matches, if no matched image has an object, or if
+            maps are requested and the truth has no classes or no map can be computed.
     """
     matching = Matching(store, truth, class_agnostic)
     if score_maps is not None and truth.categories is None:
         raise ValueError(
-            f"a ground truth from {truth.layout} has no classes, and a map is that of a class. "
-            "Take ImageNet's XML files or LOC_val_solution.csv, which have them"
+            f"a ground truth from {truth.layout} has no classes, and a map is computed per class. "
+            "Use ImageNet's XML files or LOC_val_solution.csv, which have them"
         )
     quality = LocalizationQuality(store.thresholds, matching.class_agnostic)
     mask_quality = MaskQuality(matching.class_agnostic)
     with_maps = set(evenly_spread(len(matching.images), most_maps))
     requests: dict[int, Request] = {}
-    for place, image in enumerate(_shown(matching, len(matching.images), progress)):
+    for position, image in enumerate(_bar(matching, len(matching.images), progress)):
         quality.add(
             image.boxes,
             image.labels,
@@ -94,7 +95,7 @@ def evaluate_boxes(
                 (image.truth_boxes, image.truth_labels, image.truth_masks),
                 image.truth_ignored,
             )
-        if image.size_hw[0] and place in with_maps and (labels := image.counted_labels()):
+        if image.size_hw[0] and position in with_maps and (labels := image.counted_labels()):
             requests[image.number] = image.file_name, labels
     if not quality.images:
         raise ValueError(
@@ -102,33 +103,33 @@ def evaluate_boxes(
             "them has an object of a category of the store: take the whole ground truth"
         )
     names = [_names(item) for item in store.categories]
-    own_names = [{}] if matching.class_agnostic else names
+    names_of_labels = [{}] if matching.class_agnostic else names
     result = matching.report() | quality.summary(worst)
-    result["per_class"] = _listed(result["per_class"], own_names)
+    result["per_class"] = _as_list(result["per_class"], names_of_labels)
     for worst_class in result["worst_classes"]:
-        worst_class |= own_names[worst_class["label"]]
+        worst_class |= names_of_labels[worst_class["label"]]
     if matching.has_masks:
         result["masks"] = mask_quality.summary()
     if score_maps is not None:
-        judged = _judge_maps(matching, score_maps, requests, progress)
-        judged["per_class"] = _listed(judged["per_class"], names)
-        result["score_maps"] = judged
+        figures = _evaluate_maps(matching, score_maps, requests, progress)
+        figures["per_class"] = _as_list(figures["per_class"], names)
+        result["score_maps"] = figures
     return result
 
 
 def evenly_spread(length: int, most: int | None = None) -> list[int]:
-    """Choose indices of a sequence, each from the middle of one of as many equal parts.
+    """Choose evenly spaced indices of a sequence: the middles of equal parts.
 
     Args:
-        length: Of the sequence.
-        most: How many at most; None for all.
+        length: Length of the sequence.
+        most: Maximum number of indices; None for all.
     """
     count = length if most is None else min(length, most)
     return [(2 * part + 1) * length // (2 * count) for part in range(count)]
 
 
 def truth_by_image(store: PseudoBoxStore, truth: GroundTruth) -> dict[int, np.ndarray]:
-    """True boxes of the images that store and ground truth have in common, to be looked at.
+    """Return the true boxes of the images that store and ground truth have in common.
 
     Args:
         store: The pseudo boxes.
@@ -145,15 +146,15 @@ def truth_by_image(store: PseudoBoxStore, truth: GroundTruth) -> dict[int, np.nd
     return {index: truth.objects_of(matched[index])[0] for index in sorted(matched)}
 
 
-def _judge_maps(
+def _evaluate_maps(
     matching: Matching, score_maps: ScoreMaps, requests: dict[int, Request], progress: bool
 ) -> dict[str, Any]:
-    """Judge the maps of some images, by index in the store, one image after the other."""
+    """Evaluate the maps of some images; the keys of ``requests`` are their indices in the store."""
     accuracy, pixels = MaxBoxAccuracy(), PixelAveragePrecision()
     failed: dict[str, str] = {}
-    all_maps = _shown(score_maps(list(requests.values())), len(requests), progress)
-    for number, maps in zip(requests, all_maps, strict=True):
-        image = matching.image(number)
+    all_maps = _bar(score_maps(list(requests.values())), len(requests), progress)
+    for index, maps in zip(requests, all_maps, strict=True):
+        image = matching.image(index)
         if isinstance(maps, str):
             failed[image.file_name] = maps
             continue
@@ -164,16 +165,16 @@ def _judge_maps(
         except ValueError as error:
             failed[image.file_name] = f"ValueError: {error}"
     if not accuracy.maps:
-        some = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
-        raise ValueError(f"no map could be computed: {some}. Is it the folder of the images?")
-    store = matching.store  # multiples of Otsu's threshold are no fixed thresholds of a map
+        examples = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
+        raise ValueError(f"no map could be computed: {examples}. Is it the folder of the images?")
+    store = matching.store  # the thresholds of "extent" are multiples of Otsu's, not fixed values
     fixed = [] if store.rule == "extent" else store.thresholds
     px_ap = {"px_ap": pixels.value()} if pixels.maps else {}
     return {**accuracy.summary(fixed), **px_ap, "failed": failed}
 
 
 def _add_maps(accuracy: MaxBoxAccuracy, maps: dict[int, np.ndarray], image: MatchedImage) -> None:
-    """Count the map of each class of an image, given the class."""
+    """Add the maps of an image, one per class of its objects."""
     counted = image.counted()
     for label in image.counted_labels():
         score_map = maps[label]
@@ -186,32 +187,25 @@ def _add_maps(accuracy: MaxBoxAccuracy, maps: dict[int, np.ndarray], image: Matc
 def _add_pixels(
     pixels: PixelAveragePrecision, maps: dict[int, np.ndarray], image: MatchedImage
 ) -> None:
-    """Count the pixels of the map of each class of an image."""
+    """Add the pixels of the maps of an image."""
     counted = image.counted()
     for label in image.counted_labels():
-        of_class = image.truth_labels == label
+        is_label = image.truth_labels == label
         truth, ignored = (
-            union(image.truth_masks, of_class & kind, image.size_hw)
-            for kind in (counted, image.truth_ignored)
+            union(image.truth_masks, is_label & subset, image.size_hw)
+            for subset in (counted, image.truth_ignored)
         )
         pixels.add(maps[label], truth, ignored)
 
 
-def _shown(items: Iterable[T], count: int, progress: bool) -> Iterator[T]:
-    """Pass items on, with a progress bar if asked for."""
-    if not progress:
-        yield from items
-        return
-    shown = Progress(count, count)
-    for item in items:
-        yield item
-        shown.step()
-    shown.close()
+def _bar(items: Iterable[Any], count: int, progress: bool) -> Iterable[Any]:
+    interval = 0.1 if sys.stderr.isatty() else 30
+    return tqdm(items, total=count, unit="img", mininterval=interval, disable=not progress)
 
 
 def _names(category: dict[str, Any]) -> dict[str, Any]:
     return {key: category[key] for key in ("name", "readable_name") if key in category}
 
 
-def _listed(per_class: dict[int, Any], names: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _as_list(per_class: dict[int, Any], names: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"label": label, **names[label], **figures} for label, figures in per_class.items()]

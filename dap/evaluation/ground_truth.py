@@ -1,4 +1,4 @@
-"""Ground truth boxes from COCO json and from the layouts that ImageNet's boxes come in."""
+"""Ground truth boxes from COCO files and from the formats of ImageNet's boxes."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dap.datasets.voc_xml import read_xml
+from dap.datasets.voc_files import parse_voc
 from dap.files import files_below, read_bytes
 from dap.store.masks import counts_of, segmentation
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The objects of a set of images, in columns.
+    """Objects of a set of images, in columns.
 
     Attributes:
-        layout: What it was read from: ``'COCO'``, ``'XML'``, ``'LOC_solution'``,
+        layout: Format that it was read from: ``'COCO'``, ``'XML'``, ``'LOC_solution'``,
             ``'localization.txt'``.
-        names: Name of each image: its file name relative to some root, or without suffix where
-            the layout has none.
-        starts: Where the objects of each image start, shape (images + 1,).
-        boxes: xyxy, half-open, in pixels of the original image, with an area, float64, shape
-            (M, 4).
-        labels: Index of the category of each, or 0 where there are none, shape (M,).
-        ignored: Which are neither to be found nor to be missed, bool, shape (M,).
-        categories: Names of the categories; None where the layout has none.
-        without_area: Number of objects that were left out, since their box has no area.
-        masks: COCO's compressed RLE of each object, M of them; None if they were not asked for, or
-            not each object has one.
+        names: Names of the images: file names relative to some root, without suffix if the format
+            has none.
+        starts: Index of the first object per image, shape (images + 1,).
+        boxes: xyxy, half-open, in pixels of the original image, with a positive area, float64,
+            shape (M, 4).
+        labels: Index of the category per object, 0 without categories, shape (M,).
+        ignored: Objects that count neither as found nor as missed, bool, shape (M,).
+        categories: Names of the categories; None if the format has none.
+        without_area: Number of objects that were left out because their box has no area.
+        masks: COCO's compressed RLE per object, M of them; None if they were not requested or
+            some object has none.
     """
 
     layout: str
@@ -50,11 +50,11 @@ class GroundTruth:
     masks: list[dict[str, Any]] | None = None
 
     def masks_of(self, image: int) -> list[dict[str, Any]]:
-        """Masks of the objects of an image; none if there are none."""
+        """Masks of the objects of an image; an empty list without masks."""
         return [] if self.masks is None else self.masks[self.starts[image] : self.starts[image + 1]]
 
     def objects_of(self, image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Boxes, labels and flags of the objects of an image."""
+        """Boxes, labels and ignored flags of the objects of an image."""
         rows = slice(self.starts[image], self.starts[image + 1])
         return self.boxes[rows], self.labels[rows], self.ignored[rows]
 
@@ -62,35 +62,34 @@ class GroundTruth:
 def read_ground_truth(
     path: str | os.PathLike[str], one_based: bool = False, with_masks: bool = False
 ) -> GroundTruth:
-    """Read ground truth, in the layout that the path shows.
+    """Read ground truth; the format is recognised from the path and the content.
 
-    - A **folder** of VOC-style XML files, such as ``ILSVRC2012_bbox_val_v3``: named like the
-      images. Corners are taken for edges as they stand, x from 0 to the width: ILSVRC's
-      convention as far as it is known, see :func:`dap.datasets.voc_xml.convert_xml_tree`. With
-      ``one_based`` they are Pascal VOC's. Objects that are ``difficult`` or ``ignore`` are ignored.
-    - A **.json** file: COCO; boxes are x, y, width, height. Objects that are ``iscrowd`` or
+    - A **folder** of VOC-style XML files, such as ``ILSVRC2012_bbox_val_v3``, named like the
+      images. Corners are read as edges, x from 0 to the width, which is ILSVRC's convention as far
+      as it is known, see :func:`dap.datasets.voc_xml.convert_xml_tree`; with ``one_based``, by
+      Pascal VOC's convention. Objects marked ``difficult`` or ``ignore`` are ignored.
+    - A **.json** file: COCO; boxes are x, y, width, height. Objects marked ``iscrowd`` or
       ``ignore`` are ignored.
-    - Kaggle's **LOC_val_solution.csv**: lines like
-      ``ILSVRC2012_val_00048981,n03995372 85 1 499 272``, an image and its objects one behind the
-      other. The corners are those of the XML files, and are taken alike.
-    - wsolevaluation's **localization.txt**: lines like
-      ``val/ILSVRC2012_val_00000001.JPEG,111,108,441,193``, an object each, without a class, in
-      pixels of the original image. The corners of ILSVRC's are those of the XML files, limited to
-      the last pixel, and are taken as they stand too: a box at the right or lower edge is a pixel
-      smaller than from the XML files.
+    - Kaggle's **LOC_val_solution.csv**: an image and all its objects per line, such as
+      ``ILSVRC2012_val_00048981,n03995372 85 1 499 272``. The corners are those of the XML files,
+      and are read likewise.
+    - wsolevaluation's **localization.txt**: an object per line, without a class, such as
+      ``val/ILSVRC2012_val_00000001.JPEG,111,108,441,193``, in pixels of the original image. Its
+      corners of ILSVRC are those of the XML files, limited to the last pixel; a box at the right
+      or lower edge is therefore one pixel smaller than in the XML files.
 
     Args:
         path: File or folder.
-        one_based: Whether the XML files are Pascal VOC's: pixels from 1, both ends inside.
-        with_masks: Whether to read the masks of a COCO file in which each object has one.
+        one_based: Whether XML files follow Pascal VOC: pixels from 1, both corners inside.
+        with_masks: Whether to read the masks of a COCO file if each object has one.
 
     Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is of no such layout, or a file or line of it is malformed.
+        OSError: If the path cannot be read.
+        ValueError: If the format is not recognised, or a file or line is malformed.
     """
     path = Path(path)
     if one_based and not path.is_dir():
-        raise ValueError(f"{path} is no folder of XML files: one_based is theirs alone")
+        raise ValueError(f"{path} is no folder of XML files, to which one_based applies")
     if path.is_dir():
         return _read_xml_folder(path, one_based)
     if path.suffix.lower() == ".json":
@@ -99,7 +98,7 @@ def read_ground_truth(
 
 
 class _Columns:
-    """Collects objects in any order of their images."""
+    """Collects objects, in any order of the images."""
 
     def __init__(self) -> None:
         self.images: dict[str, int] = {}
@@ -108,13 +107,13 @@ class _Columns:
         self.keys: list[tuple[int, int, bool]] = []
 
     def image(self, name: str) -> int:
-        """Number of an image."""
+        """Index of an image, which is added if it is new."""
         return self.images.setdefault(name, len(self.images))
 
     def add(
         self, image: int, category: str | None, box: Sequence[float], ignored: bool = False
     ) -> None:
-        """Add an object, xyxy."""
+        """Add an object with an xyxy box."""
         label = (
             0 if category is None else self.categories.setdefault(category, len(self.categories))
         )
@@ -128,7 +127,7 @@ class _Columns:
         with_classes: bool = True,
         masks: list[dict[str, Any]] | None = None,
     ) -> GroundTruth:
-        """All objects with area, sorted by image."""
+        """Return the objects that have an area, sorted by image."""
         boxes = np.array(self.rows, np.float64).reshape(-1, 4)
         keys = np.array(self.keys, np.int64).reshape(-1, 3)
         keep = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
@@ -159,12 +158,12 @@ def _read_xml_folder(folder: Path, one_based: bool) -> GroundTruth:
         raise ValueError(f"{folder}: expected XML files, found none in it or below it")
     for name in tqdm(files, unit="xml", mininterval=0.1 if sys.stderr.isatty() else 30):
         try:
-            record = read_xml(folder / name, one_based)
+            objects = parse_voc((folder / name).read_bytes()).objects
         except ValueError as error:
             raise ValueError(f"{folder / name}: {error}. Expected VOC-style XML") from error
         image = columns.image(os.path.splitext(name)[0])
-        for category, (x, y, w, h), ignored in record["objects"]:
-            columns.add(image, category, (x, y, x + w, y + h), ignored)
+        for item in objects:
+            columns.add(image, item.name, item.edges(one_based), item.ignored)
     return columns.finish(folder, "XML")
 
 
@@ -172,11 +171,10 @@ def _read_coco(path: Path, with_masks: bool) -> GroundTruth:
     columns, masks = _Columns(), []
     try:
         content = json.loads(read_bytes(path))
-    except ValueError as error:  # it has line and column
+    except ValueError as error:  # its message has line and column
         raise ValueError(f"{path} is no JSON: {error}. Expected a COCO file") from error
-    part = "the file"
+    part = "categories"
     try:
-        part = "categories"
         names = {item["id"]: str(item["name"]) for item in content["categories"]}
         part = "images"
         images = {item["id"]: columns.image(item["file_name"]) for item in content["images"]}

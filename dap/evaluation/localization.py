@@ -1,4 +1,4 @@
-"""Quality of boxes against ground truth: localisation, precision and recall."""
+"""Localisation, precision and recall of boxes."""
 
 from __future__ import annotations
 
@@ -7,56 +7,50 @@ from typing import Any
 
 import numpy as np
 
-from .localization_counts import (
-    LOCALIZATION_IOUS,
-    SIZES,
-    ClassCounts,
-    box_areas,
-    overlaps,
-)
+from .localization_counts import LOCALIZATION_IOUS, SIZES, ClassCounts, box_areas, overlaps
 
 __all__ = ["LOCALIZATION_IOUS", "LocalizationQuality", "overlaps"]
 
 
 class LocalizationQuality:
-    """Localisation, precision and recall of boxes, over all classes and for each.
+    """Localisation, precision and recall of boxes, per class and over all classes.
 
-    A *case* is an image and a class of which it has an object that counts. A box is right at an
-    IoU if it has that IoU or a higher one, with any object of its class in its image that counts.
-    The *one box* of a case is that of the class with the highest score or, without scores, the
-    largest. A case without a box of its class is wrong.
+    A *case* is a pair of an image and a class of which the image has an object that counts. A box
+    is correct at an IoU threshold if its IoU with any counted object of its class reaches the
+    threshold. The *top box* of a case is the box of the class with the highest score or, without
+    scores, the largest box. A case without a box of its class is wrong.
 
-    - **GT-known localisation**: share of cases whose one box is right at IoU .5. (The class is
-      given: "GT-known Loc" of Singh and Lee, Hide-and-Seek, ICCV 2017. They have one box an image,
+    - **GT-known localisation**: share of cases whose top box is correct at IoU .5. (The class is
+      known: "GT-known Loc" of Singh and Lee, Hide-and-Seek, ICCV 2017, who use one box per image,
       from one threshold of the map.)
-    - **CorLoc**: the same per class, then the mean over the classes (Deselaers, Alexe, Ferrari:
-      Weakly Supervised Localization and Learning with Generic Knowledge, IJCV 2012; the share of
-      a class's images in which an object is localised by the box that is chosen for it, by the
-      Pascal criterion. That criterion is "above .5", here .5 itself is right, as in MaxBoxAcc).
-    - **Localisation per threshold**: share of cases for which the largest box that was found at a
-      threshold τ, or any such box, is right at IoU .3, .5, .7. The largest of these shares over
-      the run's few τ stands in ``best_threshold``. It knows the ground truth as MaxBoxAcc and
-      MaxBoxAccV2 do, but is not them: those take the best of 1000 thresholds of the score map, see
+    - **CorLoc**: the same per class, then averaged over the classes (Deselaers, Alexe, Ferrari:
+      Weakly Supervised Localization and Learning with Generic Knowledge, IJCV 2012: share of the
+      images of a class in which the selected box localises an object by the Pascal criterion.
+      That criterion requires an IoU above .5; here .5 suffices, as in MaxBoxAcc).
+    - **Localisation per threshold**: share of cases for which the largest box of a threshold τ, or
+      any box of it, is correct at IoU .3, .5, .7. ``best_threshold`` has the highest share over
+      the τ of the run. It uses the ground truth to choose τ, as MaxBoxAcc and MaxBoxAccV2 do, but
+      these choose among 1000 thresholds of the score map, see
       :class:`~dap.evaluation.max_box_accuracy.MaxBoxAccuracy`.
     - **Precision and recall** at IoU .5: boxes and objects of a class in an image are matched one
-      to one as COCO does it: boxes by falling score (without scores: by falling area), each to the
-      free object with which it has the highest IoU. Precision is the share of boxes that have an
-      object, recall the share of objects that have a box, over all images and classes. So a
-      second box on one object is wrong. Per size, in COCO's limits of 32 x 32 and 96 x 96 px on
-      the area of the box: recall by the object's size, precision by the box's.
-    - **Average recall**: recall with matches at IoU .5, .55, …, .95, mean over these and over the
-      classes (COCO's AR, with no limit on the number of boxes).
+      to one as in COCO: boxes in order of descending score (without scores: descending area), each
+      to the unmatched object with the highest IoU. Precision is the share of boxes with a match,
+      recall the share of objects with a match, over all images and classes. A second box on the
+      same object is therefore wrong. Per size, with COCO's limits of 32 x 32 and 96 x 96 px on the
+      area of the box: recall by the size of the object, precision by the size of the box.
+    - **Average recall**: recall averaged over matches at IoU .5, .55, …, .95 and over the classes
+      (COCO's AR without a limit on the number of boxes).
 
-    Objects to be ignored (crowds, VOC's difficult ones) are neither found nor missed. A box that
-    has no object of its own and lies on an ignored one is neither right nor wrong in precision;
-    "lies on" is COCO's rule for crowds, that the intersection is at least half of the box.
+    Ignored objects (crowds, VOC's difficult ones) count neither as found nor as missed. A box
+    without a match that lies on an ignored object does not count for precision; as in COCO's rule
+    for crowds, it lies on the object if the intersection is at least half of the box.
 
     Images without any object are not counted, nor are their boxes.
 
     Args:
-        thresholds: Values of τ of the run, in the order of the indices that the boxes give.
-        class_agnostic: Whether all boxes and objects are of one class, 0, as where the ground
-            truth has no classes.
+        thresholds: Values of τ of the run; boxes refer to them by index.
+        class_agnostic: Whether to treat all boxes and objects as one class, 0, as is needed if the
+            ground truth has no classes.
     """
 
     def __init__(self, thresholds: Sequence[float] = (), class_agnostic: bool = False) -> None:
@@ -78,22 +72,22 @@ class LocalizationQuality:
         image: int | None = None,
         overlap: np.ndarray | None = None,
     ) -> None:
-        """Count an image.
+        """Add an image.
 
         Args:
             boxes: xyxy, half-open, in pixels, shape (N, 4).
-            labels: Their classes, shape (N,).
-            truth_boxes: Ground truth, likewise, with an area, shape (M, 4).
-            truth_labels: Its classes, shape (M,).
-            scores: Of the boxes, higher is better, shape (N,).
-            thresholds: Index of the threshold that each box was found at; one that is out of
-                range, such as 255, is none. Shape (N,).
-            truth_ignored: Which objects are to be ignored, bool, shape (M,). Defaults to none.
-            image: Number of the image in the lists of the worst classes. Defaults to how many were
-                added before.
-            overlap: IoU of each box with each object to go by, such as that of their masks
-                (:func:`dap.evaluation.masks.mask_overlaps`), shape (N, M). Defaults to that of the
-                boxes.
+            labels: Classes of the boxes, shape (N,).
+            truth_boxes: Ground truth boxes, in the same convention, with an area, shape (M, 4).
+            truth_labels: Classes of the ground truth, shape (M,).
+            scores: Scores of the boxes, higher is better, shape (N,).
+            thresholds: Index of the threshold per box, shape (N,). An index out of range, such as
+                255, means none.
+            truth_ignored: Whether each object is ignored, bool, shape (M,). Defaults to none.
+            image: Number of the image in the lists of the worst classes. Defaults to the number of
+                images added before.
+            overlap: IoU of each box with each object, such as the IoU of their masks
+                (:func:`dap.evaluation.masks.mask_overlaps`), shape (N, M). Defaults to the IoU of
+                the boxes.
 
         Raises:
             ValueError: If shapes do not fit, or a box is not finite or ends before it starts.
@@ -126,27 +120,25 @@ class LocalizationQuality:
         self.images += 1
         self.ignored += int(np.count_nonzero(ignored))
         labels, truth_labels = (
-            np.zeros(len(own), int) if self.class_agnostic else np.asarray(own)
-            for own in (labels, truth_labels)
+            np.zeros(len(values), int) if self.class_agnostic else np.asarray(values)
+            for values in (labels, truth_labels)
         )
         order = np.argsort(-ranks, kind="stable")
         for label in {*labels.tolist(), *truth_labels.tolist()}:
-            own, of_class = order[labels[order] == label], truth_labels == label
+            rows, columns = order[labels[order] == label], truth_labels == label
             counts = self._classes.setdefault(label, ClassCounts(len(self.thresholds)))
-            own_overlap = overlap[own][:, of_class]
-            counts.add(
-                boxes[own], taus[own], truth[of_class], ignored[of_class], own_overlap, index
-            )
+            selected = overlap[rows][:, columns]
+            counts.add(boxes[rows], taus[rows], truth[columns], ignored[columns], selected, index)
 
     def summary(self, worst: int = 10) -> dict[str, Any]:
         """Compute the figures.
 
         Args:
-            worst: How many of the classes with the lowest CorLoc to list; of equal ones, that with
-                the lower recall.
+            worst: Number of classes with the lowest CorLoc to list; ties are broken by lower
+                recall.
 
         Returns:
-            Shares in [0, 1], None where there is nothing to take a share of:
+            Shares in [0, 1], None if undefined:
 
             - ``images`` with objects and ``images_without_truth``; ``cases``, ``objects``,
               ``objects_ignored``, ``boxes`` (without those on ignored objects).
@@ -157,10 +149,10 @@ class LocalizationQuality:
             - ``per_threshold``: per τ ``largest_box`` and ``any_box``, each per IoU, and
               ``best_threshold``: ``largest_box`` (at IoU .5: ``accuracy`` and its ``threshold``),
               ``any_box_by_iou`` and their mean ``any_box``. Without thresholds both are empty.
-            - ``per_class``: the same per label, in order, with ``corloc`` and no
-              ``best_threshold``. Labels that have boxes and no object are among them.
-            - ``worst_classes``: of each ``label``, ``corloc``, ``missed_images`` (numbers of the
-              images where the one box is wrong or absent) and ``found_images``.
+            - ``per_class``: the same per label, in order, with ``corloc`` and without
+              ``best_threshold``. Labels with boxes but without objects are included.
+            - ``worst_classes``: per class ``label``, ``corloc``, ``missed_images`` (numbers of the
+              images whose top box is wrong or absent) and ``found_images``.
         """
         total = ClassCounts(len(self.thresholds))
         for counts in self._classes.values():
@@ -184,20 +176,20 @@ class LocalizationQuality:
         }
 
     def _figures(self, counts: ClassCounts) -> dict[str, Any]:
-        """The figures of one class, or of all together."""
+        """Figures of one class, or of all classes together."""
         return {
             "cases": counts.cases,
             "objects": int(counts.objects.sum()),
             "boxes": int(counts.boxes.sum()),
             "corloc": _share(len(counts.found_images), counts.cases),
-            "precision": _share(float(counts.right.sum()), float(counts.boxes.sum())),
+            "precision": _share(float(counts.correct.sum()), float(counts.boxes.sum())),
             "recall": _share(float(counts.found.sum()), float(counts.objects.sum())),
             "average_recall": _share(float(counts.recalled.mean()), float(counts.objects.sum())),
             "by_size": {
                 name: {
                     "objects": int(counts.objects[size]),
                     "boxes": int(counts.boxes[size]),
-                    "precision": _share(counts.right[size], counts.boxes[size]),
+                    "precision": _share(counts.correct[size], counts.boxes[size]),
                     "recall": _share(counts.found[size], counts.objects[size]),
                 }
                 for size, name in enumerate(SIZES)
@@ -212,7 +204,7 @@ class LocalizationQuality:
         }
 
     def _best_threshold(self, per_threshold: dict[str, Any]) -> dict[str, Any]:
-        """The largest shares over the run's thresholds, where there are any."""
+        """The highest shares over the run's thresholds; empty without thresholds or cases."""
         if not (self.thresholds and any(counts.cases for counts in self._classes.values())):
             return {}
 

@@ -1,9 +1,10 @@
-"""Match boxes to objects as COCO does, and count the results per class."""
+"""Match boxes to objects as in COCO, and count the results per class."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -12,7 +13,7 @@ LOCALIZATION_IOUS = (0.3, 0.5, 0.7)  # those of MaxBoxAccV2
 RECALL_IOUS = np.linspace(0.5, 0.95, 10).tolist()  # those of COCO's average recall
 SIZES = ("small", "medium", "large")
 _SIZE_LIMITS = (32.0**2, 96.0**2)  # square pixels
-_NONE, _ON_IGNORED = -1, -2
+_UNMATCHED, _ON_IGNORED = -1, -2
 
 
 def overlaps(
@@ -22,43 +23,58 @@ def overlaps(
 
     Args:
         boxes: xyxy, half-open, shape (N, 4).
-        truth_boxes: Likewise, shape (M, 4).
-        crowd: Whose overlap is the share of the box that lies within, bool, shape (M,).
+        truth_boxes: In the same convention, shape (M, 4).
+        crowd: Ground truth whose overlap is the share of the box inside it, as for COCO's crowds,
+            bool, shape (M,).
 
     Returns:
         In [0, 1], 0 for a box without area, float64, shape (N, M).
     """
-    if not (len(boxes) and len(truth_boxes)):
-        return np.zeros((len(boxes), len(truth_boxes)))
-    sides = [np.array(corners, np.float64) for corners in (boxes, truth_boxes)]
-    for corners in sides:
+    objects, truth = (np.array(corners, np.float64) for corners in (boxes, truth_boxes))
+    for corners in (objects, truth):
         corners[:, 2:] -= corners[:, :2]
-    crowd = np.zeros(len(truth_boxes)) if crowd is None else crowd
-    return np.nan_to_num(coco_mask.iou(*sides, crowd.astype(np.uint8)))
+    return coco_overlaps(objects, truth, crowd)
+
+
+def coco_overlaps(objects: Any, truth: Any, crowd: np.ndarray | None = None) -> np.ndarray:
+    """IoU by pycocotools, extended to empty lists; 0 instead of NaN for empty objects.
+
+    Args:
+        objects: N boxes, xywh, shape (N, 4), or a list of N masks, COCO's compressed RLE.
+        truth: M boxes or masks.
+        crowd: See :func:`overlaps`.
+
+    Returns:
+        In [0, 1], float64, shape (N, M).
+    """
+    if not (len(objects) and len(truth)):
+        return np.zeros((len(objects), len(truth)))
+    crowd = np.zeros(len(truth)) if crowd is None else crowd
+    return np.nan_to_num(coco_mask.iou(objects, truth, crowd.astype(np.uint8)))
 
 
 def match(overlap: Sequence[Sequence[float]], ignored: Sequence[bool], iou: float) -> list[int]:
-    """Match boxes to objects one to one, greedily, as COCO does.
+    """Match boxes to objects one to one, greedily, as in COCO.
 
     Args:
-        overlap: Of each box, the best first, with each object, shape (N, M).
-        ignored: Which objects are to be ignored, M long. They may be matched to several boxes, and
-            only where no other object is left.
-        iou: The least overlap of a match.
+        overlap: Overlap of each box, best box first, with each object, shape (N, M).
+        ignored: Whether each object is ignored, length M. Ignored objects can be matched to several
+            boxes, and only to boxes that match no other object.
+        iou: Minimum overlap of a match.
 
     Returns:
-        Of each box the index of its object, -1 if it has none, -2 if it lies on an ignored one.
+        Index of the object per box, -1 for no match, -2 for a box on an ignored object.
     """
-    free = [not skipped for skipped in ignored]
+    free = [not is_ignored for is_ignored in ignored]
     matched = []
     for row in overlap:
-        choice, best = _NONE, iou
+        choice, best = _UNMATCHED, iou
         for index, value in enumerate(row):
             if free[index] and value >= best:
                 choice, best = index, value
-        if choice != _NONE:
+        if choice != _UNMATCHED:
             free[choice] = False
-        elif any(skipped and v >= iou for skipped, v in zip(ignored, row, strict=True)):
+        elif any(skip and value >= iou for skip, value in zip(ignored, row, strict=True)):
             choice = _ON_IGNORED
         matched.append(choice)
     return matched
@@ -66,27 +82,33 @@ def match(overlap: Sequence[Sequence[float]], ignored: Sequence[bool], iou: floa
 
 @dataclass
 class ClassCounts:
-    """Running counts of a class; arrays by size (3), IoU of recall (10), τ and IoU (T, 3)."""
+    """Running counts of a class: arrays per size (3), per IoU of recall (10), per τ and IoU (T, 3).
+
+    Attributes:
+        taus: Number of thresholds T.
+        found_images: Numbers of the images whose top box is correct.
+        missed_images: Numbers of the images whose top box is wrong or absent.
+    """
 
     taus: int
     found_images: list[int] = field(default_factory=list)
     missed_images: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.objects, self.found, self.boxes, self.right = np.zeros((4, len(SIZES)), np.int64)
+        self.objects, self.found, self.boxes, self.correct = np.zeros((4, len(SIZES)), np.int64)
         self.recalled = np.zeros(len(RECALL_IOUS), np.int64)
         self.largest, self.any = np.zeros((2, self.taus, len(LOCALIZATION_IOUS)), np.int64)
 
     @property
     def cases(self) -> int:
-        """Images with an object that counts."""
+        """Number of images with an object that counts."""
         return len(self.found_images) + len(self.missed_images)
 
     def merge(self, other: ClassCounts) -> None:
         """Add the counts of another class."""
         self.found_images += other.found_images
         self.missed_images += other.missed_images
-        for name in ("objects", "found", "boxes", "right", "recalled", "largest", "any"):
+        for name in ("objects", "found", "boxes", "correct", "recalled", "largest", "any"):
             total = getattr(self, name)
             total += getattr(other, name)
 
@@ -99,13 +121,13 @@ class ClassCounts:
         overlap: np.ndarray,
         image: int,
     ) -> None:
-        """Count the boxes, the best first, and the objects of this class in an image."""
+        """Add the boxes of this class in an image, best first, and its objects."""
         self._count_matches(boxes, truth, overlap, ignored)
         if ignored.all():
             return
         best = overlap[:, ~ignored].max(axis=1)
-        right = len(best) > 0 and best[0] >= 0.5
-        (self.found_images if right else self.missed_images).append(image)
+        correct = len(best) > 0 and best[0] >= 0.5
+        (self.found_images if correct else self.missed_images).append(image)
         areas = box_areas(boxes)
         for i in range(self.taus):
             at_tau = np.flatnonzero(taus == i)
@@ -121,7 +143,7 @@ class ClassCounts:
         matched = np.array(match(rows, skipped, 0.5), int)
         sizes, truth_sizes = _sizes(boxes), _sizes(truth)
         self.boxes += _per_size(sizes[matched != _ON_IGNORED])
-        self.right += _per_size(sizes[matched >= 0])
+        self.correct += _per_size(sizes[matched >= 0])
         self.objects += _per_size(truth_sizes[~ignored])
         self.found += _per_size(truth_sizes[matched[matched >= 0]])
         for i, iou in enumerate(RECALL_IOUS):

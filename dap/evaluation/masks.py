@@ -1,8 +1,7 @@
-"""Masks against true masks: IoU, and PxAP of score maps, as published for localisation.
+"""Mask IoU, and PxAP of score maps as published for weakly supervised localisation.
 
-J. Choe, S. J. Oh, S. Lee, S. Chun, Z. Akata, H. Shim: Evaluating Weakly Supervised Object
-Localization Methods Right, CVPR 2020; the code that its authors published is
-github.com/clovaai/wsolevaluation.
+PxAP: J. Choe, S. J. Oh, S. Lee, S. Chun, Z. Akata, H. Shim: Evaluating Weakly Supervised Object
+Localization Methods Right, CVPR 2020; authors' code: github.com/clovaai/wsolevaluation.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from .localization import LocalizationQuality
+from .localization_counts import coco_overlaps
 from .max_box_accuracy import SIDE, THRESHOLDS, score_map_in_unit_range
 
 # Boxes, labels and masks (COCO's compressed RLE) of an image.
@@ -24,48 +24,45 @@ Objects = tuple[np.ndarray, np.ndarray, Sequence[dict[str, Any]]]
 def mask_overlaps(
     masks: Sequence[Any], truth_masks: Sequence[Any], crowd: np.ndarray | None = None
 ) -> np.ndarray:
-    """IoU of each mask with each of the ground truth; COCO's own.
+    """IoU of each mask with each ground-truth mask, computed by pycocotools.
 
     Args:
-        masks: COCO's compressed RLE, N of them.
-        truth_masks: Likewise of the same size, M of them.
-        crowd: Whose overlap is the share of the mask that lies within, bool, shape (M,).
+        masks: N masks, COCO's compressed RLE.
+        truth_masks: M masks of the same size.
+        crowd: Ground truth whose overlap is the share of the mask inside it, as for COCO's crowds,
+            bool, shape (M,).
 
     Returns:
         In [0, 1], 0 for a mask without a pixel, float64, shape (N, M).
 
     Raises:
-        ValueError: If they are not of one size.
+        ValueError: If the masks differ in size.
     """
     sizes = {tuple(mask["size"]) for mask in (*masks, *truth_masks)}
     if len(sizes) > 1:
         raise ValueError(
-            f"masks of an image have sizes (H, W) {sorted(sizes)}; expected one. Take ground truth "
+            f"masks of an image have sizes (H, W) {sorted(sizes)}; expected one. Use ground truth "
             "of the same image files"
         )
-    if not (len(masks) and len(truth_masks)):
-        return np.zeros((len(masks), len(truth_masks)))
-    crowd = np.zeros(len(truth_masks)) if crowd is None else crowd
-    overlap = coco_mask.iou(list(masks), list(truth_masks), crowd.astype(np.uint8))
-    return np.nan_to_num(overlap)
+    return coco_overlaps(list(masks), list(truth_masks), crowd)
 
 
 def union(
     masks: Sequence[dict[str, Any]], chosen: np.ndarray, size_hw: tuple[int, int]
 ) -> np.ndarray:
-    """All pixels of some masks, bool, shape (H, W)."""
-    some = [masks[i] for i in np.flatnonzero(chosen).tolist()]
-    merged: np.ndarray = coco_mask.decode(coco_mask.merge(some)) if some else np.zeros(size_hw)
+    """Union of the chosen masks, bool, shape (H, W)."""
+    parts = [masks[i] for i in np.flatnonzero(chosen).tolist()]
+    merged: np.ndarray = coco_mask.decode(coco_mask.merge(parts)) if parts else np.zeros(size_hw)
     return merged.astype(bool)
 
 
 class MaskQuality:
-    """Figures of :class:`LocalizationQuality` by the IoU of masks in place of that of boxes.
+    """Figures of :class:`LocalizationQuality` by the IoU of masks instead of boxes.
 
-    Of each image, the box that counts as its one box is the largest, as for boxes.
+    The top box of a case is the largest box, as it is for boxes without scores.
 
     Args:
-        class_agnostic: Whether all are of one class.
+        class_agnostic: Whether classes are disregarded.
     """
 
     NAMES = ("gt_known_localization", "corloc", "precision", "recall", "average_recall")
@@ -74,32 +71,32 @@ class MaskQuality:
         self._quality = LocalizationQuality(class_agnostic=class_agnostic)
         self._best: list[float] = []
 
-    def add(self, found: Objects, truth: Objects, ignored: np.ndarray) -> None:
-        """Count an image.
+    def add(self, predicted: Objects, truth: Objects, ignored: np.ndarray) -> None:
+        """Add an image.
 
         Args:
-            found: Boxes, xyxy, half-open, in pixels, shape (N, 4), labels (N,) and masks.
-            truth: Those of the ground truth, M of them.
-            ignored: Which true objects are to be ignored, bool, shape (M,).
+            predicted: Boxes, xyxy, half-open, in pixels, shape (N, 4), labels (N,) and N masks.
+            truth: The same of the M objects of the ground truth.
+            ignored: Whether each true object is ignored, bool, shape (M,).
 
         Raises:
             ValueError: If shapes or sizes do not fit.
         """
-        (boxes, labels, masks), (truth_boxes, truth_labels, truth_masks) = found, truth
+        (boxes, labels, masks), (truth_boxes, truth_labels, truth_masks) = predicted, truth
         overlap = mask_overlaps(masks, truth_masks, ignored)
         self._quality.add(
             boxes, labels, truth_boxes, truth_labels, truth_ignored=ignored, overlap=overlap
         )
-        same = (labels[:, None] == truth_labels) | self._quality.class_agnostic
-        best = np.where(same, overlap, 0).max(axis=0, initial=0)
+        same_class = (labels[:, None] == truth_labels) | self._quality.class_agnostic
+        best = np.where(same_class, overlap, 0).max(axis=0, initial=0)
         self._best += best[~ignored].tolist()
 
     def summary(self) -> dict[str, float | None]:
         """Compute the figures.
 
         Returns:
-            In [0, 1], None where there is nothing to take a share of: ``mean_iou``, the mean over
-            the objects of the highest IoU with a mask of their class, 0 without one; and those of
+            Values in [0, 1], None if undefined: ``mean_iou``, the highest IoU of an object with
+            a mask of its class (0 without one), averaged over the objects; and the figures of
             :data:`NAMES`.
         """
         figures = self._quality.summary(worst=0)
@@ -108,20 +105,20 @@ class MaskQuality:
 
 
 class PixelAveragePrecision:
-    """PxAP: area under the curve of precision and recall of the pixels of score maps.
+    """PxAP: area under the precision-recall curve of the pixels of score maps.
 
     1. A map is resized to 224 x 224 (cubic) and min-max normalised. A constant map becomes 0.
-    2. The pixels of all maps are put together. At a threshold t those from t on are positive:
-       precision is the share of them that is of an object, recall the share of the objects' pixels
-       that is positive. Pixels to be ignored are neither.
-    3. PxAP is the sum, over the thresholds 1, .999, …, .001, 0, of precision times the gain in
-       recall since the threshold before.
+    2. The pixels of all maps are pooled. At a threshold t, pixels of at least t are positive:
+       precision is the share of positive pixels on objects, recall the share of object pixels that
+       are positive. Ignored pixels do not count.
+    3. PxAP is the sum, over the thresholds 1, .999, …, .001, 0, of precision times the increase in
+       recall from the previous threshold.
 
-    True masks are resized alike, to the nearest pixel. A pixel of an object counts as such even
-    where it is to be ignored.
+    True masks are resized to the same size by nearest neighbour. Object pixels count even if they
+    are ignored too.
 
     Args:
-        side: Size that maps and masks are resized to, in pixels; None leaves them as they are.
+        side: Size that maps and masks are resized to, in pixels; None for no resizing.
     """
 
     def __init__(self, side: int | None = SIDE) -> None:
@@ -132,10 +129,10 @@ class PixelAveragePrecision:
     def add(
         self, score_map: np.ndarray, truth: np.ndarray, ignored: np.ndarray | None = None
     ) -> None:
-        """Count the pixels of a map.
+        """Add the pixels of a map.
 
         Args:
-            score_map: Any finite values, shape (H, W).
+            score_map: Finite values, shape (H, W).
             truth: Pixels of the objects of the map's class, bool, shape (H, W).
             ignored: Pixels that do not count, bool, shape (H, W). Defaults to none.
 

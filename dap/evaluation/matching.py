@@ -1,4 +1,4 @@
-"""The images that a store and a ground truth have in common, with the boxes of both."""
+"""Images that a store and a ground truth have in common, with the boxes of both."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .name_matching import match_categories, match_images
 
 
 class MatchedImage(NamedTuple):
-    """An image of the store, by its index there, with its ground truth.
+    """An image of the store with its ground truth.
 
-    Its size is 0 if it could not be used.
+    ``number`` is its index in the store. ``size_hw`` is (0, 0) if Step 2 could not use the image.
     """
 
     number: int
@@ -33,16 +33,25 @@ class MatchedImage(NamedTuple):
     truth_masks: list[dict[str, Any]]
 
     def counted(self) -> np.ndarray:
-        """Which true boxes are of a known class and count, shape (M,)."""
+        """Mask of the true boxes that have a known class and are not ignored, shape (M,)."""
         return ~self.truth_ignored & (self.truth_labels >= 0)
 
     def counted_labels(self) -> list[int]:
-        """The classes of these boxes, ascending, each once."""
+        """Distinct labels of these boxes, in ascending order."""
         return np.unique(self.truth_labels[self.counted()]).tolist()
 
 
 class Matching:
-    """The images that store and ground truth have in common, in the order of the store."""
+    """Images that store and ground truth have in common, in the order of the store.
+
+    Args:
+        store: The store.
+        truth: The ground truth.
+        class_agnostic: Whether classes are disregarded, as they are if the truth has none.
+
+    Raises:
+        ValueError: If no image or no category matches.
+    """
 
     def __init__(self, store: PseudoBoxStore, truth: GroundTruth, class_agnostic: bool) -> None:
         self.store, self.truth = store, truth
@@ -62,7 +71,7 @@ class Matching:
             yield image
 
     def image(self, index: int) -> MatchedImage:
-        """One of the images, by its index in the store."""
+        """Return one of the images by its index in the store."""
         shard, row = self.store.locate(index)
         boxes, labels, thresholds = shard.boxes_of(row)
         truth_boxes, categories, ignored = self.truth.objects_of(self.images[index])
@@ -74,7 +83,7 @@ class Matching:
         if truth_masks and size_hw[0] and tuple(truth_masks[0]["size"]) != size_hw:
             raise ValueError(
                 f"{shard.file_name(row)}: its true masks have {truth_masks[0]['size']} pixels (H, "
-                f"W), the image {list(size_hw)}: take ground truth of the same image files"
+                f"W), the image {list(size_hw)}: use ground truth of the same image files"
             )
         return MatchedImage(
             index,
@@ -91,7 +100,7 @@ class Matching:
         )
 
     def report(self) -> dict[str, Any]:
-        """What is compared, and what has no match on the other side."""
+        """Describe store and ground truth, and count what has no match on the other side."""
         manifest, truth = self.store.manifest, self.truth
         unknown = self.label_of < 0
         return {
@@ -120,5 +129,5 @@ class Matching:
 
 
 def file_names(store: PseudoBoxStore) -> Iterator[str]:
-    """File names of the images of a store, in its order."""
+    """Iterate over the file names of the images of a store, in its order."""
     return (shard.file_name(row) for shard in store.shards for row in range(len(shard)))

@@ -1,9 +1,8 @@
 """MaxBoxAcc and MaxBoxAccV2 of score maps, as published for weakly supervised localisation.
 
 J. Choe, S. J. Oh, S. Lee, S. Chun, Z. Akata, H. Shim: Evaluating Weakly Supervised Object
-Localization Methods Right, CVPR 2020. Where the paper leaves freedom, the code that its authors
-published (github.com/clovaai/wsolevaluation) says how the figures of the literature are made, and
-this module does the same.
+Localization Methods Right, CVPR 2020. Details that the paper does not define follow the authors'
+code (github.com/clovaai/wsolevaluation), which the figures of the literature come from.
 """
 
 from __future__ import annotations
@@ -16,81 +15,82 @@ import numpy as np
 
 from .localization_counts import LOCALIZATION_IOUS, overlaps
 
-SIDE = 224  # pixels: the maps and boxes of the published figures
+SIDE = 224  # size of the maps in the published figures, in pixels
 TOP = 255  # the largest value of a map
-THRESHOLDS = np.arange(0, 1, 0.001)  # of which the best is taken
+THRESHOLDS = np.arange(0, 1, 0.001)  # the best of these is used
 _LEVELS = (THRESHOLDS * TOP).astype(int)
 
 
 class MaxBoxAccuracy:
     """Accuracy of the boxes of thresholded score maps, at the best threshold and at fixed ones.
 
-    1. A map is resized to 224 x 224 (cubic), min-max normalised and turned into whole numbers from
-       0 to 255 (rounded down). A constant map becomes 0.
-    2. It is cut at a threshold t: what is above ``int(255 * t)`` is foreground.
-    3. Each contour of the foreground has a box: the outlines of its components (8 neighbours), and
-       of their holes too.
+    1. A map is resized to 224 x 224 (cubic), min-max normalised and converted to integers from 0
+       to 255 (rounded down). A constant map becomes 0.
+    2. Pixels above ``int(255 * t)`` are foreground at the threshold t.
+    3. Each contour of the foreground gives a box. Contours are the outlines of its components (8
+       neighbours) and of their holes.
     4. A box is correct if its IoU with any ground-truth box reaches the threshold. The width of
-       both is x2 - x1 + 1, as in the published code, whose boxes of contours end one pixel behind
+       both is x2 - x1 + 1 as in the published code, whose boxes of contours end one pixel after
        the contour unless the map ends there.
 
-    **MaxBoxAcc** is the share of maps for which the box of the contour with the largest area is
-    right at IoU .5, for the t of 0, .001, …, .999 at which that share is largest. **MaxBoxAccV2**
-    takes a map for right if the box of any contour is, and is the mean over IoU .3, .5, .7 of the
-    largest shares, each at its own t. Both know the ground truth when they choose t: the shares at
-    fixed thresholds do without that oracle.
+    **MaxBoxAcc** is the share of maps whose largest contour (by area) has a correct box at IoU .5,
+    at the best t of 0, .001, …, .999. For **MaxBoxAccV2**, any contour with a correct box
+    suffices; it is the mean over IoU .3, .5, .7 of the highest shares, each at its own t. Both
+    choose t with the ground truth; the shares at fixed thresholds do not.
 
     Args:
-        side: Size that maps are resized to, in pixels; None leaves them as they are.
+        side: Size that maps are resized to, in pixels; None for no resizing.
     """
 
     def __init__(self, side: int | None = SIDE) -> None:
         self.side = side
         self._images: dict[int, int] = {}
-        self._right: dict[int, np.ndarray] = {}
+        self._correct: dict[int, np.ndarray] = {}
 
     def add(self, score_map: np.ndarray, truth_boxes: np.ndarray, label: int = 0) -> None:
-        """Count the map of an image for one of its classes.
+        """Add the map of an image for one of its classes.
 
         Args:
-            score_map: Any finite values, at the size of the image or smaller, shape (H, W).
+            score_map: Finite values, at the size of the image or smaller, shape (H, W).
             truth_boxes: Ground truth of this class, xyxy, in pixels of the map, shape (M, 4),
-                M > 0. Like ImageNet's in the published code, their corners are taken as they
-                stand, but not beyond the last pixel, and rounded down after the resizing.
+                M > 0. As for ImageNet in the published code, corners are limited to the last pixel
+                and rounded down after resizing.
             label: The class.
 
         Raises:
-            ValueError: If the map is not of that shape, is not finite, or there is no box.
+            ValueError: If the map has another shape or is not finite, or there is no box.
         """
-        image = self._image(score_map)
+        unit_map = score_map_in_unit_range(score_map, self.side)
+        image = (unit_map * TOP).astype(np.uint8)
         truth = self._truth(truth_boxes, score_map.shape)
         boxes, starts, largest, cut_of_level = _boxes_by_level(image)
-        best = overlaps(_ends_included(boxes), _ends_included(truth)).max(axis=1)
+        half_open = np.array([0.0, 0.0, 1.0, 1.0])  # the last pixels of both are inside
+        best = overlaps(boxes + half_open, truth + half_open).max(axis=1)
         best_of_any = np.maximum.reduceat(best, starts)
-        right = [best[largest] >= 0.5, *(best_of_any >= iou for iou in LOCALIZATION_IOUS)]
-        so_far = self._right.get(label, np.zeros((), np.int32))
-        self._right[label] = so_far + np.array(right)[:, cut_of_level]
+        correct = [best[largest] >= 0.5, *(best_of_any >= iou for iou in LOCALIZATION_IOUS)]
+        total = self._correct.get(label, np.zeros((), np.int32))
+        self._correct[label] = total + np.array(correct)[:, cut_of_level]
         self._images[label] = self._images.get(label, 0) + 1
 
     @property
     def maps(self) -> int:
-        """Number of maps that were added."""
+        """Number of added maps."""
         return sum(self._images.values())
 
     def summary(self, thresholds: Sequence[float] = ()) -> dict[str, Any]:
-        """Compute the figures of all maps, and of those of each class.
+        """Compute the figures of all maps, and per class.
 
         Args:
-            thresholds: Fixed thresholds in [0, 1), such as the run's own, for the accuracy without
-                the oracle.
+            thresholds: Fixed thresholds in [0, 1), such as those of the run, for accuracies that
+                do not use the ground truth to choose a threshold.
 
         Returns:
-            All in [0, 1]: ``max_box_acc``; ``max_box_acc_v2`` and its parts
-            ``max_box_acc_v2_by_iou``; the ``thresholds`` that gave them (the lowest of those that
-            do); ``at_fixed_thresholds``: per threshold ``max_contour`` (IoU .5) and
-            ``all_contours``, mean over the IoUs; and the number of ``images``. ``per_class`` has
-            the same per label, with the thresholds that are best for all classes together, as
-            there is one threshold for a data set in the publication.
+            Values in [0, 1]: ``max_box_acc``; ``max_box_acc_v2`` and its parts
+            ``max_box_acc_v2_by_iou``; the best ``thresholds`` (the lowest ones of equal accuracy);
+            ``at_fixed_thresholds``: per threshold ``max_contour`` (IoU .5) and ``all_contours``,
+            the mean over the IoUs; and the number of ``images``. ``per_class`` has the same per
+            label, at the thresholds that are best for all classes together, since the publication
+            has one threshold per data set.
 
         Raises:
             ValueError: If there is no map, or a threshold is out of range.
@@ -100,12 +100,12 @@ class MaxBoxAccuracy:
         outside = [tau for tau in thresholds if not 0 <= tau < 1]
         if outside:
             raise ValueError(f"thresholds: expected values in [0, 1), found {outside}")
-        total = np.sum(list(self._right.values()), axis=0)
+        total = np.sum(list(self._correct.values()), axis=0)
         chosen = total[:, _LEVELS].argmax(axis=1)
 
-        def figures(right: np.ndarray, images: int) -> dict[str, Any]:
-            accuracy = right / images
-            best = accuracy[np.arange(len(right)), _LEVELS[chosen]].tolist()
+        def figures(correct: np.ndarray, images: int) -> dict[str, Any]:
+            accuracy = correct / images
+            best = accuracy[np.arange(len(correct)), _LEVELS[chosen]].tolist()
             return {
                 "images": images,
                 "max_box_acc": best[0],
@@ -121,17 +121,13 @@ class MaxBoxAccuracy:
             **figures(total, self.maps),
             "thresholds": {"max_box_acc": taus[0], "max_box_acc_v2_by_iou": _by_iou(taus[1:])},
             "per_class": {
-                label: figures(right, self._images[label])
-                for label, right in sorted(self._right.items())
+                label: figures(correct, self._images[label])
+                for label, correct in sorted(self._correct.items())
             },
         }
 
-    def _image(self, score_map: np.ndarray) -> np.ndarray:
-        """The map in whole numbers from 0 to 255."""
-        return (score_map_in_unit_range(score_map, self.side) * TOP).astype(np.uint8)
-
     def _truth(self, boxes: np.ndarray, size_hw: tuple[int, ...]) -> np.ndarray:
-        """Ground truth in whole pixels of the resized map."""
+        """Scale ground truth to whole pixels of the resized map."""
         boxes = np.asarray(boxes, np.float64)
         if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
             raise ValueError(
@@ -145,17 +141,17 @@ class MaxBoxAccuracy:
 
 
 def score_map_in_unit_range(score_map: np.ndarray, side: int | None = SIDE) -> np.ndarray:
-    """Resize a score map (cubic) and min-max normalise it; a constant one becomes 0.
+    """Resize a score map (cubic) and min-max normalise it; a constant map becomes 0.
 
     Args:
-        score_map: Any finite values, shape (H, W).
-        side: Size that it is resized to, in pixels; None leaves it as it is.
+        score_map: Finite values, shape (H, W).
+        side: Size that it is resized to, in pixels; None for no resizing.
 
     Returns:
         In [0, 1], float64, shape (side, side).
 
     Raises:
-        ValueError: If the map is not of that shape, or not finite.
+        ValueError: If the map has another shape or is not finite.
     """
     if score_map.ndim != 2 or not score_map.size:
         raise ValueError(f"score_map: expected shape (H, W), found {score_map.shape}")
@@ -173,7 +169,7 @@ def score_map_in_unit_range(score_map: np.ndarray, side: int | None = SIDE) -> n
 
 
 def contour_boxes(image: np.ndarray, level: int) -> tuple[np.ndarray, int]:
-    """Boxes around the contours of the pixels above a level.
+    """Compute the boxes of the contours of the pixels above a level.
 
     Args:
         image: uint8, shape (H, W).
@@ -196,25 +192,20 @@ def contour_boxes(image: np.ndarray, level: int) -> tuple[np.ndarray, int]:
 
 
 def _boxes_by_level(image: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Boxes of the cuts at the levels 0 to 254.
+    """Compute the boxes of the foregrounds at the levels 0 to 254, without repetition.
 
     Returns:
-        The boxes of all different cuts, one behind the other, shape (N, 4); where those of each
-        cut start, and which of its boxes has the largest contour, both of shape (C,); the cut of
-        each level, shape (255,).
+        The boxes of all distinct foregrounds ("cuts"), concatenated, shape (N, 4); the index of
+        the first box and of the box with the largest contour per cut, both of shape (C,); the
+        index of the cut per level, shape (255,).
     """
     differs = np.bincount(image.reshape(-1), minlength=TOP + 1)[:TOP] > 0
-    differs[0] = True  # where no pixel has a level, the cut is that of the level before
+    differs[0] = True  # a level that no pixel has gives the same cut as the level below
     cuts = [contour_boxes(image, int(level)) for level in np.flatnonzero(differs)]
     counts = [len(boxes) for boxes, _ in cuts]
     starts = np.cumsum([0, *counts[:-1]])
     largest = starts + [index for _, index in cuts]
     return np.concatenate([boxes for boxes, _ in cuts]), starts, largest, np.cumsum(differs) - 1
-
-
-def _ends_included(boxes: np.ndarray) -> np.ndarray:
-    """The half-open boxes that hold the last pixel of others too."""
-    return boxes + np.array([0.0, 0.0, 1.0, 1.0])
 
 
 def _by_iou(values: Sequence[float]) -> dict[str, float]:

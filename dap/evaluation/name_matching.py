@@ -1,4 +1,4 @@
-"""Images and categories of a ground truth found in a store, by their names."""
+"""Match the images and categories of a ground truth to those of a store by name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dap.files import IMAGE_SUFFIXES
 
 
 def match_images(store_names: Iterable[str], truth_names: Sequence[str]) -> dict[int, int]:
-    """Find the images of a ground truth in a store.
+    """Match the images of a ground truth to those of a store.
 
-    By file name; if no name is on both sides, by the path without suffix; if none of these is, by
-    the stem of the file name, where no other image of either side has the same.
+    Images are matched by file name; if no name matches, by path without suffix; if none of these
+    match, by the stem of the file name. A path or stem must be unique on both sides.
 
     Args:
         store_names: File names in the store.
@@ -27,25 +27,25 @@ def match_images(store_names: Iterable[str], truth_names: Sequence[str]) -> dict
     Raises:
         ValueError: If there is no match.
     """
-    wanted = [_unique(map(key, truth_names)) for key in _KEYS]
-    places_by_key: list[dict[str, int | None]] = [{} for _ in _KEYS]
+    truth_indices = [_unique(map(key, truth_names)) for key in _KEYS]
+    store_indices: list[dict[str, int | None]] = [{} for _ in _KEYS]  # None for ambiguous values
     example = "none"
     for index, name in enumerate(store_names):
         example = example if index else repr(name)
-        for key, truth_index, places in zip(_KEYS, wanted, places_by_key, strict=True):
-            if (value := key(name)) in truth_index:
-                places[value] = None if value in places else index
+        for key, in_truth, in_store in zip(_KEYS, truth_indices, store_indices, strict=True):
+            if (value := key(name)) in in_truth:
+                in_store[value] = None if value in in_store else index
     by_key = (
-        {place: truth_index[value] for value, place in places.items() if place is not None}
-        for truth_index, places in zip(wanted, places_by_key, strict=True)
+        {index: in_truth[value] for value, index in in_store.items() if index is not None}
+        for in_truth, in_store in zip(truth_indices, store_indices, strict=True)
     )
     matched = next(filter(None, by_key), {})
     if not matched:
         raise ValueError(
             f"no image of the ground truth is in the store: it names its images like "
             f"{truth_names[0]!r}, the store like {example}. They are matched by file name or, "
-            "where that is unique, by its stem: take ground truth of the images that the store "
-            "was made from"
+            "if that is unique, by its stem: use ground truth of the images that the store was "
+            "made from"
         )
     return matched
 
@@ -56,14 +56,14 @@ def _without_suffix(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    """File name without folders, and without the suffix of an image if it has one."""
+    """File name without folders and without the suffix of an image."""
     base = os.path.basename(name)
     stem, suffix = os.path.splitext(base)
     return stem if suffix.lower() in IMAGE_SUFFIXES else base
 
 
 def _unique(values: Iterable[str]) -> dict[str, int]:
-    """Index of each value that occurs once."""
+    """Map each value that occurs exactly once to its index."""
     indices: dict[str, int | None] = {}
     for index, value in enumerate(values):
         indices[value] = None if value in indices else index
@@ -78,18 +78,18 @@ def match_categories(
     truth_categories: Sequence[str],
     none_may_match: bool = False,
 ) -> np.ndarray:
-    """Find the categories of a ground truth among those of a store, by name.
+    """Match the categories of a ground truth to those of a store by name.
 
     Args:
         store_categories: COCO categories in the order of the labels.
         truth_categories: Names, such as WordNet ids.
-        none_may_match: Whether it is no error if there is no match.
+        none_may_match: Whether to accept that no category matches.
 
     Returns:
-        Label in the store of each category of the ground truth, -1 for none.
+        Label in the store per category of the ground truth, -1 for no match.
 
     Raises:
-        ValueError: If there is no match and there must be one.
+        ValueError: If no category matches, unless ``none_may_match``.
     """
     labels = {str(item["name"]): label for label, item in enumerate(store_categories)}
     matched = np.array([labels.get(name, -1) for name in truth_categories], np.int64)

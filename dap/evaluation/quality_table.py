@@ -1,4 +1,4 @@
-"""The figures of :func:`dap.evaluation.evaluate.evaluate_boxes` as a table for people."""
+"""Format the figures of :func:`dap.evaluation.evaluate.evaluate_boxes` as text tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dap.cam import threshold_name
 
 
 def quality_table(result: Mapping[str, Any]) -> str:
-    """The figures of all classes in percent, and the worst classes, for people.
+    """Format the figures over all classes, in percent, and the worst classes.
 
     Args:
         result: What :func:`~dap.evaluation.evaluate.evaluate_boxes` returns.
@@ -32,7 +32,7 @@ def quality_table(result: Mapping[str, Any]) -> str:
     if result["per_threshold"] and result["store"]["nms_iou"] is not None:
         lines.append(
             f"note: NMS at IoU {result['store']['nms_iou']} has merged the boxes: figures per "
-            "threshold are of what it left"
+            "threshold use the remaining boxes"
         )
     if failed := result.get("score_maps", {}).get("failed"):
         name, why = next(iter(failed.items()))
@@ -84,7 +84,7 @@ def _table_of_sizes(by_size: dict[str, Any]) -> list[str]:
 
 
 def _table_of_thresholds(result: Mapping[str, Any]) -> list[str]:
-    """Per threshold the share of right boxes at each IoU, and that of the maps at the same τ."""
+    """Shares of correct boxes per threshold and IoU, and those of the maps at the same τ."""
     if not result["per_threshold"]:
         return []
     lines = ["", f"{'threshold':<13}{'largest box .3 .5 .7':<24}{'any box .3 .5 .7':<24}"]

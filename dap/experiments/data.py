@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from dap.datasets.few_shot_voc import VOC_CLASSES
+from dap.datasets.voc_files import VOC_CLASSES
 from dap.jobs.jobs import tool_command
 from dap.jobs.launcher import option_words
 from dap.jobs.shipped import from_here

@@ -150,11 +150,8 @@ class Plan:
     def _trained(self, run: Run, seed: int | None) -> str:
         """Plan a training and the jobs that it needs; return its last checkpoint."""
         seed = seed if self._is_finetuning(run.config) else None
-        options, read = dict(run.options), []
+        options, read = self._options(run), []
         plain = self.configs.load(run.config, options)
-        if run.shots:
-            options |= k_shot_options(plain, run.shots)
-            plain = self.configs.load(run.config, options)
         for key, path in work_dir_paths(plain).items():
             if key.endswith("ann_file"):
                 actual = self._annotations(plain, key, seed)
@@ -208,7 +205,9 @@ class Plan:
         trained = Path(checkpoint).parent.name
         name = f"{self._seeded(run.name, seed) if run.checkpoint else trained}/test"
         out = f"{self.root}/{name}"
-        options: dict[str, object] = dict(run.options) if run.checkpoint else {}
+        # Of a trained run, the options decide the training alone; those of a k-shot run are passed
+        # so that the config that MMEngine keeps has its number of images per class.
+        options = self._options(run) if run.checkpoint or run.shots else {}
         config = self.configs.load(run.config, options)
         if _is_coco(config):  # for figures in full precision
             options["test_evaluator.outfile_prefix"] = f"{out}/predictions"
@@ -260,6 +259,13 @@ class Plan:
         path = path.replace("work_dirs", self.root, 1)
         tool = unlabelled(path, dataset)
         return self.jobs.add(tool.name, "files", tool.command, path, inputs=tool.inputs)
+
+    def _options(self, run: Run) -> dict[str, object]:
+        """Options of a run, with those of its number of images per class."""
+        options = dict(run.options)
+        if run.shots:
+            options |= k_shot_options(self.configs.load(run.config, options), run.shots)
+        return options
 
     def _seeded(self, name: str, seed: int | None) -> str:
         return name if seed is None else f"{name}_seed{seed}"

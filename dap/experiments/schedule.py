@@ -75,7 +75,7 @@ def length_options(config: Config, factor: float, warm_up: bool) -> dict[str, An
         if scheduler.get("by_epoch", True):
             continue
         if "milestones" in scheduler:
-            milestones = [_stretched(step, factor) for step in scheduler.milestones]
+            milestones = [_stretched(step, factor) for step in scheduler["milestones"]]
             options[f"{key}.milestones"] = milestones
         elif warm_up:
             for count in ("begin", "end", "T_max"):
@@ -174,7 +174,7 @@ def last_checkpoint(config: Config) -> str:
     return f"epoch_{train.max_epochs}.pth"
 
 
-def _schedulers(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _schedulers(config: Config) -> Iterator[tuple[str, Any]]:
     """The schedulers of a training, each with its key."""
     if isinstance(config.param_scheduler, dict):
         yield "param_scheduler", config.param_scheduler

@@ -1,7 +1,7 @@
 """MMEngine hooks, which call the other packages."""
 
-from .detector_pictures_hook import DetectorPicturesHook
 from .pseudo_box_hook import PseudoBoxHook
 from .total_batch_hook import TotalBatchHook
+from .validation_pictures_hook import ValidationPicturesHook
 
-__all__ = ["DetectorPicturesHook", "PseudoBoxHook", "TotalBatchHook"]
+__all__ = ["PseudoBoxHook", "TotalBatchHook", "ValidationPicturesHook"]

@@ -1,1 +1,1 @@
-"""Class folders and lists of images, and reading them in many processes (Step 2)."""
+"""Class folders and lists of images, and reading images in several processes (Step 2)."""

@@ -1,4 +1,4 @@
-"""Names of the categories that the COCO file carries."""
+"""Names of the categories in the COCO file."""
 
 from __future__ import annotations
 
@@ -32,23 +32,26 @@ def imagenet_wordnet_ids() -> tuple[str, ...]:
 
 
 def are_imagenet_names(names: Sequence[str] | None) -> bool:
-    """Whether class names are those that mmpretrain has for ImageNet-1k, in label order."""
+    """Whether class names are those of ImageNet-1k in mmpretrain, in label order."""
     lists = (IMAGENET_CATEGORIES, IMAGENET_SIMPLE_CATEGORIES)
     return names is not None and tuple(names) in lists
 
 
 def coco_categories(images: LabelledImages, num_classes: int) -> list[dict[str, Any]]:
-    """Describe the classes of a data set as COCO categories, label order.
+    """Describe the classes of a data set as COCO categories, in label order.
 
-    A name is the class's WordNet id where that is known, since mmdet finds categories by name and
-    readable names repeat ('crane' stands twice among ImageNet's 1000); the readable name stands
-    beside it. Elsewhere it is the class's own name, a repeated one with its label behind it. Names
-    of classes with images do not depend on which other classes have images:
+    The name of a category is the WordNet id of the class if it is known, because mmdet finds
+    categories by name and readable names repeat ('crane' occurs twice in ImageNet-1k). Otherwise it
+    is the name of the class, followed by the label if the name repeats. The WordNet ids come from
+    the first of these sources that applies:
 
-    - The dataset knows the folders of all classes: the ids if all folders are named by one.
-    - The classes are ImageNet-1k's: its ids, if those in the paths of images agree.
-    - Otherwise the id in the paths of each class's images; a class whose images have none, or
-      that has no image, keeps its own name. If ids and labels are not one to one, all do.
+    - If the dataset knows the folders of all classes: the names of the folders, if all are WordNet
+      ids.
+    - If the classes are those of ImageNet-1k: its list of ids, if the paths of images agree.
+    - Otherwise the paths of the images of each class. A class without images, or without an id in
+      its paths, keeps its name. If ids and labels are not one to one, all classes do.
+
+    The names of classes with images do not depend on which other classes have images.
 
     Args:
         images: The data set.
@@ -58,7 +61,7 @@ def coco_categories(images: LabelledImages, num_classes: int) -> list[dict[str, 
         ``num_classes`` dicts with ``id`` (label + 1), ``name`` and ``readable_name``.
 
     Raises:
-        ValueError: If the data set names another number of classes.
+        ValueError: If the number of classes of the data set is not ``num_classes``.
     """
     readable = _class_names(images, num_classes)
     ids = _wordnet_ids(images, readable)
@@ -84,7 +87,7 @@ def _class_names(images: LabelledImages, num_classes: int) -> list[str]:
 
 
 def _wordnet_ids(images: LabelledImages, names: Sequence[str]) -> dict[int, str]:
-    """Find the WordNet ids of classes by label, from what knows most of them."""
+    """Find the WordNet ids of classes by label, see :func:`coco_categories`."""
     folders = getattr(images.dataset, "folder_to_idx", None)
     if folders and len(folders) == len(names):
         all_ids = all(map(is_wordnet_id, folders))
@@ -124,14 +127,14 @@ def _wordnet_ids(images: LabelledImages, names: Sequence[str]) -> dict[int, str]
 
 
 def _ids_in_paths(images: LabelledImages) -> set[tuple[int, str]]:
-    """Labels, each with a WordNet id that stands last in the folders of an image of it alone."""
+    """Collect labels with the last WordNet id in the paths of images that have only that label."""
     pairs = set[tuple[int, str]]()
-    last: tuple[str, int] | None = None
+    last: tuple[str, int] | None = None  # folder and label of the image before
     for entry in images.entries():
         if len(entry.labels) != 1:
             continue
         folder, label = entry.file_name.rpartition("/")[0], int(entry.labels[0])
-        if (folder, label) != last:  # most images lie behind one of the same class
+        if (folder, label) != last:  # most images follow one of the same class
             last = folder, label
             ids = list(filter(is_wordnet_id, folder.split("/")))
             pairs.update((label, wordnet_id) for wordnet_id in ids[-1:])

@@ -1,4 +1,4 @@
-"""Class folders of one's own as an mmpretrain dataset, matched to a classifier's classes."""
+"""Class folders as an mmpretrain dataset, matched to the classes of a classifier."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from mmpretrain.datasets import CustomDataset
 from dap.files import IMAGE_SUFFIXES
 from dap.listing import FileListing, is_skipped
 
-from .folder_labels import match_labels, read_folder_names
-
-__all__ = ["ClassFolders", "find_class_folders", "read_folder_names", "warn_of_files_not_taken"]
+from .folder_labels import match_labels
 
 
 class ClassFolders(CustomDataset):
@@ -31,20 +29,20 @@ class ClassFolders(CustomDataset):
         └── n01443537/
             └── c.JPEG
 
-    Where mmpretrain's own dataset numbers the folders it finds, this one looks each folder up
-    among the classes of the classifier, so that a part of the classes keeps its labels. Files are
-    listed as :class:`dap.listing.FileListing` says; what is left out is logged.
+    The dataset of mmpretrain numbers the folders it finds. This one looks each folder up among the
+    classes of the classifier, so labels are right if only some classes have folders. Files are
+    listed as described in :class:`dap.listing.FileListing`; what is left out is logged.
 
     Args:
         root: Folder with one folder per class.
         num_classes: Number of classes of the classifier.
-        folder_names: Names of the class folders in the classifier's label order, if known. If
-            not, there must be ``num_classes`` folders, which get the labels in sorted order.
-        readable_names: Names for people, label order. Defaults to the folders' names.
-        lazy_init: Whether to match the folders alone now, and list the images with ``full_init``.
+        folder_names: Names of the class folders in the label order of the classifier, if known.
+            Otherwise there must be ``num_classes`` folders, which get labels in sorted order.
+        readable_names: Readable class names in label order. Defaults to the folder names.
+        lazy_init: Whether to only match the folders now, and to list the images in ``full_init``.
 
     Attributes:
-        folder_to_idx: Name of the folder of each class, there or not → label.
+        folder_to_idx: Folder name of each class → label, whether or not the folder exists.
 
     Raises:
         ValueError: If there are no class folders, or they do not match the classifier.
@@ -72,10 +70,10 @@ class ClassFolders(CustomDataset):
         )
 
     def samples(self) -> Iterator[tuple[str, int]]:
-        """List the images, one class folder at a time; at the end, log what was left out.
+        """Iterate over the images, with the names of one class in memory at a time.
 
-        Folders are in sorted order, and so are the files in each, as in mmpretrain's dataset. The
-        names of one class are held at a time.
+        Folders, and the files in each, are in sorted order, as in the dataset of mmpretrain. Files
+        that are left out are logged at the end.
 
         Yields:
             Path relative to the root, with forward slashes, and label.
@@ -101,11 +99,9 @@ class ClassFolders(CustomDataset):
     def _log(self, listing: FileListing, without_class: list[str], empty: list[str]) -> None:
         listing.log()
         if without_class:
-            print_log(
+            _warn(
                 f"{self._root}: {len(without_class)} images are not taken, since they lie beside "
-                f"the class folders and have no class, such as {without_class[0]!r}",
-                "current",
-                logging.WARNING,
+                f"the class folders and have no class, such as {without_class[0]!r}"
             )
         if len(empty) == len(self._labels):
             others = f"; found others {listing.not_taken}" if listing.not_taken.total else ""
@@ -114,23 +110,21 @@ class ClassFolders(CustomDataset):
                 f"ending in {', '.join(IMAGE_SUFFIXES)}{others}"
             )
         if empty:
-            print_log(
+            _warn(
                 f"{self._root}: no image in {len(empty)} of {len(self._labels)} class folders, "
-                f"such as {empty[0]!r}",
-                "current",
-                logging.WARNING,
+                f"such as {empty[0]!r}"
             )
 
 
 def find_class_folders(root: str, kept: Collection[str] = ()) -> list[str]:
-    """Find the folders in a folder, sorted; hidden ones and leftovers of systems are none.
+    """List the class folders in a folder, sorted, without hidden folders and those of systems.
 
     Args:
-        root: Where to look.
-        kept: Names of folders that count, whatever they are.
+        root: The folder.
+        kept: Names of folders that are listed in any case.
 
     Raises:
-        ValueError: If there is no such folder.
+        ValueError: If ``root`` does not exist.
     """
     if not os.path.isdir(root):
         raise ValueError(f"images: {root} is no folder; expected a folder with class folders")
@@ -140,13 +134,12 @@ def find_class_folders(root: str, kept: Collection[str] = ()) -> list[str]:
 def warn_of_files_not_taken(dataset: Any) -> None:
     """Warn of images in class folders that an mmpretrain dataset of a config leaves out.
 
-    mmpretrain's ``CustomDataset`` lists the files with its ``extensions``, which lack ``.webp``
-    and others, and no dangling links; it says nothing of the rest. It takes hidden folders for
-    classes. Datasets of other kinds, with an annotation file, or not on the local disk are not
-    looked at.
+    ``CustomDataset`` of mmpretrain silently leaves out dangling links and files without one of its
+    ``extensions``, which lack ``.webp`` and others. It takes hidden folders for classes. Datasets
+    of other types, with an annotation file, or not on the local disk are not checked.
 
     Args:
-        dataset: An mmpretrain dataset; repeated and class-balanced wrappers are taken off.
+        dataset: An mmpretrain dataset, possibly repeated or class-balanced.
     """
     while isinstance(dataset, RepeatDataset | ClassBalancedDataset):
         dataset = dataset.dataset
@@ -158,27 +151,25 @@ def warn_of_files_not_taken(dataset: Any) -> None:
     listing = FileListing(root, dataset.extensions, IMAGE_SUFFIXES)
     for _ in listing.walk():
         pass
-    name = type(dataset).__name__
+    start = f"{root}: {type(dataset).__name__} of the config"
     if listing.not_taken.total:
-        print_log(
-            f"{root}: {name} of the config leaves out {listing.not_taken.total} files that look "
-            f"like images {listing.not_taken}. Name their suffixes with `extensions=` in the "
-            f"config, or give the folder with --images; {', '.join(IMAGE_SUFFIXES)} can be read",
-            "current",
-            logging.WARNING,
+        _warn(
+            f"{start} leaves out {listing.not_taken.total} files that look like images "
+            f"{listing.not_taken}. Name their suffixes with `extensions=` in the config, or give "
+            f"the folder with --images; {', '.join(IMAGE_SUFFIXES)} can be read"
         )
     if listing.dangling.total:
-        print_log(
-            f"{root}: {name} of the config leaves out {listing.dangling.total} dangling links "
-            f"{listing.dangling}. Mount or fetch what they lead to",
-            "current",
-            logging.WARNING,
+        _warn(
+            f"{start} leaves out {listing.dangling.total} dangling links {listing.dangling}. Mount "
+            "or fetch what they lead to"
         )
     hidden = sorted(filter(is_skipped, getattr(dataset, "folder_to_idx", ())))
     if hidden:
-        print_log(
-            f"{root}: {name} of the config takes {hidden[0]!r} for a class, so that the labels of "
-            "folders behind it are shifted. Remove it, or give the folder with --images",
-            "current",
-            logging.WARNING,
+        _warn(
+            f"{start} takes {hidden[0]!r} for a class, so that the labels of folders behind it are "
+            "shifted. Remove it, or give the folder with --images"
         )
+
+
+def _warn(text: str) -> None:
+    print_log(text, "current", logging.WARNING)

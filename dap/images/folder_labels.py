@@ -1,4 +1,4 @@
-"""Which label each class folder has: names of folders, matched to the classes of a classifier."""
+"""Matching the names of class folders to the classes of a classifier."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ _SPLIT = re.compile(
 
 
 def composed(name: str) -> str:
-    """Compose the letters of a name (Unicode NFC): macOS writes names of files decomposed."""
+    """Normalise a name to composed letters (Unicode NFC); macOS stores decomposed file names."""
     return unicodedata.normalize("NFC", name)
 
 
 def read_folder_names(path: str | os.PathLike[str], folders: Collection[str] = ()) -> list[str]:
     """Read the names of class folders in label order, one per line.
 
-    If a line with blanks is the name of a folder, all lines are taken whole. Otherwise what
-    follows the first word of a line is taken for a readable name and left out, so that ImageNet's
-    ``LOC_synset_mapping.txt`` serves as it is; a word that begins several lines and is no folder's
-    name is not cut off. What follows a tab is left out in any case.
+    If a line with blanks is the name of a folder, each whole line is a name. Otherwise the first
+    word of a line is the name, and the rest is taken for a readable name and ignored, so ImageNet's
+    ``LOC_synset_mapping.txt`` can be used. If several lines start with the same word and no folder
+    has that name, these lines are names as a whole. Text after a tab is always ignored.
 
     Args:
         path: The file, in UTF-8.
-        folders: Names of the class folders at hand, some or all.
+        folders: Names of existing class folders, some or all.
 
     Returns:
-        A name per class, letters composed (NFC).
+        One name per class, with composed letters (NFC).
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is no text in UTF-8, or two lines give the same name.
+        ValueError: If the file is no text in UTF-8, or two lines give the same name.
     """
     present = set(map(composed, folders))
     lines: dict[int, str] = {}
@@ -75,18 +75,18 @@ def match_labels(
     """Find the label of each class folder.
 
     Args:
-        root: Where the folders are, for messages.
-        folders: Their names.
+        root: Folder that contains the class folders, for messages.
+        folders: Names of the class folders.
         num_classes: Number of classes of the classifier.
-        folder_names: Names of the folders of all classes, label order. If not known, the folders
-            get their labels in sorted order, which is logged.
-        readable_names: Names for people, label order, for that log line.
+        folder_names: Names of the folders of all classes in label order. If None, the folders get
+            labels in sorted order, which is logged.
+        readable_names: Readable class names in label order, for that log line.
 
     Returns:
-        Folder → label.
+        Folder name → label.
 
     Raises:
-        ValueError: If the folders do not match the classes, or only by a guess.
+        ValueError: If the folders do not match the classes, or could match them in several ways.
     """
     if not folders:
         raise ValueError(
@@ -122,10 +122,10 @@ def match_labels(
 
 
 def refuse_splits(root: str, folders: Collection[str], class_names: Collection[str]) -> None:
-    """Refuse folders of splits, such as ``train`` and ``val``, where class folders belong.
+    """Refuse folders that are named like splits, such as ``train`` and ``val``, not like classes.
 
     Raises:
-        ValueError: If there is one that is not among the class names.
+        ValueError: If there is such a folder, unless a class has its name.
     """
     known = set(map(composed, class_names))
     splits = [
@@ -142,7 +142,7 @@ def refuse_splits(root: str, folders: Collection[str], class_names: Collection[s
 
 
 def _line_numbers(lines: dict[int, str], present: set[str]) -> dict[str, list[int]]:
-    """Names of folders, and the numbers of the lines that give them."""
+    """Return folder names with the numbers of the lines that give them."""
     first_words = {number: line.split()[0] for number, line in lines.items()}
     names: dict[str, list[int]] = defaultdict(list)
     if any(line in present and line != first_words[number] for number, line in lines.items()):
@@ -172,7 +172,7 @@ def _cure_of_repeat(name: str, lines: list[str]) -> str:
 def _in_sorted_order(
     root: str, folders: list[str], num_classes: int, readable_names: Sequence[str] | None
 ) -> dict[str, int]:
-    """Number the folders as they are sorted, unless that is a mere guess."""
+    """Number the folders in sorted order; refuse if their order is ambiguous."""
     if len(folders) != num_classes:
         listing = FileListing(root, ())
         listing.top()

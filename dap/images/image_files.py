@@ -1,4 +1,4 @@
-"""Reading one image file of any kind as colour, or saying why it cannot be read."""
+"""Reading an image file of any kind as colour, and reasons why one cannot be read."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mmengine import fileio
 from PIL import Image
 from torch import Tensor
 
-MAX_PIXELS = 2**27  # a picture of so many takes 800 MB while it is read: 134 million
-# Begins the reason of a failure that is not the image's: the image is tried again.
+MAX_PIXELS = 2**27  # 134 million; reading an image of this size takes 800 MB
+# Prefix of reasons that are not caused by the image, which is then tried again.
 TEMPORARY = "temporary: "
 _PASSING_ERRNOS = frozenset(
     (
@@ -32,7 +32,7 @@ JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd8\xff]")
 
 
 def failure_reason(error: Exception) -> str:
-    """Why an image could not be read; marked where it may be possible at another time."""
+    """Return why an image could not be read; a temporary reason begins with ``TEMPORARY``."""
     passing = isinstance(error, MemoryError) or getattr(error, "errno", None) in _PASSING_ERRNOS
     mark = TEMPORARY if passing else ""
     return f"{mark}{type(error).__name__}: {error}"
@@ -41,20 +41,20 @@ def failure_reason(error: Exception) -> str:
 def read_image(path: str, loader: LoadImageFromFile | None = None) -> Tensor:
     """Read an image file of any kind as colour.
 
-    Grey, palette and CMYK files become BGR, 16-bit ones 8-bit, EXIF-rotated ones upright; of
-    several frames, the first is read.
+    Grey, palette and CMYK images are converted to BGR, 16-bit images to 8 bit. EXIF orientation is
+    applied. Of several frames, the first is read.
 
     Args:
-        path: The file, local or of any storage that MMEngine knows.
-        loader: How to open and decode it. Defaults to OpenCV from the local disk.
+        path: The file, local or in any storage that MMEngine supports.
+        loader: Opens and decodes the file. Defaults to OpenCV and the local disk.
 
     Returns:
         The image, BGR, uint8, shape (3, H, W).
 
     Raises:
         OSError: If the file cannot be opened, or is a dangling link.
-        ValueError: If it is empty, cut off, no image, or of more than ``MAX_PIXELS`` pixels.
-        MemoryError: If there is too little memory for it.
+        ValueError: If the file is empty, cut off, no image, or has more than ``MAX_PIXELS`` pixels.
+        MemoryError: If there is too little memory.
     """
     loader = loader or LoadImageFromFile()
     if os.path.islink(path) and not os.path.exists(path):
@@ -73,14 +73,14 @@ def read_image(path: str, loader: LoadImageFromFile | None = None) -> Tensor:
 
 
 def check_size(image: Tensor, size_hw: tuple[int, int]) -> None:
-    """Refuse an image of another size than the one whose boxes are known.
+    """Refuse an image whose size is not the one for which boxes were stored.
 
     Args:
-        image: Shape (C, H, W).
-        size_hw: Height and width in pixels that it should have; zeros for any.
+        image: The image, shape (C, H, W).
+        size_hw: Stored height and width in pixels; zeros for any.
 
     Raises:
-        ValueError: If it has another.
+        ValueError: If the size is another one.
     """
     actual_hw = (image.shape[1], image.shape[2])
     if all(size_hw) and actual_hw != tuple(size_hw):
@@ -92,7 +92,7 @@ def check_size(image: Tensor, size_hw: tuple[int, int]) -> None:
 
 
 def _check_complete(data: bytes) -> None:
-    """Refuse a JPEG or PNG file whose end is missing: decoders fill the rest with grey."""
+    """Refuse a JPEG or PNG file whose end is missing, which decoders would fill with grey."""
     if data.startswith(b"\xff\xd8"):
         complete = _jpeg_ends(data)
     elif data.startswith(b"\x89PNG"):
@@ -104,22 +104,22 @@ def _check_complete(data: bytes) -> None:
 
 
 def _jpeg_ends(data: bytes) -> bool:
-    """Walk the segments of a JPEG file to its end marker; what follows that is not looked at."""
-    at = 2
-    while marker := JPEG_MARKER.search(data, at):
-        at = marker.end()
-        if data[at - 1] == 0xD9:
+    """Whether the segments of a JPEG file end with the end marker; bytes after it are ignored."""
+    position = 2
+    while marker := JPEG_MARKER.search(data, position):
+        position = marker.end()
+        if data[position - 1] == 0xD9:
             return True
-        at += int.from_bytes(data[at : at + 2], "big")
+        position += int.from_bytes(data[position : position + 2], "big")
     return False
 
 
 def _check_size(data: bytes) -> None:
-    """Refuse an image that would take too much memory, by its header."""
+    """Refuse an image that would take too much memory, by the size in its header."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
-    except Exception:  # noqa: BLE001 - as in `_decode`, which has the last word
+    except Exception:  # noqa: BLE001 - `_decode` raises an error if the file is damaged
         return
     if width * height > MAX_PIXELS:
         raise ValueError(
@@ -132,7 +132,7 @@ def _decode(data: bytes, loader: LoadImageFromFile) -> np.ndarray:
     backend = loader.imdecode_backend
     try:
         image = mmcv.imfrombytes(data, flag=loader.color_type, backend=backend)
-    # Damaged files make a decoder raise anything: PIL raises TypeError and AttributeError of EXIF.
+    # Decoders raise any error for damaged files: PIL raises TypeError and AttributeError for EXIF.
     except Exception as error:
         raise ValueError(f"{backend} cannot decode it: {type(error).__name__}: {error}") from error
     if image is None:
@@ -143,7 +143,7 @@ def _decode(data: bytes, loader: LoadImageFromFile) -> np.ndarray:
 
 @contextmanager
 def _without_limit_of_pil() -> Iterator[None]:
-    """Keep PIL from warning of or refusing many pixels: ``MAX_PIXELS`` is the limit here."""
+    """Disable the limit of pixels of PIL, since ``MAX_PIXELS`` is the limit here."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -152,7 +152,7 @@ def _without_limit_of_pil() -> Iterator[None]:
 
 
 def _as_tensor(image: np.ndarray) -> Tensor:
-    """Turn what a decoder returns, shape (H, W) or (H, W, C), into shape (3, H, W)."""
+    """Convert a decoded image, shape (H, W) or (H, W, C), to shape (3, H, W)."""
     if image.ndim == 2:
         image = image[..., None]
     if image.shape[2:] == (1,):

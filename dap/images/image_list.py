@@ -1,4 +1,4 @@
-"""The names and labels of all images of a run, in arrays that its processes share."""
+"""File names and labels of all images of a run, in arrays that its processes share."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _ARRAYS = ("names", "name_ends", "labels", "label_ends")
 
 
 class NamesDigest:
-    """Running hash of file names in their order."""
+    """Running hash of file names in order."""
 
     def __init__(self) -> None:
         self._names, self._lengths = hashlib.sha256(), hashlib.sha256()
 
     def update(self, names: bytes | memoryview, lengths: Sequence[int] | np.ndarray) -> None:
-        """Add names, concatenated, of the given lengths in bytes."""
+        """Add concatenated names, with the length of each name in bytes."""
         self._names.update(names)
         self._lengths.update(np.asarray(lengths, np.int64).tobytes())
 
     def hexdigest(self) -> str:
-        """The hash of all names so far."""
+        """Return the hash of all names so far."""
         return hashlib.sha256(self._names.digest() + self._lengths.digest()).hexdigest()
 
 
 class ImageList:
-    """File names and labels of N images: 20 bytes per image and the bytes of its name.
+    """File names and labels of N images, in 20 bytes per image and the bytes of its name.
 
     Args:
         names: Bytes of all names, concatenated, uint8.
@@ -50,7 +50,7 @@ class ImageList:
 
     @classmethod
     def of(cls, images: Iterable[tuple[str, int | np.ndarray]]) -> ImageList:
-        """Collect names with their label, or with their labels, ascending, each once.
+        """Create from file names with one label each, or with distinct labels in ascending order.
 
         Raises:
             ValueError: If a label does not fit into 32 bits.
@@ -79,24 +79,24 @@ class ImageList:
         return len(self._name_ends) - 1
 
     def name(self, index: int) -> str:
-        """File name of an image."""
+        """Return the file name of an image."""
         start, end = self._name_ends[index : index + 2]
         return os.fsdecode(self._names[start:end].tobytes())
 
     def labels_of(self, index: int) -> np.ndarray:
-        """Labels of an image, int64, shape (L,)."""
+        """Return the labels of an image, int64, shape (L,)."""
         start, end = self._label_ends[index : index + 2]
         return self._labels[start:end].astype(np.int64)
 
     def first_outside(self, num_classes: int) -> int | None:
-        """Index of the first image that has a label outside [0, num_classes), or None."""
+        """Return the index of the first image with a label outside [0, num_classes), or None."""
         outside = np.flatnonzero((self._labels < 0) | (self._labels >= num_classes))
         if not len(outside):
             return None
         return int(self._label_ends.searchsorted(outside[0], side="right")) - 1
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of the names with their labels, and of the names alone."""
+        """Return the SHA-256 of names and labels, and that of the names only."""
         names = NamesDigest()
         names.update(self._names.data, np.diff(self._name_ends))
         both = hashlib.sha256(names.hexdigest().encode())
@@ -119,6 +119,6 @@ class ImageList:
 
     @classmethod
     def load(cls, path: Path) -> ImageList:
-        """Map a file that :meth:`save` has written; processes on one machine share its memory."""
+        """Memory-map a file written by :meth:`save`; processes of a machine share the memory."""
         with safe_open(path, framework="pt") as file:
             return cls(*(file.get_tensor(name).numpy() for name in _ARRAYS))

@@ -1,4 +1,4 @@
-"""Reading the images of an mmpretrain dataset, one broken file at a time."""
+"""The images of an mmpretrain dataset; a file that cannot be read gives a sample with an error."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .image_list import ImageList
 
 
 class Entry(NamedTuple):
-    """One image of the data set, not yet read.
+    """An image of the data set before it is read.
 
     Attributes:
-        path: Where the file is.
-        file_name: The path relative to the root of the images, with forward slashes.
-        labels: Its classes, ascending, each once, shape (L,).
+        path: Path of the file.
+        file_name: Path relative to the root of the images, with forward slashes.
+        labels: Distinct labels in ascending order, shape (L,).
     """
 
     path: str
@@ -32,12 +32,12 @@ class Entry(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One image of the data set.
+    """An image of the data set after it is read.
 
     Attributes:
-        entry: Which one.
-        image: Shape (C, H, W), uint8, BGR, or None if it could not be read.
-        error: Why it could not be read, or None.
+        entry: Path, file name and labels.
+        image: BGR, uint8, shape (C, H, W), or None if the file could not be read.
+        error: Why the file could not be read, or None.
     """
 
     entry: Entry
@@ -48,19 +48,18 @@ class Sample(NamedTuple):
 class LabelledImages(Dataset):
     """The images of an mmpretrain dataset as files with labels.
 
-    The dataset's own ``LoadImageFromFile``, if it has one, says how files are opened (storage
-    backend, decoder). The rest of its pipeline, which may crop, is not used. EXIF orientation
-    is applied, as mmdet does when it trains on the same files.
+    Files are opened by the ``LoadImageFromFile`` of the dataset (storage backend, decoder), if it
+    has one. The rest of its pipeline, which may crop, is not used. EXIF orientation is applied, as
+    mmdet does when it trains with the same files.
 
     Args:
         dataset: An mmpretrain dataset with ``img_path`` and ``gt_label``, listed or not
-            (``lazy_init=True``). Repeated and class-balanced wrappers are taken off, so that each
-            image comes once.
-        image_list: The images, where another process has listed them: the dataset is then not
-            listed here.
+            (``lazy_init=True``). Repeated and class-balanced wrappers are removed, so that each
+            image occurs once.
+        image_list: The images, if another process has listed them. The dataset is then not listed.
 
     Raises:
-        ValueError: If the dataset is empty, holds no files, or has no labels.
+        ValueError: If the dataset is empty, has no files, or has no labels.
     """
 
     def __init__(self, dataset: Any, image_list: ImageList | None = None) -> None:
@@ -89,29 +88,29 @@ class LabelledImages(Dataset):
         return Sample(entry, image, None)
 
     def entry(self, index: int) -> Entry:
-        """Path, name and labels of an image, without opening it."""
+        """Return path, file name and labels of an image, without opening it."""
         name = self.list.name(index)
         path = name if _is_complete(name) or not self.root else os.path.join(self.root, name)
         return Entry(path, name, self.list.labels_of(index))
 
     def entries(self) -> Iterator[Entry]:
-        """All images in their order."""
+        """Iterate over all images in order."""
         return (self.entry(index) for index in range(len(self)))
 
     @property
     def root(self) -> str:
-        """The folder that file names are relative to: the dataset's image prefix, or ''."""
+        """Folder that file names are relative to: the image prefix of the dataset, or ''."""
         prefix = getattr(self.dataset, "data_prefix", None) or {}
         return str(prefix.get("img_path") or getattr(self.dataset, "data_root", "") or "")
 
     def _listed(self) -> Iterator[tuple[str, int | np.ndarray]]:
-        """Name and labels of all images; nothing is held per image where the dataset allows it."""
+        """Iterate over file names and labels, without a list in memory if the dataset allows it."""
         if hasattr(self.dataset, "samples") and hasattr(self.dataset, "folder_to_idx"):
             yield from self.dataset.samples()
             return
         try:
             self.dataset.full_init()
-        except AssertionError as error:  # mmpretrain's word for a folder that does not fit
+        except AssertionError as error:  # by which mmpretrain refuses a folder
             raise ValueError(f"dataset {type(self.dataset).__name__}: {error}") from error
         warn_of_files_not_taken(self.dataset)
         root = self.root
@@ -120,20 +119,20 @@ class LabelledImages(Dataset):
             if index == 0:
                 _require_files_and_labels(info, type(self.dataset).__name__)
             label = info["gt_label"]
-            if not isinstance(label, int):  # np.unique alone takes longer than all the rest
+            if not isinstance(label, int):  # np.unique takes longer than the rest of the loop
                 label = np.unique(np.atleast_1d(label).astype(np.int64))
             yield _relative_name(str(info["img_path"]), root), label
 
 
 def _is_complete(name: str) -> bool:
-    """Whether a name needs no root: an absolute path or an address."""
+    """Whether a name is an absolute path or an address, which needs no root."""
     return os.path.isabs(name) or "://" in name
 
 
 def _relative_name(path: str, root: str) -> str:
-    """Path of an image relative to the root, with forward slashes.
+    """Return the path of an image relative to the root, with forward slashes.
 
-    A path outside of the root becomes absolute, so that the two can be told apart.
+    A path outside of the root becomes absolute, so that it is not taken for a relative one.
     """
     if root and path.startswith(root):
         name = path[len(root) :].lstrip("/\\")

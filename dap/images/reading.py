@@ -1,8 +1,8 @@
-"""Reading images in worker processes that may die or hang without stopping the run.
+"""Reading images in worker processes; a worker that dies or hangs does not stop the run.
 
-Not torch's DataLoader, for two reasons. Its handler of SIGCHLD raises the death of a worker
-wherever the main process happens to be: in the middle of the computation for another image. And
-it does not tell which image a worker was at.
+torch's DataLoader is not used for two reasons. Its SIGCHLD handler raises the death of a worker at
+any place in the main process, such as during the computation of another image. And it does not tell
+which image the worker was reading.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from .labelled_images import LabelledImages, Sample
 from .reading_worker import POLL, ReadingWorker, Task, WorkerLostError
 
-CHUNK = 8  # images that a worker hands over at once
-PREFETCH = 2  # chunks per worker that are asked for ahead, at least
-AHEAD_BYTES = 3 << 29  # of images that are asked for ahead beyond that
+CHUNK = 8  # images that a worker sends at once
+PREFETCH = 2  # minimum number of chunks per worker that are requested in advance
+AHEAD_BYTES = 3 << 29  # limit of the bytes of images that are requested beyond that
 
 
 def read_in_order(
@@ -30,23 +30,27 @@ def read_in_order(
 ) -> Iterator[Sample]:
     """Read images in worker processes.
 
-    When a worker dies (a crash in a decoder, memory that runs out) or does not finish an image in
-    time, the images that it was to hand over are tried again, each in a process of its own. One
-    that fails again has this as its error; the run goes on.
+    If a worker dies (crash of a decoder, lack of memory) or exceeds the timeout, each image of its
+    chunk is read again in a separate process. An image that fails again gets a sample with the
+    error, and the run continues.
 
     Args:
         images: The data set.
-        indices: Which of its images, in this order.
-        num_workers: Processes that read. 0: this one, where nothing guards against a crash.
-        timeout: Seconds that reading one image may take in a worker.
+        indices: Indices of the images to read, in order.
+        num_workers: Number of processes that read. With 0, this process reads the images, without
+            protection against crashes.
+        timeout: Seconds that a worker may take to read one image.
         pin_memory: Whether to put images in page-locked memory, from which they are copied to a
-            GPU in the background. Without a GPU it makes no difference.
-        ahead: Images that workers read while nothing is taken from here, as far as they fit into
-            ``AHEAD_BYTES``. A few are always read ahead.
+            GPU in the background. It has no effect without a GPU.
+        ahead: Number of images that workers read in advance, as far as they fit into
+            ``AHEAD_BYTES``. A few are always read in advance.
 
     Yields:
-        A sample per index. What the data set raises, other than for an unreadable file, is raised
-        as RuntimeError with the traceback of the worker.
+        One sample per index.
+
+    Raises:
+        RuntimeError: If the data set raises an error that is not about a file that cannot be read;
+            with the traceback of the worker.
     """
     pin_memory = pin_memory and torch.cuda.is_available()
     if num_workers == 0:
@@ -65,7 +69,7 @@ def read_in_order(
 
 
 class _Pool:
-    """Worker processes with the chunks that they read."""
+    """Worker processes, and the chunks that they have read."""
 
     def __init__(
         self,
@@ -78,18 +82,18 @@ class _Pool:
     ) -> None:
         self.images, self.indices = images, indices
         self.timeout, self.pin_memory = timeout, pin_memory
-        self.size = max(1, min(CHUNK, -(-len(indices) // num_workers)))
-        self.count = -(-len(indices) // self.size)
-        self.asked = self.delivered = 0
+        self.chunk_size = max(1, min(CHUNK, -(-len(indices) // num_workers)))
+        self.count = -(-len(indices) // self.chunk_size)
+        self.requested = self.delivered = 0  # numbers of chunks
         self.finished: dict[int, list[Sample]] = {}
         self.workers: list[ReadingWorker] = []
         self.num_workers = min(num_workers, self.count)
-        # Chunks that a worker may be asked for ahead.
-        self.prefetch = max(PREFETCH, -(-ahead // max(1, self.size * self.num_workers)))
-        self.taken_chunks = self.taken_bytes = 0
+        # Maximum number of chunks that are requested from a worker in advance.
+        self.prefetch = max(PREFETCH, -(-ahead // max(1, self.chunk_size * self.num_workers)))
+        self.received_chunks = self.received_bytes = 0
 
     def next_chunk(self) -> list[Sample] | None:
-        """Wait for the next chunk in order; None after the last."""
+        """Wait for the next chunk in order and return it; None after the last."""
         if self.delivered == self.count:
             return None
         while len(self.workers) < self.num_workers:
@@ -98,7 +102,7 @@ class _Pool:
         while self.delivered not in self.finished:
             self._step(POLL)
         self.delivered += 1
-        self._ask()
+        self._request()
         return self.finished.pop(self.delivered - 1)
 
     def close(self) -> None:
@@ -107,58 +111,58 @@ class _Pool:
             worker.close()
 
     def _step(self, seconds: float) -> None:
-        """Wait for finished chunks and take them; replace lost workers; request more."""
-        self._ask()
+        """Wait for finished chunks and receive them; replace lost workers; request more chunks."""
+        self._request()
         wait([source for worker in self.workers for source in worker.sources], seconds)
-        for place, worker in enumerate(self.workers):
+        for position, worker in enumerate(self.workers):
             try:
-                self._take_all(worker)
+                self._receive_all(worker)
             except WorkerLostError:
-                self._replace(place)
-        self._ask()
+                self._replace(position)
+        self._request()
 
-    def _ask(self) -> None:
-        """Ask for the chunks of the window, each of the worker with the least to do."""
-        end = min(self.count, self.delivered + self._most_ahead())
-        while self.asked < end:
-            start = self.asked * self.size
-            chunk = list(self.indices[start : start + self.size])
+    def _request(self) -> None:
+        """Request chunks in advance, each from the worker with the fewest tasks."""
+        end = min(self.count, self.delivered + self._max_ahead())
+        while self.requested < end:
+            start = self.requested * self.chunk_size
+            chunk = list(self.indices[start : start + self.chunk_size])
             worker = min(self.workers, key=lambda worker: len(worker.tasks))
-            worker.ask(Task(self.asked, chunk))
-            self.asked += 1
+            worker.request(Task(self.requested, chunk))
+            self.requested += 1
 
-    def _most_ahead(self) -> int:
-        """Number of chunks that may be read ahead, by the bytes of those so far in the mean."""
+    def _max_ahead(self) -> int:
+        """Return how many chunks may be read in advance, by the mean bytes of a chunk so far."""
         least, most = (count * self.num_workers for count in (PREFETCH, self.prefetch))
-        if not self.taken_bytes:
+        if not self.received_bytes:
             return least
-        return max(least, min(most, AHEAD_BYTES * self.taken_chunks // self.taken_bytes))
+        return max(least, min(most, AHEAD_BYTES * self.received_chunks // self.received_bytes))
 
-    def _take_all(self, worker: ReadingWorker) -> None:
-        while (taken := worker.take(self.timeout, self.pin_memory)) is not None:
-            task, samples = taken
+    def _receive_all(self, worker: ReadingWorker) -> None:
+        while (result := worker.receive(self.timeout, self.pin_memory)) is not None:
+            task, samples = result
             self.finished[task.number] = samples
-            self.taken_chunks += 1
-            self.taken_bytes += sum(s.image.numel() for s in samples if s.image is not None)
+            self.received_chunks += 1
+            self.received_bytes += sum(s.image.numel() for s in samples if s.image is not None)
 
-    def _replace(self, place: int) -> None:
-        """Read the chunk that a worker was lost at image by image, and go on with a new worker."""
-        lost = self.workers[place]
+    def _replace(self, position: int) -> None:
+        """Replace a lost worker, and read each image of its current chunk in a new process."""
+        lost = self.workers[position]
         lost.close()
-        self.workers[place] = worker = ReadingWorker(self.images, self.prefetch)
+        self.workers[position] = worker = ReadingWorker(self.images, self.prefetch)
         tasks = list(lost.tasks)
         for task in tasks[1:]:  # not begun
-            worker.ask(task)
+            worker.request(task)
         for task in tasks[:1]:
-            self.finished[task.number] = [self._read_alone(index) for index in task.indices]
+            self.finished[task.number] = [self._read_separately(index) for index in task.indices]
 
-    def _read_alone(self, index: int) -> Sample:
+    def _read_separately(self, index: int) -> Sample:
         worker = ReadingWorker(self.images, 1)
         try:
-            worker.ask(Task(0, [index]))
-            while (taken := worker.take(self.timeout, self.pin_memory)) is None:
+            worker.request(Task(0, [index]))
+            while (result := worker.receive(self.timeout, self.pin_memory)) is None:
                 wait(worker.sources, POLL)
-            return taken[1][0]
+            return result[1][0]
         except WorkerLostError as error:
             return Sample(self.images.entry(index), None, str(error))
         finally:

@@ -16,26 +16,26 @@ from dap.ranks import Ranks
 from .image_list import ImageList
 from .labelled_images import LabelledImages
 
-CHECKED = 1000  # images whose files all processes must see alike
+CHECKED = 1000  # images whose files are compared between processes
 
 
 @contextmanager
 def shared_images(
     ranks: Ranks, images: LabelledImages | None, dataset: Any, folder: Path
 ) -> Iterator[LabelledImages]:
-    """Give all processes the images that the first has listed.
+    """Give the images that the first process has listed to all processes.
 
-    The first writes the list into the folder, the others map it into memory, each relative to the
-    root of its own dataset. The file is removed at the end.
+    The first process writes the list to the folder, and the others memory-map it; file names are
+    relative to the root of the dataset of each process. The file is removed at the end.
 
     Args:
         ranks: The processes.
-        images: The images, in the first process.
-        dataset: The dataset of this process; in the others it is never listed.
+        images: The images in the first process, None in the others.
+        dataset: The dataset of this process, which is listed in the first process only.
         folder: Folder of the run.
 
     Raises:
-        ValueError: If a process does not see the files that the first one sees.
+        ValueError: If the files of a process differ from those of the first process.
         OSError: If the list cannot be written.
     """
     path = folder / f".images{PARTIAL}"
@@ -54,25 +54,27 @@ def shared_images(
 
 
 def _require_same_files(ranks: Ranks, images: LabelledImages) -> None:
-    """Compare existence and size of some files; nodes may hold copies that differ."""
+    """Compare existence and size of some files, since nodes may have different copies."""
     count = min(CHECKED, len(images))
     chosen = np.linspace(0, len(images) - 1, count).astype(int).tolist()
     paths = [images.entry(index).path for index in chosen]
     sizes = ranks.gather([_size_of(path) for path in paths]) if ranks.size > 1 else []
-    for rank, of_rank in enumerate(sizes):
-        different = [i for i, (a, b) in enumerate(zip(sizes[0], of_rank, strict=True)) if a != b]
+    for rank, rank_sizes in enumerate(sizes):
+        pairs = enumerate(zip(sizes[0], rank_sizes, strict=True))
+        different = [i for i, (size, other) in pairs if size != other]
         if different:
-            name = images.list.name(chosen[different[0]])
+            first = different[0]
+            name = images.list.name(chosen[first])
             raise ValueError(
                 f"the processes of this run see different images: {len(different)} of {count} that "
                 f"were compared differ between rank 0 and rank {rank}, such as {name} "
-                f"({_words(sizes[0][different[0]])} in rank 0, {_words(of_rank[different[0]])} in "
+                f"({_words(sizes[0][first])} in rank 0, {_words(rank_sizes[first])} in "
                 f"rank {rank}). Give all processes the same files"
             )
 
 
 def _size_of(path: str) -> int:
-    """Bytes of a local file, -1 if it is absent; 0 for an address."""
+    """Return the bytes of a local file, -1 if it is absent, 0 for an address."""
     if "://" in path:
         return 0
     try:

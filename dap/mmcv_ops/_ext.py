@@ -1,8 +1,9 @@
-"""``mmcv._ext`` without a compiler: mmcv's operators by torch and torchvision.
+"""``mmcv._ext`` without a compiler: mmcv's operators, implemented with torch and torchvision.
 
 The functions have the names, arguments and in-place outputs of the compiled module.
-Any other operator name gives a function that raises an error with the cure.
+Other operators of mmcv are functions that raise an error with the cure.
 """
 
+from dap.mmcv_ops._ext_torch.missing import missing_operator as __getattr__  # noqa: F401
+
 from ._ext_torch import *  # noqa: F403
-from ._ext_torch.missing import missing_operator as __getattr__  # noqa: F401

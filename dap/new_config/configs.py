@@ -13,13 +13,7 @@ from mmengine.config import Config
 from .backbone import Backbone
 from .boxes import Boxes
 from .code import Code
-from .model import (
-    class_counts,
-    fixed_batch_norm,
-    needs_masks,
-    without_masks,
-    without_segmentation,
-)
+from .model import class_counts, fixed_batch_norm, needs_masks, without_masks, without_segmentation
 from .pipelines import (
     DATASET,
     TrainPipeline,
@@ -129,8 +123,7 @@ def pretraining(plan: Plan, boxes: Boxes, iterations: int) -> Written:
         **_length(interval),
         "param_scheduler": warm_up(config, iterations),
     }
-    pictures = {"type": "dap.DetectorPicturesHook", "interval": interval}
-    values["default_hooks"]["pictures"] = pictures
+    values["default_hooks"]["visualization"] = {"type": "dap.ValidationPicturesHook"}
     notes = {
         "num_classes": "of the boxes",
         next(iter(steps), "train_dataloader"): f"Multi-scale: {scale}.",

@@ -1,4 +1,4 @@
-"""What Step 2 needs of a classifier: its maps, its logits and an identity."""
+"""What Step 2 needs of a classifier: maps, logits and a hash of its weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dap.cam import MergedCam, View, ViewMaps, mapped_image
+from dap.cam import MergedCam, View, ViewMaps, multi_view_cam
 from dap.cam.batches import PAD_MULTIPLE
 from dap.classifiers.choice import choose_method, describe, probe_image
 from dap.classifiers.fast_forward import fold_batch_norm
@@ -25,35 +25,35 @@ from .settings import AUTOCAST, PseudoBoxSettings
 class CamClassifier:
     """A classifier whose class activation maps can be computed.
 
-    The maps are exact where the classifier ends in global average pooling and one linear layer,
-    with or without a norm between the two (:class:`dap.classifiers.Readout`); else they are
-    computed by gradient: of the attention of a class token where there is one
+    The maps are exact if the classifier ends in global average pooling and one linear layer, with
+    or without a norm between them (:class:`dap.classifiers.Readout`). Otherwise they are computed
+    by gradient: of the attention of the class token if there is one
     (:func:`dap.classifiers.attention_maps`), else of a feature map
-    (:func:`dap.classifiers.gradient_maps`). Which it is is measured on a probe image: the mean of
-    exact maps must be the logits, whatever the parts of the model are called.
+    (:func:`dap.classifiers.gradient_maps`). The method is chosen by a measurement on a probe image,
+    independent of the names of modules: the means of exact maps must be the logits.
 
     Args:
         model: An mmpretrain ``ImageClassifier``, or a classifier that holds the network of another
             library as ``model``, such as mmpretrain's ``TimmClassifier``.
-        map_method: ``'exact'``, ``'ag-cam'``, ``'grad-cam'``, or ``'gradient'`` for one of these
-            two; by default the first of them that the classifier has.
+        map_method: ``'exact'``, ``'ag-cam'``, ``'grad-cam'``, or ``'gradient'`` for either of the
+            last two. Defaults to the first method in this order that the classifier supports.
 
     Attributes:
-        weight: Weight of the linear layer, shape (K, C); with gradients C is 0.
-        bias: Its bias, shape (K,), zeros if it has none.
+        weight: Weight of the linear layer, shape (K, C); C is 0 with gradients.
+        bias: Bias of the linear layer, shape (K,), zeros if it has none.
         map_method: ``'exact'`` or ``'gradient'``.
         reason: Why the maps are not exact; empty if they are.
-        input_size: Height and width of the only images that the network takes; None for any.
-        pad_multiple: Views are padded to a multiple of so many pixels.
+        input_size: Height and width of images, if the network takes only one size; else None.
+        pad_multiple: The sides of padded views are multiples of this number of pixels.
 
     Raises:
-        ValueError: If the model is no classifier of colour images, no map can be had from it by
+        ValueError: If the model is no classifier of colour images, its maps cannot be computed by
             the method, or its linear layer is not finite.
     """
 
     def __init__(self, model: nn.Module, map_method: str | None = None) -> None:
-        given: Any = model
-        self.model: Any = given.module if is_model_wrapper(model) else given
+        wrapped: Any = model
+        self.model: Any = wrapped.module if is_model_wrapper(model) else wrapped
         _require_classifier(self.model)
         _require_finite_head(self.model)
         with evaluating(self.model):
@@ -66,12 +66,14 @@ class CamClassifier:
         if self.input_size is not None:
             self.pad_multiple = 1
         elif choice.method.description and choice.side % choice.grid_hw[0] == 0:
-            stride = choice.side // choice.grid_hw[0]  # such as 14, of which 32 is no multiple
+            stride = choice.side // choice.grid_hw[0]  # may be 14, of which 32 is no multiple
             self.pad_multiple = PAD_MULTIPLE if PAD_MULTIPLE % stride == 0 else stride
         strides = f"{choice.side / choice.grid_hw[0]:g} {choice.side / choice.grid_hw[1]:g}"
-        self._beyond_weights = f"{self._normalisation()}, stride {strides}"
+        self._hashed_with_weights = f"{self._normalisation()}, stride {strides}"
         if choice.method.description or self.input_size is not None:
-            self._beyond_weights += f", maps {choice.method.description}, size {self.input_size}"
+            self._hashed_with_weights += (
+                f", maps {choice.method.description}, size {self.input_size}"
+            )
 
     @property
     def num_classes(self) -> int:
@@ -80,28 +82,28 @@ class CamClassifier:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.bias.device
 
     @property
     def architecture(self) -> str:
-        """Name of the class of the backbone, or of the network of another library."""
+        """Class name of the backbone, or of the network of another library."""
         return type(getattr(self.model, "backbone", None) or self.model.model).__name__
 
     @property
     def feature_map(self) -> str:
-        """Name of the module that makes the feature map."""
+        """Name of the module whose output is the feature map."""
         return self._method.feature_map
 
     @property
     def map_description(self) -> str:
-        """How the maps are computed, in words."""
+        """Description of how the maps are computed."""
         if self.map_method == "exact":
             return "exact: the mean of a map is the logit of its class"
         return f"{self._method.description}, because {self.reason}"
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Normalise a batch as the model's data preprocessor does, shape (N, C, H, W)."""
+        """Normalise a batch by the data preprocessor of the model, shape (N, C, H, W)."""
         parameter = next(self.model.parameters())
         preprocessor = self.model.data_preprocessor
         images = images.to(parameter.device)
@@ -109,11 +111,11 @@ class CamClassifier:
         return normalized[..., : images.shape[-2], : images.shape[-1]].to(parameter.dtype)
 
     def features(self, images: Tensor) -> Tensor:
-        """Compute the feature map that maps are made of, of normalised images (N, C, h, w)."""
+        """Compute the feature map of normalised images, shape (N, C, h, w)."""
         return self._method.features(images)
 
     def speed_up(self) -> None:
-        """From now on compute features by a faster copy of the network, its norms folded."""
+        """Switch to a copy of the network that is faster, with batch norms folded."""
         if not self._method.description or any(
             isinstance(module, _BatchNorm) for module in self.model.modules()
         ):
@@ -121,7 +123,7 @@ class CamClassifier:
             self._method.speed_up(partial(_folded, probe=probe))
 
     def features_with(self, autocast: str | None) -> Callable[[Tensor], Tensor]:
-        """The function :meth:`features`, in half precision where ``autocast`` says so."""
+        """Return :meth:`features` as a function, in half precision if ``autocast`` is set."""
 
         def features(images: Tensor) -> Tensor:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -131,28 +133,29 @@ class CamClassifier:
         return features
 
     def view_maps(self, autocast: str | None) -> ViewMaps:
-        """The function from normalised views to maps, in half precision if ``autocast`` says so."""
+        """Return the function from normalised views to maps, in half precision by ``autocast``."""
         return self._method.view_maps(self._context(autocast))
 
     def logits(self, pooled: Tensor, views: int) -> Tensor:
-        """Logits summed over views, of what the views' maps came with (``BatchMaps.pooled``)."""
+        """Return logits, summed over views, from ``BatchMaps.pooled`` of the maps of the views."""
         return self._method.logits(pooled, views)
 
     def views(self, settings: PseudoBoxSettings) -> tuple[View, ...]:
-        """The views of a run: those of its settings, if the network takes images of any size.
+        """Return the views of a run: those of its settings, if any image size is possible.
 
-        A network of one input size is shown each image squashed to that size, in one scale.
+        For a network with one input size, each image is resized to that size, in one scale.
 
         Raises:
-            ValueError: If the release's rule, whose cells are squares, is to go with one size.
+            ValueError: If the network has one input size and the rule is ``'release'``, which
+                needs square cells.
         """
         if self.input_size is None:
             return settings.views
         if settings.rule == "release":
             raise ValueError(
                 f"rule: {settings.rule!r} needs a classifier that takes images of any size; "
-                f"{describe(self.model)} takes {self.input_size[1]} x {self.input_size[0]} px "
-                "alone. Use the rule 'extent' or 'paper'"
+                f"{describe(self.model)} takes only {self.input_size[1]} x {self.input_size[0]} "
+                "px. Use the rule 'extent' or 'paper'"
             )
         return tuple(View(self.input_size, flip) for flip in dict.fromkeys((False, settings.flip)))
 
@@ -162,13 +165,13 @@ class CamClassifier:
 
         Args:
             image: BGR, uint8, shape (C, H, W).
-            labels: Its classes, shape (L,).
+            labels: Labels of the image, shape (L,).
             settings: Views and rule.
 
         Returns:
-            The maps of all labels.
+            One map per label.
         """
-        return mapped_image(
+        return multi_view_cam(
             image.to(self.device),
             self.view_maps(settings.autocast),
             labels.cpu(),
@@ -179,8 +182,8 @@ class CamClassifier:
         )
 
     def weights_sha256(self) -> str:
-        """Hash of all parameters and buffers, the normalisation, and what the maps depend on."""
-        digest = hashlib.sha256(self._beyond_weights.encode())
+        """Hash all parameters and buffers, the normalisation, and the method of the maps."""
+        digest = hashlib.sha256(self._hashed_with_weights.encode())
         for name, value in sorted(self.model.state_dict().items()):
             value = value.detach().cpu().contiguous()
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -201,7 +204,7 @@ class CamClassifier:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode; give each module its own mode back afterwards."""
+    """Put a model in evaluation mode, and restore the mode of each module at the end."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -17,19 +17,20 @@ from dap.devices import computing_on
 from dap.images.labelled_images import Entry, LabelledImages
 from dap.images.shared_images import shared_images
 from dap.progress import Progress
-from dap.ranks import Ranks, all_ranks
+from dap.ranks import all_ranks
+from dap.runs.early_verdict import early_verdict
+from dap.runs.execution import Execution
+from dap.runs.store_run import FailedImages, ImageDone, Record, StoreRun, locked_by_first
 from dap.store.writer import StoreWriter
 
 from .classifier import CamClassifier, evaluating
-from .early_verdict import early_verdict
-from .pipeline import Pipeline, Record
+from .pipeline import Pipeline
 from .run_description import describe_process, describe_run
-from .settings import Execution, PseudoBoxSettings
-from .store_run import Done, StoreRun, locked_by_first
+from .settings import PseudoBoxSettings
 
 
 class Watcher(Protocol):
-    """Gets each image of a run when its boxes are computed."""
+    """Receives each image of a run when its boxes are computed."""
 
     def start(self, images: int, already_done: int, loader: LoadImageFromFile) -> None:
         """Called once before the first image.
@@ -41,12 +42,12 @@ class Watcher(Protocol):
         """
 
     def image_done(self, entry: Entry, record: Record, classifier: CamClassifier) -> None:
-        """Called for each image that is done.
+        """Called for each computed image.
 
         Args:
             entry: The image.
-            record: Its boxes, as :class:`StoreWriter` writes them.
-            classifier: In evaluation mode.
+            record: The record of the image, with its boxes, as :class:`StoreWriter` writes it.
+            classifier: The classifier, in evaluation mode.
         """
 
 
@@ -61,122 +62,106 @@ def generate_pseudo_boxes(
 ) -> dict[str, Any]:
     """Turn a classification data set into a detection data set (DAP, section 3.1, Step 2).
 
-    Writes a :class:`PseudoBoxStore` and what is derived from it: ``annotations.json`` (COCO:
-    categories named by WordNet id where the data set has them, boxes with the threshold they were
-    found at) and ``summary.json`` (counts, mean sizes, images that could not be read and why, all
-    settings). When ``torch.distributed`` is initialised, all processes share the images; the
-    first lists them for all, and the others return as soon as the store is complete, before these
-    two files are written. On one kind of device, the same run gives the same bytes with any number
-    of processes, however often it is killed and started again: it goes on with the shards that
-    are missing.
+    Writes a :class:`PseudoBoxStore` and two files derived from it: ``annotations.json`` (COCO, with
+    categories named by WordNet id if the data set has them, and the threshold of each box) and
+    ``summary.json`` (counts, mean sizes, images that could not be read with the reasons, all
+    settings). If ``torch.distributed`` is initialised, all processes share the images. The first
+    process lists them for all; the others return when the store is complete, before the two files
+    are written. On one kind of device, a run gives the same bytes with any number of processes. A
+    run that was killed continues with the missing shards, with the same result.
 
-    An image that cannot be read, or whose map is not finite, is left out, counted and named; it
-    stops nothing, unless there are too many of them or the maps of 50 in a row cannot be computed.
-    An image that failed for a temporary reason, such as a disk that did not answer, is tried again
-    at the end and by the next start. An image with several classes gets boxes for each class,
-    merged class by class.
+    An image that cannot be read, or whose map is not finite, is left out, counted and named. The
+    run stops only if there are too many of them, or if the maps of 50 images in a row cannot be
+    computed. An image that failed for a temporary reason, such as a disk that did not answer, is
+    tried again at the end and by the next run. An image with several classes gets boxes of each
+    class, which are merged per class.
 
-    Before the first shard, 200 images evenly spread over the data set are judged.
+    Before the first shard, the boxes of 200 images evenly spread over the data set are judged.
 
     Args:
-        model: A built mmpretrain classifier with its weights, on the device to work on.
+        model: A built mmpretrain classifier with its weights, on the device to use.
         dataset: A built mmpretrain dataset with labels: the training split.
         out_dir: Folder to write, made if need be. A finished run of the same classifier, images
-            and settings in it is kept as it is, an unfinished one goes on; any other is refused.
-        settings: Views, thresholds, NMS and rule. Defaults to :class:`PseudoBoxSettings`'.
-        checkpoint: Where the weights came from, for the record.
-        execution: How to carry it out.
-        watcher: Gets each image of the first process when it is done.
+            and settings in it is kept, an unfinished one is continued; any other is refused.
+        settings: Settings of Step 2. Defaults to :class:`PseudoBoxSettings`.
+        checkpoint: Origin of the weights, recorded in the files.
+        execution: How to carry out the run. Defaults to :class:`Execution`.
+        watcher: Receives each image of the first process when it is computed.
 
     Returns:
         The content of ``summary.json``.
 
     Raises:
-        ValueError: If no map can be had from the classifier, the data set has no labels or other
-            classes, the folder holds another run, or the processes differ.
+        ValueError: If no maps can be computed from the classifier, the data set has no labels or
+            other classes, the folder holds another run, or the processes differ.
         RuntimeError: If too many images cannot be used, the first boxes are worthless, the device
             fails or is out of memory, the computation failed for 50 images in a row, or another
             process writes the folder.
-        OSError: If the folder cannot be written, or is full; what is finished stays.
+        OSError: If the folder cannot be written, or is full; finished shards are kept.
     """
     settings, execution = settings or PseudoBoxSettings(), execution or Execution()
     classifier = CamClassifier(model, settings.map_method)
     with all_ranks() as ranks, computing_on(classifier.device, execution.tf32):
-        run = _Run(ranks, classifier, settings, execution)
-        run.describe(dataset, checkpoint, Path(out_dir))
+        if ranks.rank == 0:
+            _log_maps(classifier, settings)
+        process = describe_process(classifier, settings, execution)
+        images: LabelledImages | None = None  # stays None in the other processes
+
+        def description() -> dict[str, Any]:
+            nonlocal images
+            images = LabelledImages(dataset)
+            return describe_run(process, images, checkpoint, execution.shard_size)
+
+        described = ranks.on_first_rank(description)
+        ranks.require_same(process, "Give all of them the same command, files and versions")
+        run = StoreRun(ranks, StoreWriter(Path(out_dir), described), execution)
         with locked_by_first(ranks, run.writer.folder):
-            run.compute(dataset, watcher)
-            return run.store.finish()
+            missing, failed = ranks.on_first_rank(run.work)
+            if missing or failed:
+                with shared_images(ranks, images, dataset, run.writer.folder) as shared:
+                    _compute(run, shared, classifier, settings, missing, failed, watcher)
+            return run.finish()
 
 
-class _Run:
-    """One call of :func:`generate_pseudo_boxes` in one process."""
+def _compute(
+    run: StoreRun,
+    images: LabelledImages,
+    classifier: CamClassifier,
+    settings: PseudoBoxSettings,
+    missing: list[int],
+    failed: FailedImages,
+    watcher: Watcher | None,
+) -> None:
+    """Compute and write missing shards; try images again that failed for a temporary reason."""
+    if run.ranks.rank == 0:
+        print_log(settings.rule_line(), logger="current")
+    classifier.speed_up()
+    if classifier.device.type == "cpu":
+        tune_malloc()
+    with evaluating(classifier.model):
+        pipeline = Pipeline(images, classifier, settings, run.execution)
+        early = early_verdict(run.ranks, run.writer, pipeline, missing, run.execution)
 
-    def __init__(
-        self,
-        ranks: Ranks,
-        classifier: CamClassifier,
-        settings: PseudoBoxSettings,
-        execution: Execution,
-    ) -> None:
-        self.ranks, self.classifier = ranks, classifier
-        self.settings, self.execution = settings, execution
-        self.images: LabelledImages | None = None  # in the first process, before it shares them
+        def on_start(progress: Progress) -> ImageDone | None:
+            if watcher is None or run.ranks.rank:
+                return None
+            watcher.start(progress.share, run.writer.count - progress.total, images.loader)
+            return partial(watcher.image_done, classifier=classifier)
 
-    def describe(self, dataset: Any, checkpoint: str | None, folder: Path) -> None:
-        """List the images in the first process; compare what all processes are about to do."""
-        if self.ranks.rank == 0:
-            _log_maps(self.classifier, self.settings)
-        process = describe_process(self.classifier, self.settings, self.execution)
-
-        def described() -> dict[str, Any]:
-            self.images = LabelledImages(dataset)
-            return describe_run(process, self.images, checkpoint, self.execution.shard_size)
-
-        self.described = self.ranks.on_first_rank(described)
-        self.ranks.require_same(process, "Give all of them the same command, files and versions")
-        self.writer = StoreWriter(folder, self.described)
-        self.store = StoreRun(self.ranks, self.writer, self.execution)
-
-    def compute(self, dataset: Any, watcher: Watcher | None) -> None:
-        """Compute and write what is missing; try again what failed for a while only."""
-        missing, failed = self.ranks.on_first_rank(self.store.work)
-        if not missing and not failed:
-            return
-        if self.ranks.rank == 0:
-            print_log(self.settings.rule_line(), logger="current")
-        self.classifier.speed_up()
-        if self.classifier.device.type == "cpu":
-            tune_malloc()
-        with (
-            shared_images(self.ranks, self.images, dataset, self.writer.folder) as images,
-            evaluating(self.classifier.model),
-        ):
-            pipeline = Pipeline(images, self.classifier, self.settings, self.execution)
-            early = early_verdict(self.ranks, self.writer, pipeline, missing, self.execution)
-            report = None
-            if watcher is not None and self.ranks.rank == 0:
-                report = partial(_report_to, watcher, self, pipeline)
-            self.store.compute(pipeline, missing, failed, early, report)
-        if self.ranks.rank == 0 and not pipeline.one_by_one:
-            print_log(f"maps were computed with {pipeline.mean_batch()}", logger="current")
+        run.compute(pipeline, missing, failed, early, on_start)
+    if run.ranks.rank == 0 and not pipeline.one_by_one:
+        print_log(f"maps were computed with {pipeline.mean_batch()}", logger="current")
 
 
 def _log_maps(classifier: CamClassifier, settings: PseudoBoxSettings) -> None:
-    """Say how the maps are computed, and in which size if there is only one."""
-    classifier.views(settings)  # a rule that does not go with the classifier is refused first
+    """Log how the maps are computed, and the input size if the classifier takes only one."""
+    classifier.views(settings)  # refuses a rule that the classifier does not support
     print_log(f"class activation maps are {classifier.map_description}", "current")
     if classifier.input_size is not None:
         height, width = classifier.input_size
         print_log(
-            f"the classifier takes images of {width} x {height} px alone: each image is resized to "
-            "that, whatever its shape, and short_sides has no effect",
+            f"the classifier takes only images of {width} x {height} px: each image is resized to "
+            "that size, whatever its shape, and short_sides has no effect",
             "current",
             logging.WARNING,
         )
-
-
-def _report_to(watcher: Watcher, run: _Run, pipeline: Pipeline, progress: Progress) -> Done:
-    """Start the watcher; give the function to call for each image that is done."""
-    watcher.start(progress.share, run.writer.count - progress.total, pipeline.images.loader)
-    return partial(watcher.image_done, classifier=run.classifier)

@@ -1,4 +1,4 @@
-"""Step 2 from an mmpretrain config: what ``tools/generate_pseudo_boxes.py`` and the hook share."""
+"""Step 2 from an mmpretrain config, for ``tools/generate_pseudo_boxes.py`` and the hook."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from dap.files import split_lines
 from dap.images.categories import are_imagenet_names, imagenet_wordnet_ids, is_wordnet_id
 from dap.images.class_folders import ClassFolders, find_class_folders
 from dap.images.folder_labels import CURE, composed, read_folder_names, refuse_splits
+from dap.runs.execution import Execution
 
 from .classifier import CamClassifier
 from .engine import Watcher, generate_pseudo_boxes
-from .settings import Execution, PseudoBoxSettings
+from .settings import PseudoBoxSettings
 
 _WRAPPERS = (
     "RepeatDataset", "ClassBalancedDataset", "mmengine.RepeatDataset",
@@ -51,13 +52,14 @@ def generate_from_config(
     Args:
         config: Config with ``model``, ``train_dataloader.dataset`` (unless ``images`` is given)
             and, optionally, ``pseudo_boxes``: fields of :class:`PseudoBoxSettings`.
-        checkpoint: Weights of the classifier: file or URL.
+        checkpoint: File or URL of the weights of the classifier.
         out_dir: Folder to write.
-        images: Folder with class folders that takes the place of the config's dataset.
-        classes_file: Names of the class folders in label order, one per line, for ``images``.
-        execution: How to carry it out.
-        device: Where to compute. Defaults to CUDA if there is any, else the CPU.
-        watcher: Is shown images as they are done.
+        images: Folder with class folders, used in place of the dataset of the config.
+        classes_file: File with the names of the class folders in label order, one per line, for
+            ``images``.
+        execution: How to carry out the run. Defaults to :class:`Execution`.
+        device: Device to compute on. Defaults to CUDA if available, else the CPU.
+        watcher: Receives each image of the first process when it is computed.
         normalized: Whether to refuse a classifier that does not normalise its images.
 
     Returns:
@@ -83,10 +85,10 @@ def generate_from_config(
 
 
 def settings_from_config(config: Config) -> PseudoBoxSettings:
-    """Read ``config.pseudo_boxes``; a field that is not there has its default.
+    """Read ``config.pseudo_boxes``; fields that it lacks have their defaults.
 
     Raises:
-        ValueError: If there is a field that :class:`PseudoBoxSettings` lacks, or a bad value.
+        ValueError: If :class:`PseudoBoxSettings` has no such field, or a value is out of range.
     """
     fields = dict(config.get("pseudo_boxes", {}))
     unknown = fields.keys() - PseudoBoxSettings.__dataclass_fields__.keys()
@@ -99,13 +101,13 @@ def settings_from_config(config: Config) -> PseudoBoxSettings:
 
 
 def build_classifier(config: Config, checkpoint: str) -> tuple[nn.Module, dict[str, Any]]:
-    """Build the classifier of a config as MMEngine's Runner does, with all its weights, on the CPU.
+    """Build the classifier of a config as MMEngine's Runner does, with its weights, on the CPU.
 
-    A ``data_preprocessor`` beside ``model``, where mmpretrain's own configs have it, becomes the
-    model's unless the model has one.
+    A ``data_preprocessor`` at the top level of the config, as in the configs of mmpretrain, is used
+    if ``model`` has none.
 
     Returns:
-        The model and the checkpoint's ``meta``.
+        The model and the ``meta`` of the checkpoint.
 
     Raises:
         ValueError: If the config has no model, or the checkpoint is not of this model.
@@ -118,23 +120,23 @@ def build_classifier(config: Config, checkpoint: str) -> tuple[nn.Module, dict[s
         model_config.setdefault("data_preprocessor", copy.deepcopy(preprocessor))
     drop_init(model_config)
     model = MODELS.build(model_config)
-    # A classifier of another library holds its network as `model`, with that library's names.
+    # The network of another library is the attribute `model`, with the names of that library.
     network = model if hasattr(model, "backbone") else getattr(model, "model", model)
     return model, load_classifier_weights(network, checkpoint, str(config.filename))
 
 
 def require_normalization(model: nn.Module, source: str) -> None:
-    """Refuse a classifier whose data preprocessor leaves pixels as they are.
+    """Refuse a classifier whose data preprocessor does not normalise images.
 
-    It is measured: on images of random pixels, normalised ones must differ from those that went
-    in, in either order of their channels.
+    The normalised images of random pixels must differ from the pixels, in either order of the
+    channels.
 
     Args:
         model: An mmpretrain classifier.
-        source: Where it comes from, for the message.
+        source: Origin of the classifier, for the message.
 
     Raises:
-        ValueError: If it does not normalise.
+        ValueError: If the classifier does not normalise images.
     """
     pixels = probe_image().to(next(model.parameters()).device)
     normalized = CamClassifier(model).normalize(pixels)
@@ -150,7 +152,7 @@ def require_normalization(model: nn.Module, source: str) -> None:
 
 
 def build_training_set(config: Config) -> Any:
-    """Build the dataset of ``config.train_dataloader``; its images are listed when they are needed.
+    """Build the dataset of ``config.train_dataloader``; its images are not listed yet.
 
     Raises:
         ValueError: If the config has none.
@@ -161,48 +163,50 @@ def build_training_set(config: Config) -> Any:
             f"config {config.filename}: no train_dataloader.dataset in it. Pseudo boxes are made "
             "for the training set: add it, or name a folder of class folders (--images)"
         )
-    given = loader["dataset"]
-    while given.get("type") in _WRAPPERS:  # each image is needed once
-        given = given["dataset"]
-    kind = given.get("type")
-    cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+    dataset = loader["dataset"]
+    while dataset.get("type") in _WRAPPERS:  # each image is needed once
+        dataset = dataset["dataset"]
+    cls = _dataset_class(dataset)
     if isinstance(cls, type) and issubclass(cls, BaseDataset):
         arguments = inspect.signature(cls).parameters.values()
         if any(each.name == "lazy_init" or each.kind is each.VAR_KEYWORD for each in arguments):
-            given = {**given, "lazy_init": True}
-    return DATASETS.build(given)
+            dataset = {**dataset, "lazy_init": True}
+    return DATASETS.build(dataset)
 
 
 def known_classes(config: Config, meta: dict[str, Any]) -> list[str] | None:
-    """Class names in label order, from the checkpoint or else from the config."""
+    """Return class names in label order, from the checkpoint or else from the config."""
     classes = (meta.get("dataset_meta") or {}).get("classes", config.get(CLASS_NAMES))
     dataset = (config.get("train_dataloader") or {}).get("dataset") or {}
     while "dataset" in dataset:
         dataset = dataset["dataset"]
     if classes is None:
         classes = (dataset.get("metainfo") or {}).get("classes", dataset.get("classes"))
-    if classes is None and "type" in dataset:
-        kind = dataset["type"]
-        cls = DATASETS.get(kind) if isinstance(kind, str) else kind
-        classes = getattr(cls, "METAINFO", {}).get("classes")
-    if isinstance(classes, str):  # the name of a file, as mmpretrain takes it
+    if classes is None:
+        classes = getattr(_dataset_class(dataset), "METAINFO", {}).get("classes")
+    if isinstance(classes, str):  # the name of a file, as mmpretrain accepts it
         classes = split_lines(fileio.get(os.path.expanduser(classes)), classes)
     return None if classes is None else [str(name) for name in classes]
+
+
+def _dataset_class(dataset: dict[str, Any]) -> Any:
+    kind = dataset.get("type")
+    return DATASETS.get(kind) if isinstance(kind, str) else kind
 
 
 def build_class_folders(
     root: str, num_classes: int, known: list[str] | None, classes_file: str | None
 ) -> ClassFolders:
-    """Build the dataset of class folders of one's own; see :class:`ClassFolders`.
+    """Build the dataset of the user's class folders, see :class:`ClassFolders`.
 
     Args:
         root: Folder with one folder per class.
         num_classes: Number of classes of the classifier.
-        known: Its class names, if any are known: folder names or readable ones.
+        known: Class names of the classifier, folder names or readable ones, if known.
         classes_file: File with the names of the folders in label order.
 
     Raises:
-        ValueError: If the folders do not match the classes, or only by a guess.
+        ValueError: If the folders do not match the classes, or could match them in several ways.
     """
     folders = find_class_folders(root)
     build = partial(ClassFolders, root, num_classes, lazy_init=True)
@@ -226,7 +230,7 @@ def build_class_folders(
 
 
 def drop_init(config: Any) -> None:
-    """Take out of a model's config what would load other weights (and, for an URL, download)."""
+    """Remove from the config of a model what would load, or even download, other weights."""
     if isinstance(config, ConfigDict | dict):
         for key in ("init_cfg", "pretrained"):
             if config.get(key):

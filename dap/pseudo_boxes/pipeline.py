@@ -1,30 +1,31 @@
-"""From images to their boxes: reading, maps on the device and boxes, each while the others work."""
+"""From images to their boxes: reading, maps and boxes, computed concurrently."""
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from itertools import chain
-from typing import Any, TypeVar
+from itertools import chain, islice
+from typing import TypeVar
 
 import cv2
 import torch
 
 from dap.cam import flips_by_side
-from dap.images.labelled_images import LabelledImages
+from dap.images.labelled_images import LabelledImages, Sample
 from dap.images.reading import read_in_order
 from dap.images.reading_worker import end_with_parent
+from dap.runs.execution import Execution
+from dap.runs.store_run import Record
 
+from .batched_maps import BatchLimit, ImageMaps, WindowMaps
 from .classifier import CamClassifier
-from .records import Record, window_records
-from .settings import Execution, PseudoBoxSettings, default_workers
-from .window import BatchLimit, ImageMaps, WindowMaps, windows
+from .records import window_records
+from .settings import PseudoBoxSettings
 
-WINDOW_CPU, WINDOW_GPU = 32, 2048  # images that are batched by shape
-WINDOW_BYTES = 3 << 29  # of decoded images in a window: 2048 of ImageNet take 1.1 GB in the mean
-AHEAD = 4  # windows whose boxes are being computed
+WINDOW_CPU, WINDOW_GPU = 32, 2048  # images among which batches of equal shape are formed
+WINDOW_BYTES = 3 << 29  # decoded images of a window; 2048 of ImageNet take 1.1 GB on average
+AHEAD = 4  # windows whose boxes are being computed while the device continues
 T = TypeVar("T")
 
 
@@ -33,15 +34,16 @@ class Pipeline:
 
     Args:
         images: The data set.
-        classifier: In evaluation mode, on the device to work on.
+        classifier: The classifier, in evaluation mode, on the device to use.
         settings: Settings of Step 2.
         execution: Workers, batch size and timeout.
 
     Attributes:
-        window: Images that are batched by shape.
-        one_by_one: Whether each image is computed alone, so that its bits do not depend on others.
-        images_done: Images that were computed so far, once per scale.
-        batches_done: Batches that went through the network so far.
+        window: Number of images among which batches of equal shape are formed.
+        one_by_one: Whether each image is computed separately, so that its bits do not depend on
+            other images.
+        images_done: Number of images computed so far, each counted once per scale.
+        batches_done: Number of batches computed so far.
     """
 
     def __init__(
@@ -62,12 +64,7 @@ class Pipeline:
         self.one_by_one = self.limit.images == 1
         self.images_done = self.batches_done = 0
         self._timeout = execution.read_timeout
-        local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        self._workers = (
-            default_workers(self.on_gpu, local_ranks)
-            if execution.num_workers is None
-            else execution.num_workers
-        )
+        self._workers = execution.workers(self.on_gpu)
 
     def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[ImageMaps, Record]]:
         """Compute the boxes of some groups of images, in order.
@@ -76,14 +73,14 @@ class Pipeline:
             groups: Indices of images; images of one group are batched together.
 
         Yields:
-            Per image, its :class:`ImageMaps` without the maps, and its record, as
+            Per image its :class:`ImageMaps` without the maps, and its record, as
             :meth:`dap.store.writer.StoreWriter.write` takes it.
         """
         if not self.on_gpu:
             for window in self.maps(groups):
                 yield from window_records(window, self.settings)
             return
-        # Other processes compute boxes while the GPU computes the maps of later windows.
+        # Other processes compute the boxes while the GPU computes the maps of later windows.
         with box_processes(max(1, self._workers // 4)) as processes:
             futures = (
                 processes.submit(window_records, window, self.settings)
@@ -93,9 +90,9 @@ class Pipeline:
                 yield from future.result()
 
     def maps(self, groups: Sequence[Sequence[int]]) -> Iterator[list[ImageMaps]]:
-        """Compute the maps of some groups of images, in order, window by window.
+        """Compute the maps of some groups of images, in order, per window.
 
-        On a GPU, the maps of a window are copied while those of the next are computed.
+        On a GPU, the maps of a window are copied while those of the next window are computed.
 
         Args:
             groups: Indices of images; images of one group are batched together.
@@ -107,26 +104,27 @@ class Pipeline:
             self._workers,
             self._timeout,
             pin_memory=self.on_gpu,
-            # A GPU queues some thousand kernels, a few batches; to hand it a window takes this
-            # process nearly as long as to compute it. Meanwhile the next window is read.
+            # A GPU queues only some thousand kernels, those of a few batches, so that submitting a
+            # window takes nearly as long as computing it. Meanwhile the next window is read.
             ahead=self.window if self.on_gpu else 0,
         )
-        cut = windows(samples, [len(group) for group in groups], self.window, WINDOW_BYTES)
+        sizes = [len(group) for group in groups]
+        sample_windows = _windows(samples, sizes, self.window, WINDOW_BYTES)
         if self.on_gpu:
-            started = (self._maps(window) for window in cut)
+            started = (self._maps(window) for window in sample_windows)
             yield from (maps.fetch() for maps in _delayed(started, 1))
             return
-        # One image per thread is faster than two threads per image, and the bits are the same.
+        # One thread per image is faster than several threads per image, with the same bits.
         with ThreadPoolExecutor(torch.get_num_threads(), initializer=_single_threaded) as pool:
-            for window in cut:
+            for window in sample_windows:
                 yield self._maps(window, pool).fetch()
 
     def mean_batch(self) -> str:
-        """How full the batches were, in words."""
+        """Describe the mean size of the batches."""
         mean = self.images_done / max(1, self.batches_done)
-        return f"{mean:.1f} images per batch in the mean"
+        return f"{mean:.1f} images per batch on average"
 
-    def _maps(self, window: list[Any], pool: ThreadPoolExecutor | None = None) -> WindowMaps:
+    def _maps(self, window: list[Sample], pool: ThreadPoolExecutor | None = None) -> WindowMaps:
         maps = WindowMaps(window, self.classifier, self.settings, self.limit, pool)
         self.batches_done += maps.batches
         self.images_done += maps.batched_images
@@ -134,8 +132,32 @@ class Pipeline:
 
 
 def box_processes(count: int) -> ProcessPoolExecutor:
-    """Processes that compute boxes; they end with this process, whatever ends it."""
+    """Create processes that compute boxes; they end with this process, even if it is killed."""
     return ProcessPoolExecutor(count, initializer=_start_box_process)
+
+
+def _windows(
+    samples: Iterator[Sample], sizes: Sequence[int], count: int, max_bytes: int
+) -> Iterator[list[Sample]]:
+    """Divide a stream of samples into windows; no window holds images of two groups.
+
+    Args:
+        samples: The images of all groups, in order.
+        sizes: Number of images of each group.
+        count: Maximum number of images per window.
+        max_bytes: Bytes of decoded images after which a window ends.
+    """
+    for size in sizes:
+        window: list[Sample] = []
+        window_bytes = 0
+        for sample in islice(samples, size):
+            window.append(sample)
+            window_bytes += 0 if sample.image is None else sample.image.numel()
+            if len(window) == count or window_bytes >= max_bytes:
+                yield window
+                window, window_bytes = [], 0
+        if window:
+            yield window
 
 
 def _delayed(items: Iterable[T], count: int) -> Iterator[T]:

@@ -1,4 +1,4 @@
-"""Identity of a run: everything that decides its boxes."""
+"""Description of a run: everything that decides its boxes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ import torch
 import dap
 from dap.images.categories import coco_categories
 from dap.images.labelled_images import LabelledImages
+from dap.runs.execution import Execution
 from dap.store.writer import default_shard_size
 
 from .classifier import CamClassifier
-from .settings import Execution, PseudoBoxSettings
+from .settings import PseudoBoxSettings
 
-# Raised whenever the same classifier and images give other boxes than before.
+# Incremented when the same classifier and images give other boxes than before.
 ALGORITHM = 3
 
 
 def describe_process(
     classifier: CamClassifier, settings: PseudoBoxSettings, execution: Execution
 ) -> dict[str, Any]:
-    """Collect what must be the same in all processes of a run, apart from the images.
+    """Describe a run without its images; all its processes must agree on this.
 
     Args:
-        classifier: Where the maps come from.
+        classifier: The classifier.
         settings: Settings of Step 2.
         execution: Whether TF32 is allowed.
     """
@@ -63,13 +64,13 @@ def describe_run(
     checkpoint: str | None,
     shard_size: int | None = None,
 ) -> dict[str, Any]:
-    """Collect what a run is made of, as :class:`dap.store.writer.StoreWriter` takes it.
+    """Describe a run as :class:`dap.store.writer.StoreWriter` takes it.
 
     Args:
-        process: What :func:`describe_process` returns.
+        process: Result of :func:`describe_process`.
         images: The data set.
-        checkpoint: Where the weights came from; no part of the identity.
-        shard_size: Images per shard. Defaults to what suits their number.
+        checkpoint: Origin of the weights, which the identity of the run does not include.
+        shard_size: Images per shard. Defaults to a size that depends on the number of images.
 
     Raises:
         ValueError: If labels or class names do not fit the classifier.

@@ -1,4 +1,4 @@
-"""Derive runs with other thresholds or another NMS from a run without NMS."""
+"""Derive a run with other thresholds or another NMS from a run without NMS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dap.store.shard import Shard, exact
 from dap.store.statistics import summary_line
 from dap.store.writer import StoreWriter
 
-from .merging import NOTHING_ABOVE, merged_boxes
+from .records import NOTHING_ABOVE, merged_boxes
 from .settings import PseudoBoxSettings
 
 
@@ -30,17 +30,18 @@ def select_boxes(
     thresholds: Sequence[float] | None = None,
     nms_iou: float | None = NMS_IOU,
 ) -> dict[str, Any]:
-    """Derive the run of other thresholds and another NMS from a run that kept every box.
+    """Derive a run with other thresholds or another NMS from a run without NMS.
 
-    The store and ``annotations.json`` have the bytes that :func:`generate_pseudo_boxes` would
-    write with these settings, ``summary.json`` the same content, and ``derived_from``, the
-    settings of the source. Killed and called again, it goes on with the shards that are missing.
+    The store and ``annotations.json`` have the same bytes as if :func:`generate_pseudo_boxes` had
+    written them with these settings. ``summary.json`` has the same content, and in addition
+    ``derived_from``, the settings of the source. If it is killed, the next call writes the missing
+    shards.
 
     Args:
         source: Folder of a finished run with ``nms_iou=None``.
         out: Folder to write, made if need be. A finished run of the same classifier, images and
-            settings in it is kept as it is, an unfinished one goes on; any other is refused.
-        thresholds: Values of τ among those of the source. Defaults to all of them.
+            settings in it is kept, an unfinished one is continued; any other is refused.
+        thresholds: Some of the thresholds of the source. Defaults to all of them.
         nms_iou: IoU threshold of the merging NMS in (0, 1]; None for no NMS.
 
     Returns:
@@ -50,7 +51,7 @@ def select_boxes(
         ValueError: If the source is no finished run without NMS, is damaged or lacks a threshold,
             a setting is out of range, or ``out`` is the source or holds another run.
         RuntimeError: If another process writes ``out``.
-        OSError: If ``out`` cannot be written, or is full; what is finished stays.
+        OSError: If ``out`` cannot be written, or is full; finished shards are kept.
     """
     folder, out = store_folder(source), Path(out)
     if folder.resolve() == out.resolve():
@@ -75,16 +76,17 @@ def select_boxes(
 def _selected_settings(
     store: PseudoBoxStore, thresholds: Sequence[float] | None, nms_iou: float | None
 ) -> PseudoBoxSettings:
-    """The settings of the derived run, if the source has what they need."""
-    given = PseudoBoxSettings.from_store(store)
+    """Return the settings of the derived run; the source must have the boxes that they need."""
+    source = PseudoBoxSettings.from_store(store)
     if thresholds is None:
         thresholds = store.thresholds
-    changed = {"thresholds": thresholds, "nms_iou": nms_iou}
-    settings = PseudoBoxSettings(**{**given.as_json(), **changed})
-    if given.nms_iou is not None:
+    changes = {"thresholds": thresholds, "nms_iou": nms_iou}
+    settings = PseudoBoxSettings(**{**source.as_json(), **changes})
+    if source.nms_iou is not None:
         raise ValueError(
-            f"{store.folder} was merged by NMS at IoU {given.nms_iou}: what that dropped is "
-            "gone. Make a run without NMS to select from (--cfg-options pseudo_boxes.nms_iou=None)"
+            f"{store.folder} was merged by NMS at IoU {source.nms_iou}: the boxes that NMS "
+            "removed are not in it. Make a run without NMS to select from (--cfg-options "
+            "pseudo_boxes.nms_iou=None)"
         )
     missing = [tau for tau in settings.thresholds if tau not in store.thresholds]
     if missing:
@@ -100,7 +102,7 @@ def _write_selected(
 ) -> None:
     """Write the missing shards of the derived run."""
     chosen = [store.thresholds.index(tau) for tau in settings.thresholds]
-    images = sum(len(writer.indices(number)) for number in missing)
+    images = writer.images_of(missing)
     progress = Progress(images, images)
     for number in missing:
         shard = store.shards[number]
@@ -115,7 +117,7 @@ def _write_selected(
 def _records(
     shard: Shard, chosen: Sequence[int], settings: PseudoBoxSettings
 ) -> Iterator[dict[str, Any]]:
-    """Merge the boxes of each image, as :func:`dap.pseudo_boxes.window.image_record` does."""
+    """Merge the boxes of each image, as :func:`dap.pseudo_boxes.records.image_record` does."""
     heights, widths = (side.tolist() for side in shard.sizes_hw)
     reasons = dict(shard.reasons())
     candidates = _candidates(shard, chosen)
@@ -130,10 +132,10 @@ def _records(
 
 
 def _candidates(shard: Shard, chosen: Sequence[int]) -> dict[int, list[tuple[int, Candidates]]]:
-    """Row → label → boxes of the chosen thresholds in the order in which they were found.
+    """Return row → labels with the boxes of the chosen thresholds, in the order of the first run.
 
-    They stand in a shard by falling area, those of one area in the order in which they were
-    found. NMS sorts them so anyway: only the order of the thresholds is left to restore.
+    Boxes of a shard are sorted by falling area, and boxes of equal area are in the order in which
+    they were computed. NMS sorts by area too, so only the order of the thresholds is restored.
     """
     position = np.full(256, -1)
     position[list(chosen)] = np.arange(len(chosen))
@@ -147,7 +149,7 @@ def _candidates(shard: Shard, chosen: Sequence[int]) -> dict[int, list[tuple[int
     starts = np.flatnonzero(np.diff([rows, labels], prepend=-1).any(axis=0)).tolist()
     by_row: dict[int, list[tuple[int, Candidates]]] = {}
     for start, end in pairwise([*starts, len(boxes)]):
-        own_masks = None if masks is None else masks[start:end]
-        candidates = Candidates(boxes[start:end], taus[start:end], own_masks)
+        label_masks = None if masks is None else masks[start:end]
+        candidates = Candidates(boxes[start:end], taus[start:end], label_masks)
         by_row.setdefault(int(rows[start]), []).append((int(labels[start]), candidates))
     return by_row

@@ -1,4 +1,4 @@
-"""The maps of a finished run, computed again for the images that are looked at or judged."""
+"""The maps of a finished run, computed again for images that are drawn or evaluated."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
 from dap._malloc import tune_malloc
-from dap.cam import MergedCam, Rule, ScaleMaps, merge_scales
+from dap.cam import MergedCam, Rule
 from dap.devices import chosen_device, computing_on
 from dap.images.labelled_images import LabelledImages
 from dap.images.reading import CHUNK
+from dap.runs.execution import Execution
 from dap.store.reader import PseudoBoxStore
 
+from .batched_maps import ImageMaps
 from .classifier import CamClassifier, evaluating
 from .from_config import build_classifier
 from .pipeline import Pipeline
-from .settings import Execution, PseudoBoxSettings
-from .window import ImageMaps
+from .settings import PseudoBoxSettings
 
 
 class StoredMap(NamedTuple):
     """The maps of an image of a store.
 
     Attributes:
-        file_name: Name of the image in the store.
-        size_hw: Its height and width in pixels; 0 if it cannot be read.
-        by_label: Class → the map that its boxes are taken from, shape (1, h, w), on the CPU.
+        file_name: File name of the image in the store.
+        size_hw: Height and width of the image in pixels; 0 if it cannot be read.
+        by_label: Label → the map from which boxes are computed, shape (1, h, w), on the CPU.
         error: Why there are no maps, or None.
     """
 
@@ -43,17 +43,17 @@ class StoredMap(NamedTuple):
 
 
 class StoredMaps:
-    """Activation maps of images of a store, as they were when the boxes were made.
+    """Activation maps of images of a store, as they were when the boxes were computed.
 
-    Equal up to rounding: on another device, with autocast or another decoder, to its rounding.
+    They are equal up to rounding, which depends on the device, autocast and the image decoder.
 
     Args:
         store: The boxes.
-        model: The classifier that made them, with its weights.
+        model: The classifier of the run, with its weights.
         image_root: Folder of the images. Defaults to the one that the store was made from.
 
     Raises:
-        ValueError: If the store was not made by this classifier, or not by Step 2.
+        ValueError: If the store was not written by Step 2 with this classifier.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class StoredMaps:
     ) -> None:
         self.settings = PseudoBoxSettings.from_store(store)
         self._classifier = CamClassifier(model, self.settings.map_method)
-        given = self._classifier.weights_sha256()
+        weights_sha256 = self._classifier.weights_sha256()
         expected = store.manifest["classifier"].get("weights_sha256")
-        if given != expected:
+        if weights_sha256 != expected:
             raise ValueError(
                 f"{store.folder} was made with other weights (SHA-256 {str(expected)[:16]}…) than "
-                f"those given ({given[:16]}…), or with another normalisation. Give the config and "
-                f"the checkpoint of that run: {store.manifest.get('checkpoint')}"
+                f"those given ({weights_sha256[:16]}…), or with another normalisation. Give the "
+                f"config and the checkpoint of that run: {store.manifest.get('checkpoint')}"
             )
         self._tf32 = bool(store.manifest.get("computation", {}).get("tf32", False))
         self._classifier.speed_up()
@@ -87,22 +87,21 @@ class StoredMaps:
         image_root: str | os.PathLike[str] | None = None,
         device: str | None = None,
     ) -> StoredMaps:
-        """With the classifier of an mmpretrain config.
+        """Create with the classifier of an mmpretrain config.
 
         Args:
             store: The boxes.
             config: Config with ``model``.
-            checkpoint: Its weights: file or URL.
+            checkpoint: File or URL of the weights.
             image_root: Folder of the images. Defaults to the one that the store was made from.
-            device: Where to compute. Defaults to CUDA if there is any, else the CPU.
+            device: Device to compute on. Defaults to CUDA if available, else the CPU.
 
         Raises:
             ValueError: If config, checkpoint and store do not fit together.
         """
         init_default_scope("mmpretrain")
-        place = chosen_device(device)
         model, _ = build_classifier(config, checkpoint)
-        model.to(place)
+        model.to(chosen_device(device))
         return cls(store, model, image_root)
 
     def of_images(
@@ -110,22 +109,20 @@ class StoredMaps:
         items: Sequence[tuple[str, Sequence[int]]],
         image_root: str | os.PathLike[str] | None = None,
     ) -> Iterator[StoredMap]:
-        """Compute maps as Step 2 does: read ahead, batched by shape, with the fast forward.
-
-        The maps of a window of images are in memory at a time.
+        """Compute maps as Step 2 does, with the maps of one window of images in memory at a time.
 
         Args:
-            items: Names of images in the store, each with the classes whose maps are wanted.
-            image_root: Folder of the images, where it is another than that of this object.
+            items: File names of images in the store, each with the labels of the maps to compute.
+            image_root: Folder of the images. Defaults to :attr:`root`.
 
         Yields:
-            The maps of each image, in the order of ``items``. One that cannot be read, or whose
-            map cannot be computed or is not finite, has the reason in their place.
+            The maps of each image, in the order of ``items``; or the reason why there are none, if
+            the image cannot be read or a map cannot be computed or is not finite.
         """
         if not items:
             return
         images = LabelledImages(_Requests(items, os.fspath(image_root or self.root)))
-        few = len(items) < CHUNK  # not worth the start of processes that read
+        few = len(items) < CHUNK  # for which starting processes takes longer than reading
         execution = Execution(num_workers=0 if few else None, tf32=self._tf32)
         device = self._classifier.device
         with evaluating(self._classifier.model), computing_on(device, self._tf32):
@@ -138,13 +135,13 @@ class StoredMaps:
     def score_maps(
         self, items: Sequence[tuple[str, Sequence[int]]]
     ) -> Iterator[dict[int, np.ndarray] | str]:
-        """Compute maps at the size of their images, for ``dap.evaluation.evaluate_boxes``.
+        """Compute maps in the size of their images, for ``dap.evaluation.evaluate_boxes``.
 
         Args:
-            items: Names of images in the store, each with the classes whose maps are wanted.
+            items: File names of images in the store, each with the labels of the maps to compute.
 
         Yields:
-            For each image label → map in [0, 1], float32, shape (H, W); or why there is none.
+            Per image label → map in [0, 1], float32, shape (H, W); or the reason why there is none.
         """
         for image in self.of_images(items):
             if image.error is not None:
@@ -156,13 +153,13 @@ class StoredMaps:
 
 
 class _Requests:
-    """Images of a store with the classes asked for, as a data set."""
+    """Images of a store with labels, as an mmpretrain dataset."""
 
     def __init__(self, items: Sequence[tuple[str, Sequence[int]]], root: str) -> None:
         self.items, self.data_root = items, root
 
     def full_init(self) -> None:
-        """There is nothing to load."""
+        """Do nothing: the list is given."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -173,16 +170,12 @@ class _Requests:
 
 
 def _stored_map(file_name: str, image: ImageMaps, rule: Rule) -> StoredMap:
-    """Merge the scales of an image."""
     if image.error is not None:
         return StoredMap(file_name, image.size_hw, {}, image.error)
-    scales = [
-        ScaleMaps(torch.from_numpy(maps), stride, size_hw) for maps, stride, size_hw in image.scales
-    ]
-    maps, cell_size = merge_scales(scales, image.size_hw, rule)
-    if not maps.isfinite().all():
-        error = "FloatingPointError: the activation map is NaN or infinite"
-        return StoredMap(file_name, image.size_hw, {}, error)
+    try:
+        maps, cell_size = image.merged(rule)
+    except FloatingPointError as error:
+        return StoredMap(file_name, image.size_hw, {}, f"FloatingPointError: {error}")
     by_label = {
         label: MergedCam(maps[i : i + 1], cell_size)
         for i, label in enumerate(image.entry.labels.tolist())

@@ -20,15 +20,13 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 import dap
-from dap.devices import chosen_device, computing_on
+from dap.devices import DEVICE_ERRORS, chosen_device, computing_on
 from dap.images.image_files import check_size
 from dap.images.labelled_images import Entry, LabelledImages, Sample
 from dap.images.reading import read_in_order
-from dap.pseudo_boxes.records import Record
-from dap.pseudo_boxes.settings import Execution, default_workers
-from dap.pseudo_boxes.store_run import StoreRun, locked_by_first
-from dap.pseudo_boxes.window import DEVICE_ERRORS
 from dap.ranks import all_ranks
+from dap.runs.execution import Execution
+from dap.runs.store_run import Record, StoreRun, locked_by_first
 from dap.store.reader import MANIFEST, PseudoBoxStore, digests, store_folder
 from dap.store.shard import Shard
 from dap.store.writer import StoreWriter
@@ -168,13 +166,7 @@ class _Relabelling:
         # that exist already.
         self.window, self.one_by_one = 1, self.batch_size == 1
         self._timeout = execution.read_timeout
-        local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        on_gpu = next(detector.model.parameters()).is_cuda
-        self._workers = (
-            default_workers(on_gpu, local_ranks)
-            if execution.num_workers is None
-            else execution.num_workers
-        )
+        self._workers = execution.workers(next(detector.model.parameters()).is_cuda)
 
     def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[_Image, Record]]:
         """Compute the records of groups of images, in order; a batch lies in one group."""

@@ -10,15 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from dap.datasets.few_shot_voc import VOC_CLASSES
-from dap.datasets.voc_files import ImageFinder, split_file
-from dap.files import (
-    IMAGE_SUFFIXES,
-    files_below,
-    output_file,
-    read_lines,
-    write_coco,
-)
+from dap.datasets.voc_files import VOC_CLASSES, ImageFinder, split_file
+from dap.files import IMAGE_SUFFIXES, files_below, output_file, read_lines, write_coco
 from dap.image_size import image_size
 
 

@@ -1,15 +1,14 @@
-"""``annotations.json`` and ``summary.json``: what is derived from a store."""
+"""Write a store as a COCO file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dap.files import whole_file, write_coco
+from dap.files import write_coco
 
 from .masks import segmentation
 from .reader import PseudoBoxStore, identity
@@ -17,16 +16,17 @@ from .shard import DECIMALS, NO_THRESHOLD, Shard, exact
 
 
 def export_coco(store: PseudoBoxStore, path: Path, once: bool = False) -> None:
-    """Write the boxes of a store as a COCO file, shard by shard: nothing is held.
+    """Write the boxes of a store as a COCO file, with one shard in memory at a time.
 
-    Images that could not be used are left out. Each annotation has the threshold it was found at
-    and, where the store has masks, its mask as RLE. ``area`` is that of the box.
-    A store that was made of such a file says of itself what that file said.
+    Images that could not be used are left out. Each annotation has the threshold at which the box
+    was found and, if the store has masks, its mask as RLE. ``area`` is the area of the box.
+    ``info`` describes the run; for a store that was converted from such a file, it is the
+    ``info`` of that file.
 
     Args:
         store: The boxes.
         path: File to write.
-        once: Whether a file that is there stays, see :func:`dap.files.whole_file`.
+        once: Whether an existing file is kept, see :func:`dap.files.whole_file`.
     """
     info = store.manifest.get("info")
     if info is None:
@@ -34,12 +34,6 @@ def export_coco(store: PseudoBoxStore, path: Path, once: bool = False) -> None:
         del info["shard_size"]
     images = (line for shard in store.shards for line in _image_lines(shard))
     write_coco(path, info, store.categories, images, _annotation_lines(store), once)
-
-
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Write the summary: the last file of a run, by which it is known as finished."""
-    with whole_file(path) as file:
-        file.write(json.dumps(summary, indent=2) + "\n")
 
 
 def _image_lines(shard: Shard) -> Iterator[str]:
@@ -77,7 +71,7 @@ def _annotation_lines(store: PseudoBoxStore) -> Iterator[str]:
 
 
 def _segmentations(shard: Shard) -> Iterator[str]:
-    """The masks of a shard, as part of their annotations; none if it has none."""
+    """Iterate over the masks of a shard as JSON of their annotations; empty without masks."""
     if shard.has_masks:
         heights, widths = (np.repeat(s, np.diff(shard.starts)).tolist() for s in shard.sizes_hw)
         for box, size_hw in enumerate(zip(heights, widths, strict=True)):

@@ -6,23 +6,23 @@ import json
 from collections.abc import Iterator
 from typing import Any, NoReturn, TextIO
 
-LINE_LIMIT = 1 << 24  # characters; of our lines, the one with the categories is the longest
+LINE_LIMIT = 1 << 24  # characters; the longest line holds the categories
 
 
 class CocoReader:
-    """Reads what :func:`dap.store.coco.export_coco` wrote, from front to back.
+    """Reads a file that :func:`dap.store.coco.export_coco` wrote, from start to end.
 
-    No more than a line is held: a file of ImageNet-1k has millions of them.
+    One line is in memory at a time: the file of ImageNet-1k has millions of lines.
 
     Args:
         file: The open file, at its start.
 
     Attributes:
-        info: What it says of its run.
+        info: Description of the run.
         categories: COCO categories.
 
     Raises:
-        ValueError: If the file is not laid out as ours are. So do the iterators.
+        ValueError: If the layout of the file is another one. The iterators raise it too.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -31,15 +31,15 @@ class CocoReader:
         self.categories: list[dict[str, Any]] = self._value('"categories": ')
 
     def images(self) -> Iterator[dict[str, Any]]:
-        """Iterate over the images; before the annotations, and once."""
+        """Iterate over the images; to be called once, before :meth:`annotations`."""
         return self._items('"images": [', "],")
 
     def annotations(self) -> Iterator[dict[str, Any]]:
-        """Iterate over the annotations, when the images have all been read."""
+        """Iterate over the annotations; to be called when all images have been read."""
         return self._items('"annotations": [', "]}")
 
     def skip_images(self) -> None:
-        """Go on to the annotations."""
+        """Read past the images, in place of :meth:`images`."""
         for _ in self._lines('"images": [', "],"):
             pass
 
@@ -82,8 +82,8 @@ class CocoReader:
             self._refuse(line, "a line that ends")
         return line[:-1]
 
-    def _refuse(self, found: str, expected: str) -> NoReturn:
+    def _refuse(self, text: str, expected: str) -> NoReturn:
         raise ValueError(
             f"{self._file.name}, line {self._number}: expected {expected!r}, found "
-            f"{found[:40]!r}. The file is not as Step 2 wrote it: have it written again"
+            f"{text[:40]!r}. The file is not as Step 2 wrote it: have it written again"
         )

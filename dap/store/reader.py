@@ -1,15 +1,14 @@
-"""The store of a run: a folder of shards and the manifest that says what they are."""
+"""The store of a run: a folder of shards, and the manifest that describes them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dap.cam import threshold_name
 
@@ -19,7 +18,6 @@ MANIFEST = "manifest.json"
 ANNOTATIONS, SUMMARY = "annotations.json", "summary.json"
 SHARDS = "shards"
 FORMAT = "DAP pseudo boxes, 1"
-_SHARD_NAME = re.compile(r"(\d{5,})-([0-9a-f]{16})\.arrow")
 
 
 class PseudoBoxStore:
@@ -34,19 +32,19 @@ class PseudoBoxStore:
         ├── annotations.json                  the same boxes for other tools
         └── summary.json                      counts, mean sizes, images that failed
 
-    Nothing is held per image: the operating system shares the pages among all processes of a
-    machine and reads them when they are used.
+    No memory is needed per image: the operating system reads pages of the files when they are
+    used, and shares them among all processes of a machine.
 
     Args:
         path: The folder, or its ``manifest.json``.
-        verify: Whether to compare the checksums of all shards with those of the manifest.
+        verify: Whether to compare the checksums of all shards with those in the manifest.
 
     Attributes:
         manifest: Content of the manifest.
-        shards: :class:`Shard`, in order; all but the last hold ``shard_size`` images.
+        shards: The :class:`Shard` objects in order; all but the last have ``shard_size`` images.
 
     Raises:
-        ValueError: If the folder holds no store, an unfinished or a damaged one.
+        ValueError: If the folder has no store, or the store is unfinished or damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str], verify: bool = True) -> None:
@@ -60,8 +58,8 @@ class PseudoBoxStore:
             )
         if "shards" not in manifest:
             raise ValueError(
-                f"{self.folder} is not finished: run the command that writes it again, it goes on "
-                "where it was ended"
+                f"{self.folder} is not finished: run the command that writes it again; it "
+                "continues where it stopped"
             )
         self.manifest = manifest
         if verify:
@@ -88,12 +86,12 @@ class PseudoBoxStore:
 
     @property
     def thresholds(self) -> list[float]:
-        """Thresholds that the shards give the index of; how to read them says :attr:`rule`."""
+        """Thresholds of the run; shards store their indices. :attr:`rule` says what they mean."""
         return list(self.manifest["settings"].get("thresholds", ()))
 
     @property
     def rule(self) -> str | None:
-        """The rule that took the boxes from maps; None if the store is not of Step 2."""
+        """The rule by which maps became boxes; None if the store was not made by Step 2."""
         rule: str | None = self.manifest["settings"].get("rule")
         return rule
 
@@ -103,25 +101,25 @@ class PseudoBoxStore:
         return bool(self.manifest["settings"].get("masks"))
 
     def threshold_names(self) -> list[str]:
-        """The thresholds as they are called in tables and pictures."""
+        """Names of the thresholds in tables and pictures."""
         return [threshold_name(threshold, self.rule) for threshold in self.thresholds]
 
     def locate(self, index: int) -> tuple[Shard, int]:
-        """The shard of an image, and its row in there."""
+        """Return the shard of an image, and its row in the shard."""
         return self.shards[index // self.shard_size], index % self.shard_size
 
 
 def store_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder of a store, given itself or by its manifest."""
+    """Return the folder of a store from the path of the folder or of its manifest."""
     path = Path(path)
     return path.parent if path.name == MANIFEST else path
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Read the manifest of a folder; None if it has none.
+    """Read the manifest of a folder; None if there is none.
 
     Raises:
-        ValueError: If it is damaged, or of another format.
+        ValueError: If it is damaged, or has another format.
     """
     path = folder / MANIFEST
     try:
@@ -143,10 +141,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def identity(described: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be equal for the same store, flat: ``{'settings.rule': 'paper', …}``.
+    """Everything that decides the content of a store, flat: ``{'settings.rule': 'paper', …}``.
 
     Args:
-        described: A manifest, finished or not.
+        described: A manifest, of a finished store or not.
     """
     flat = {
         f"{part}.{key}": value
@@ -164,10 +162,10 @@ def identity_hash(described: Mapping[str, Any]) -> str:
 
 
 def refuse_foreign_files(folder: Path) -> None:
-    """Refuse a folder without a manifest that holds files named like those of a run.
+    """Refuse a folder that has no manifest but files named like those of a run.
 
     Raises:
-        ValueError: If there is one.
+        ValueError: If there is such a file.
     """
     for name in (ANNOTATIONS, SUMMARY, SHARDS):
         if (folder / name).exists():
@@ -178,24 +176,26 @@ def refuse_foreign_files(folder: Path) -> None:
             )
 
 
-def refuse_another_run(folder: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with the run of another manifest.
+def refuse_another_run(
+    folder: Path, existing: Mapping[str, Any], current: Mapping[str, Any]
+) -> None:
+    """Refuse to continue a run that the manifest in its folder describes differently.
 
     Args:
         folder: Folder of the run.
-        there: The manifest in the folder.
-        now: What the run is made of now, with its hash as ``identity``.
+        existing: The manifest in the folder.
+        current: The description of the run that starts now, with its hash as ``identity``.
 
     Raises:
-        ValueError: If they are not of one run; it names the differences.
+        ValueError: If the two differ; it names the differences.
     """
-    earlier, later = identity(there), identity(now)
+    earlier, later = identity(existing), identity(current)
     differences = [
         f"{key}: {earlier.get(key)!r} there, {later.get(key)!r} now"
         for key in sorted(earlier.keys() | later.keys())
         if earlier.get(key) != later.get(key)
     ]
-    if not differences and there["identity"] != now["identity"]:
+    if not differences and existing["identity"] != current["identity"]:
         differences = ["the names of the categories"]
     if differences:
         raise ValueError(
@@ -204,36 +204,8 @@ def refuse_another_run(folder: Path, there: Mapping[str, Any], now: Mapping[str,
         )
 
 
-class ShardFile(NamedTuple):
-    """A file in the folder of the shards.
-
-    Attributes:
-        path: Where it is.
-        number: Which shard it is.
-        digest: First 16 hexadecimal digits of the SHA-256 that it should have.
-    """
-
-    path: Path
-    number: int
-    digest: str
-
-
-def shard_name(index: int, content: bytes) -> str:
-    """Name of the file of a shard: its number and the beginning of its own SHA-256."""
-    return f"{index:05d}-{hashlib.sha256(content).hexdigest()[:16]}.arrow"
-
-
-def shard_files(folder: Path) -> list[ShardFile]:
-    """The files that are named like shards, sorted."""
-    found = []
-    for path in sorted((folder / SHARDS).glob("*.arrow")):
-        if match := _SHARD_NAME.fullmatch(path.name):
-            found.append(ShardFile(path, int(match[1]), match[2]))
-    return found
-
-
 def digests(paths: list[Path]) -> list[str]:
-    """SHA-256 of files, several at a time."""
+    """Compute the SHA-256 of files, several at a time."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(_digest, paths))
 
@@ -245,15 +217,15 @@ def _digest(path: Path) -> str:
 
 def _verify(folder: Path, entries: list[dict[str, Any]]) -> None:
     paths = [folder / SHARDS / entry["file"] for entry in entries]
-    cure = "Run the command that made it again: only what is missing is computed"
+    cure = "Run the command that wrote it again: only missing shards are computed"
     absent = [path for path in paths if not path.is_file()]
     if absent:
         raise ValueError(
             f"{absent[0]} is missing, {len(absent)} of {len(paths)} shards are. {cure}"
         )
-    for path, entry, found in zip(paths, entries, digests(paths), strict=True):
-        if found != entry["sha256"]:
+    for path, entry, digest in zip(paths, entries, digests(paths), strict=True):
+        if digest != entry["sha256"]:
             raise ValueError(
-                f"{path} is damaged: its SHA-256 is {found[:16]}…, the manifest has "
+                f"{path} is damaged: its SHA-256 is {digest[:16]}…, the manifest has "
                 f"{entry['sha256'][:16]}…. {cure}"
             )

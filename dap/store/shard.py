@@ -14,8 +14,8 @@ import torch
 
 from .statistics import flat_boxes
 
-DECIMALS = 2  # of a box coordinate, in pixels
-NO_THRESHOLD = 255  # of a box that was found at none, as in a file from elsewhere
+DECIMALS = 2  # of box coordinates in pixels
+NO_THRESHOLD = 255  # index of a box without threshold, such as one of another tool
 _BOX = [
     pa.field("bbox", pa.list_(pa.float32(), 4), nullable=False),
     pa.field("label", pa.int32(), nullable=False),
@@ -44,18 +44,18 @@ _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors(
 def encode_shard(
     records: Sequence[Mapping[str, Any]], metadata: dict[str, Any], with_masks: bool = False
 ) -> bytes:
-    """Write the records of a shard as an Arrow file; the same records give the same bytes.
+    """Encode the records of a shard as an Arrow file; the same records give the same bytes.
 
     Args:
-        records: One dict an image: ``id``, ``file_name``, and ``height``, ``width`` (pixels) and
-            ``boxes`` (rows of x1, y1, x2, y2 in pixels, label, index of the threshold) if it
-            could be used; ``masks`` (see :func:`dap.store.masks.encode_mask`) of its boxes;
-            ``reason`` if it has no boxes.
-        metadata: JSON to keep beside them.
+        records: One dict per image with ``id`` and ``file_name``. If the image could be used, also
+            ``height`` and ``width`` (pixels), ``boxes`` (rows of x1, y1, x2, y2 in pixels, label,
+            index of the threshold) and, with masks, ``masks`` of the boxes (see
+            :func:`dap.store.masks.encode_mask`). If it has no boxes, ``reason``.
+        metadata: JSON to store in the file.
         with_masks: Whether each box has a mask.
 
     Raises:
-        ValueError: If an image has not as many masks as boxes.
+        ValueError: If an image has a different number of masks and boxes.
     """
     flat = flat_boxes(records)
     schema = SCHEMA_WITH_MASKS if with_masks else SCHEMA
@@ -98,21 +98,22 @@ def _mask_column(records: Sequence[Mapping[str, Any]]) -> pa.Array:
 
 
 class Shard:
-    """A shard, memory-mapped: nothing is read before it is asked for.
+    """A shard, memory-mapped: the operating system reads only what is used.
 
     Args:
         path: The Arrow file.
-        content: Its content where there is no file yet; ``path`` is then a name for messages.
+        content: Content of the file, if it is not on the disk; ``path`` is then only used in
+            messages.
 
     Attributes:
-        metadata: JSON that was written beside the images.
+        metadata: JSON that was stored with the images.
         ids: COCO ids, int64, shape (N,).
         sizes_hw: Heights and widths in pixels, int32, each of shape (N,); 0 where an image could
             not be used.
-        starts: Where the boxes of each image start, int32, shape (N + 1,).
+        starts: Index of the first box of each image, int32, shape (N + 1,).
         bboxes: Boxes of all images, xyxy, half-open, in pixels, float32, shape (M, 4).
-        labels: Their labels, int32, shape (M,).
-        thresholds: Index of the threshold each was found at, or 255, uint8, shape (M,).
+        labels: Labels of the boxes, int32, shape (M,).
+        thresholds: Index of the threshold of each box, or 255 for none, uint8, shape (M,).
         has_masks: Whether each box has a mask.
 
     Raises:
@@ -158,35 +159,36 @@ class Shard:
 
     @property
     def all_names(self) -> memoryview:
-        """The bytes of all file names, one behind the other."""
+        """The bytes of all file names, concatenated."""
         return self._names[: self._name_ends[-1]]
 
     @property
     def name_lengths(self) -> np.ndarray:
-        """Bytes of each file name, shape (N,)."""
+        """Number of bytes of each file name, shape (N,)."""
         return np.diff(self._name_ends)
 
     def reasons(self) -> Iterator[tuple[int, str]]:
-        """Rows of the images without boxes, and why they have none."""
+        """Iterate over the images without boxes: row and reason."""
         column = self._batch.column("reason")
         if column.null_count < len(column):
-            yield from ((i, why) for i, why in enumerate(column.to_pylist()) if why is not None)
+            reasons = enumerate(column.to_pylist())
+            yield from ((row, reason) for row, reason in reasons if reason is not None)
 
     def boxes_of(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Boxes (n, 4) in float64 as they were written, labels and thresholds of an image."""
-        own = slice(self.starts[row], self.starts[row + 1])
-        return exact(self.bboxes[own]), self.labels[own], self.thresholds[own]
+        """Return boxes (n, 4), float64 as they were written, labels and thresholds of an image."""
+        boxes = slice(self.starts[row], self.starts[row + 1])
+        return exact(self.bboxes[boxes]), self.labels[boxes], self.thresholds[boxes]
 
     def mask(self, box: int) -> str:
-        """The mask of a box, by its place among those of all images; see :meth:`masks_of`."""
+        """Return the mask of a box by its index in :attr:`bboxes`; see :meth:`masks_of`."""
         return str(self._masks[self._mask_ends[box] : self._mask_ends[box + 1]], "ascii")
 
     def masks_of(self, row: int) -> list[str]:
-        """Masks of the boxes of an image, see :func:`dap.store.masks.decode_mask`."""
+        """Return the masks of the boxes of an image, see :func:`dap.store.masks.decode_mask`."""
         return [self.mask(box) for box in range(self.starts[row], self.starts[row + 1])]
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The images as :func:`encode_shard` takes them."""
+        """Iterate over the images as :func:`encode_shard` takes them."""
         reasons = dict(self.reasons())
         heights, widths = (side.tolist() for side in self.sizes_hw)
         for row, (height, width) in enumerate(zip(heights, widths, strict=True)):
@@ -203,15 +205,15 @@ class Shard:
 
 
 def exact(coordinates: np.ndarray) -> np.ndarray:
-    """The hundredths of a pixel that were stored in float32, as float64.
+    """Round stored float32 coordinates to hundredths of a pixel, in float64.
 
-    That is without loss up to 131,072 pixels.
+    Coordinates up to 131,072 pixels are as they were before they were stored.
     """
     return np.round(coordinates.astype(np.float64), DECIMALS)
 
 
 def _mapped(path: str) -> pa.Buffer:
-    """Map a file; unlike Arrow's own mapping, torch's keeps no file open."""
+    """Memory-map a file by torch, which keeps no file open, unlike Arrow."""
     mapped = torch.from_file(path, shared=False, size=os.path.getsize(path), dtype=torch.uint8)
     return pa.py_buffer(mapped.numpy())
 

@@ -1,7 +1,7 @@
 """Counts and mean sizes of pseudo boxes, as in the paper's Tables A1 and A2.
 
-Sizes are summed in whole hundredths of a pixel, as coordinates are written: a sum then does not
-depend on the order, nor on which process counted what.
+Sizes are summed as integers, in hundredths of a pixel, the precision of written coordinates. A sum
+then depends neither on the order nor on how images are distributed over processes.
 """
 
 from __future__ import annotations
@@ -29,40 +29,48 @@ class BoxStatistics:
 
     @classmethod
     def of(cls, boxes: np.ndarray) -> BoxStatistics:
-        """Count boxes in pixels, xyxy, half-open, rounded to hundredths, shape (N, 4)."""
+        """Count boxes: xyxy, half-open, in pixels, rounded to hundredths, shape (N, 4)."""
         units = np.rint(boxes * UNITS).astype(np.int64)
         width, height = (units[:, 2:] - units[:, :2]).sum(axis=0).tolist()
         return cls(len(boxes), width, height)
 
     def add(self, row: Sequence[int]) -> None:
-        """Add the ``as_row`` of others."""
+        """Add the :meth:`as_row` of other statistics."""
         self.boxes += row[0]
         self.width += row[1]
         self.height += row[2]
 
     def as_row(self) -> list[int]:
-        """Number of boxes, sum of widths, sum of heights."""
+        """Return number of boxes, sum of widths and sum of heights."""
         return [self.boxes, self.width, self.height]
 
     def summary(self, images: int) -> dict[str, Any]:
-        """Boxes, boxes per image, and mean width and height in pixels (None without boxes)."""
-        area = UNITS * self.boxes
+        """Return boxes, boxes per image, and mean width and height in pixels, None if unknown."""
+        divisor = UNITS * self.boxes
         return {
             "boxes": self.boxes,
             "boxes_per_image": round(self.boxes / images, 4) if images else None,
-            "mean_width": round(self.width / area, 2) if self.boxes else None,
-            "mean_height": round(self.height / area, 2) if self.boxes else None,
+            "mean_width": round(self.width / divisor, 2) if self.boxes else None,
+            "mean_height": round(self.height / divisor, 2) if self.boxes else None,
         }
 
 
 def flat_boxes(records: Iterable[Mapping[str, Any]]) -> np.ndarray:
-    """The boxes of all records, one below the other, float64, shape (N, 6)."""
+    """Return the boxes of all records, concatenated, float64, shape (N, 6)."""
     rows = [row for record in records for row in record.get("boxes", ())]
     return np.array(rows, dtype=np.float64).reshape(-1, 6)
 
 
 class RunStatistics:
-    """Running statistics of the images of a run, or of a part of it."""
+    """Running statistics of the images of a run, or of a part of it.
+
+    Attributes:
+        images: Number of images that could be used.
+        failed: Number of images that could not be used.
+        right: Number of images whose top class is right; None if that is not known of all.
+        without_boxes: Number of images without boxes, per reason.
+        merged: Statistics of the boxes after NMS.
+    """
 
     def __init__(self) -> None:
         self.images = self.failed = 0
@@ -87,7 +95,7 @@ class RunStatistics:
             self.right = None if record.get("top1") is None else self.right + record["top1"]
 
     def as_json(self) -> dict[str, Any]:
-        """All counts, for :meth:`merge`."""
+        """Return all counts, for :meth:`merge`."""
         return {
             "images": self.images,
             "failed": self.failed,
@@ -97,7 +105,7 @@ class RunStatistics:
         }
 
     def merge(self, other: dict[str, Any]) -> None:
-        """Add the ``as_json`` of another part."""
+        """Add the :meth:`as_json` of another part."""
         self.images += other["images"]
         self.failed += other["failed"]
         if self.right is not None:
@@ -106,7 +114,7 @@ class RunStatistics:
         self.merged.add(other["merged"])
 
     def summary(self) -> dict[str, Any]:
-        """The part of the summary on images and boxes."""
+        """Return the part of the summary about images and boxes."""
         known = self.images and self.right is not None
         return {
             "images": self.images,
@@ -118,7 +126,7 @@ class RunStatistics:
 
 
 def summary_line(summary: dict[str, Any]) -> str:
-    """One line on a run: images, boxes per image, mean size, failures."""
+    """Describe a run in one line: images, boxes per image, mean size, failures."""
     merged = summary["merged"]
     return (
         f"{summary['images']} images, {merged['boxes']} boxes, "

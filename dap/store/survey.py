@@ -1,4 +1,4 @@
-"""Counts, sizes and classes of all boxes of a store."""
+"""Counts, sizes and classes of all boxes of a store, per image and in all."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ BINS = len(SIDE_EDGES) - 1, len(ASPECT_EDGES) - 1
 
 
 class Survey(NamedTuple):
-    """What a store holds, image by image and in all.
+    """Counts of a store, per image and in all.
 
     Attributes:
-        counts: Boxes of each image, int32, shape (N,).
-        largest: Share of the image that its largest box covers, float32, shape (N,); NaN without
+        counts: Number of boxes per image, int32, shape (N,).
+        largest: Share of each image that its largest box covers, float32, shape (N,); NaN without
             boxes.
-        smallest: Likewise of its smallest box.
-        labels: Label of its first box, int32, shape (N,); -1 without boxes.
-        usable: Whether the image could be used, shape (N,).
-        class_boxes: Boxes of each class, int64, shape (K,).
-        class_images: Images of each class that have a box of it, int64, shape (K,).
-        sides: Histogram over ``SIDE_EDGES`` of the boxes' size: the square root of the share of
-            the image that a box covers.
-        aspects: Histogram over ``ASPECT_EDGES`` of log2(width / height), boxes beyond in the
-            outermost bins.
+        smallest: The same for the smallest box.
+        labels: Label of the first box per image, int32, shape (N,); -1 without boxes.
+        usable: Whether each image could be used, shape (N,).
+        class_boxes: Number of boxes per class, int64, shape (K,).
+        class_images: Number of images with a box of the class, per class, int64, shape (K,).
+        sides: Histogram over ``SIDE_EDGES`` of the square root of the share of the image that a
+            box covers.
+        aspects: Histogram over ``ASPECT_EDGES`` of log2(width / height); values outside the edges
+            are counted in the first and last bin.
     """
 
     counts: np.ndarray
@@ -54,9 +54,9 @@ class Survey(NamedTuple):
         """Number of boxes."""
         return int(self.counts.sum())
 
-    def share(self, of: np.ndarray) -> float:
-        """Share of the usable images that a condition, shape (N,), holds for; 0 of none."""
-        return float((of & self.usable).sum() / max(1, self.images))
+    def share(self, condition: np.ndarray) -> float:
+        """Share of the usable images for which a condition, shape (N,), holds; 0 without images."""
+        return float((condition & self.usable).sum() / max(1, self.images))
 
     @property
     def share_empty(self) -> float:
@@ -65,22 +65,22 @@ class Survey(NamedTuple):
 
     @property
     def share_nearly_all(self) -> float:
-        """Share of the images of which a box covers more than 95 %."""
+        """Share of the images with a box that covers more than 95 % of the image."""
         return self.share(self.largest > NEARLY_ALL)
 
     @property
     def share_tiny(self) -> float:
-        """Share of the images that have a box on less than 1 %."""
+        """Share of the images with a box that covers less than 1 % of the image."""
         return self.share(self.smallest < TINY)
 
 
 def survey(store: PseudoBoxStore) -> Survey:
-    """Count all boxes of a store, shard by shard; 17 bytes per image are held."""
+    """Count all boxes of a store, shard by shard; needs 17 bytes of memory per image."""
     return survey_shards(store.shards, len(store.categories))
 
 
 def survey_shards(shards: Iterable[Shard], classes: int) -> Survey:
-    """As :func:`survey`, of at least one shard of a store with so many classes."""
+    """Count all boxes of shards, at least one, of a store with ``classes`` classes."""
     totals = [np.zeros(n, np.int64) for n in (classes, classes, *BINS)]
     parts = []
     for shard in shards:
@@ -93,7 +93,7 @@ def survey_shards(shards: Iterable[Shard], classes: int) -> Survey:
 
 
 def _of_shard(shard: Shard, classes: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Columns per image, and counts over all boxes, in the order of :class:`Survey`."""
+    """Return the columns per image and the counts over all boxes of :class:`Survey`."""
     counts = np.diff(shard.starts)
     heights, widths = shard.sizes_hw
     rows = np.repeat(np.arange(len(shard)), counts)

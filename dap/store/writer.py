@@ -1,4 +1,4 @@
-"""Writing a store, killed and taken up again as often as it takes."""
+"""Writing a store shard by shard; a run that was killed continues where it stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from dap.files import remove_partial_files, whole_file, write_bytes
 from dap.images.image_list import NamesDigest
 
-from .coco import export_coco, write_summary
+from .coco import export_coco
 from .reader import (
     ANNOTATIONS,
     FORMAT,
@@ -24,18 +24,16 @@ from .reader import (
     read_manifest,
     refuse_another_run,
     refuse_foreign_files,
-    shard_files,
-    shard_name,
 )
 from .shard import Shard, encode_shard
-from .sound_shards import SoundShards, failed_rows, sound_shards
+from .shard_files import ValidShards, failed_rows, shard_files, shard_name, valid_shards
 from .statistics import RunStatistics
 
 SMALLEST_SHARD, LARGEST_SHARD = 64, 4096
 
 
 def default_shard_size(count: int) -> int:
-    """Images per shard: a power of two, so that there are some thousand shards at most.
+    """Return the images per shard: a power of two that gives some thousand shards at most.
 
     ImageNet-1k has 1251 shards of 1024 images, ImageNet-22k 3467 of 4096.
     """
@@ -48,12 +46,12 @@ def default_shard_size(count: int) -> int:
 class StoreWriter:
     """Writes a :class:`PseudoBoxStore` shard by shard, in any order and by any process.
 
-    Whatever moment it is killed at, a shard is there as a whole or not at all, and the same run
-    goes on with those that are missing.
+    A shard is written completely or not at all, so a run that was killed at any moment continues
+    with the missing shards.
 
     Args:
         folder: Folder to write.
-        described: What the run is made of: the manifest without format, hash and shards.
+        described: Description of the run: the manifest without format, hash and shards.
     """
 
     def __init__(self, folder: Path, described: Mapping[str, Any]) -> None:
@@ -62,7 +60,6 @@ class StoreWriter:
         self.described = {"format": FORMAT, "identity": self.identity, **described}
         self.shard_size = int(described["shard_size"])
         self.count = int(described["image_list"]["count"])
-        self.thresholds = list(described["settings"].get("thresholds", ()))
 
     @property
     def shards(self) -> int:
@@ -70,7 +67,7 @@ class StoreWriter:
         return -(-self.count // self.shard_size)
 
     def indices(self, shard: int) -> range:
-        """The images of a shard."""
+        """Indices of the images of a shard."""
         return range(shard * self.shard_size, min(self.count, (shard + 1) * self.shard_size))
 
     def images_of(self, shards: Iterable[int]) -> int:
@@ -78,14 +75,14 @@ class StoreWriter:
         return sum(len(self.indices(shard)) for shard in shards)
 
     def begin(self) -> list[int]:
-        """Prepare the folder, in one process; say which shards are missing.
+        """Prepare the folder, and find the missing shards; to be called in one process.
 
         Returns:
-            Their numbers; none if the store is finished, or lacks nothing but its end.
+            Numbers of the missing shards. There are none if only :meth:`finish` is left to do.
 
         Raises:
             ValueError: If the folder holds another run, or files of unknown origin.
-            OSError: If it cannot be written.
+            OSError: If the folder cannot be written.
         """
         manifest = read_manifest(self.folder)
         if manifest is None:
@@ -98,44 +95,40 @@ class StoreWriter:
         (self.folder / SHARDS).mkdir(exist_ok=True)
         for folder in (self.folder, self.folder / SHARDS):
             remove_partial_files(folder)
-        sound = self._sound_shards().best
-        missing = sorted(set(range(self.shards)) - sound.keys())
+        valid = self._valid_shards().best
+        missing = sorted(set(range(self.shards)) - valid.keys())
         if missing and manifest is not None:
-            # What is derived from the shards must not exist before all of them do.
+            # The summary must not exist before all shards do.
             (self.folder / SUMMARY).unlink(missing_ok=True)
-            print_log(
-                f"{self.folder}: {len(sound)} of {self.shards} shards exist, {len(missing)} are "
-                "missing",
-                logger="current",
-            )
+            text = f"{len(valid)} of {self.shards} shards exist, {len(missing)} are missing"
+            print_log(f"{self.folder}: {text}", "current")
         return missing
 
     def failed_images(self, temporary_only: bool = False) -> dict[int, list[int]]:
-        """Images in the shards that could not be used, in one process.
+        """Find the images in the shards that could not be used; to be called in one process.
 
         Args:
-            temporary_only: Whether only failures count that are not the image's own.
+            temporary_only: Whether to return only those with a temporary failure.
 
         Returns:
-            Shard → rows in it.
+            Number of the shard → rows in the shard.
         """
-        failed: dict[int, list[int]] = {}
-        for number, sound in sorted(self._sound_shards().best.items()):
-            if sound.failed:
-                rows = [row for row, _ in failed_rows(Shard(sound.path), temporary_only)]
-                if rows:
-                    failed[number] = rows
-        return failed
+        rows = {
+            number: [row for row, _ in failed_rows(Shard(valid.path), temporary_only)]
+            for number, valid in sorted(self._valid_shards().best.items())
+            if valid.failed
+        }
+        return {number: failed for number, failed in rows.items() if failed}
 
     def is_finished(self, coco: bool = True) -> bool:
-        """Whether :meth:`finish` has nothing to write."""
+        """Whether all files of the store are written."""
         names = (ANNOTATIONS, SUMMARY) if coco else (SUMMARY,)
         manifest = read_manifest(self.folder) or {}
         return all((self.folder / name).is_file() for name in names) and "shards" in manifest
 
     def finished_summary(self, coco: bool = True) -> dict[str, Any] | None:
-        """The summary of a finished run; None if there is something to write."""
-        if not self.is_finished(coco) or self._sound_shards().replaced:
+        """Return the summary of a finished run; None if there is something left to write."""
+        if not self.is_finished(coco) or self._valid_shards().superseded:
             return None
         print_log(f"{self.folder} is finished already: nothing to do", logger="current")
         return dict(json.loads((self.folder / SUMMARY).read_text(encoding="utf-8")))
@@ -146,14 +139,14 @@ class StoreWriter:
         """Write a shard.
 
         Args:
-            shard: Its number.
-            records: One dict per image of :meth:`indices`: see :func:`encode_shard`, and ``top1``,
-                whether the top class is right. ``id`` defaults to the index + 1.
-            right: Number of images whose top class is right, where the records do not say so.
+            shard: Number of the shard.
+            records: One dict per image of :meth:`indices` as :func:`encode_shard` takes it, and
+                ``top1``, whether the top class is right. ``id`` defaults to the index + 1.
+            right: Number of images whose top class is right, if the records have no ``top1``.
 
         Raises:
-            ValueError: If there are not as many as the shard has images.
-            OSError: If it cannot be written.
+            ValueError: If the number of records is not the number of images of the shard.
+            OSError: If the shard cannot be written.
         """
         indices = self.indices(shard)
         if len(records) != len(indices):
@@ -166,19 +159,19 @@ class StoreWriter:
         self._write_rows(shard, rows, statistics)
 
     def replace(self, shard: int, records: Mapping[int, Mapping[str, Any]]) -> None:
-        """Write a shard again in which images that had failed have new records.
+        """Write a shard again with new records of images that had failed.
 
-        The shard that it replaces stays until :meth:`finish`.
+        The earlier file of the shard is kept until :meth:`conclude`.
 
         Args:
-            shard: Its number.
-            records: Row in the shard → record, as :meth:`write` takes it.
+            shard: Number of the shard.
+            records: Row in the shard → record as :meth:`write` takes it.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If the shard cannot be written.
         """
         files = [file.path for file in shard_files(self.folder) if file.number == shard]
-        old = min(map(Shard, files), key=lambda each: each.metadata["statistics"]["failed"])
+        old = min(map(Shard, files), key=lambda file: file.metadata["statistics"]["failed"])
         rows = [
             {"id": int(old.ids[row]), **records[row]} if row in records else record
             for row, record in enumerate(old.records())
@@ -193,71 +186,71 @@ class StoreWriter:
     def finish(
         self, derived_from: Mapping[str, Any] | None = None, coco: bool = True
     ) -> dict[str, Any]:
-        """Check that each image stands in the shards once; write what is derived from them.
+        """Check the shards, and write the remaining files: :meth:`conclude`, :meth:`write_derived`.
 
         Args:
-            derived_from: Settings of another run to note in the summary.
+            derived_from: Settings of another run, recorded in the summary.
             coco: Whether to write ``annotations.json``.
 
         Returns:
             The summary.
 
         Raises:
-            ValueError: If an image is missing, stands there twice, or is not of the list.
+            ValueError: If shards are missing, or their images are not those of the image list.
         """
         summary = self.conclude(derived_from)
         self.write_derived(summary, coco)
         return summary
 
     def conclude(self, derived_from: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Check the shards and write the manifest, by which the store is whole; see :meth:`finish`.
+        """Check the shards, and write the manifest that makes the store complete.
 
         Returns:
             The summary, which is not written yet.
+
+        Raises:
+            ValueError: If shards are missing, or their images are not those of the image list.
         """
-        sound = self._sound_shards()
-        missing = sorted(set(range(self.shards)) - sound.best.keys())
+        valid = self._valid_shards()
+        missing = sorted(set(range(self.shards)) - valid.best.keys())
         if missing:
             raise ValueError(
                 f"{self.folder}: {len(missing)} of {self.shards} shards are missing, such as "
-                f"number {missing[0]}. Run the same again: only those are computed"
+                f"number {missing[0]}. Run the same command again: only those are computed"
             )
-        shards = [sound.best[index] for index in range(self.shards)]
+        shards = [valid.best[number] for number in range(self.shards)]
         statistics, failed = self._checked([shard.path for shard in shards])
         entries = [
             {"file": shard.path.name, "sha256": shard.digest, "bytes": shard.path.stat().st_size}
             for shard in shards
         ]
-        (self.folder / SUMMARY).unlink(missing_ok=True)  # by which a run is known as finished
+        (self.folder / SUMMARY).unlink(missing_ok=True)  # it marks a run as finished
         self._write_manifest(self.described | {"shards": entries})
-        for path in sound.replaced:
+        for path in valid.superseded:
             path.unlink()
-        known = {"format", "identity", "categories", "shard_size"}
-        described = {key: value for key, value in self.described.items() if key not in known}
-        summary = {**statistics.summary(), "failed": failed, **described}
-        if derived_from is not None:
-            summary["derived_from"] = dict(derived_from)
-        return summary
+        omitted = {"format", "identity", "categories", "shard_size"}
+        described = {key: value for key, value in self.described.items() if key not in omitted}
+        origin = {} if derived_from is None else {"derived_from": dict(derived_from)}
+        return {**statistics.summary(), "failed": failed, **described, **origin}
 
     def write_derived(self, summary: Mapping[str, Any], coco: bool = True) -> None:
-        """Write ``annotations.json`` and, last, ``summary.json``."""
+        """Write ``annotations.json`` and then ``summary.json``, which marks the run as finished."""
         if coco:
             export_coco(PseudoBoxStore(self.folder, verify=False), self.folder / ANNOTATIONS)
-        write_summary(self.folder / SUMMARY, dict(summary))
+        with whole_file(self.folder / SUMMARY) as file:
+            file.write(json.dumps(summary, indent=2) + "\n")
 
     def failures(self) -> tuple[int, str]:
-        """Number of images in the shards that could not be used, and the first with its reason."""
-        total, first = 0, ""
-        for _, sound in sorted(self._sound_shards().best.items()):
-            shard = Shard(sound.path)
-            total += shard.metadata["statistics"]["failed"]
-            if total and not first:
-                row, reason = next(failed_rows(shard, temporary_only=False))
-                first = f"{shard.file_name(row)}: {reason}"
-        return total, first
+        """Return the number of images that could not be used, and the first with its reason."""
+        failing = [valid for _, valid in sorted(self._valid_shards().best.items()) if valid.failed]
+        if not failing:
+            return 0, ""
+        shard = Shard(failing[0].path)
+        row, reason = next(failed_rows(shard, temporary_only=False))
+        return sum(valid.failed for valid in failing), f"{shard.file_name(row)}: {reason}"
 
     def _checked(self, paths: Sequence[Path]) -> tuple[RunStatistics, list[dict[str, str]]]:
-        """Count what the shards hold; each image of the list must be there once, in its place."""
+        """Count the images of all shards; they must be those of the image list, in its order."""
         statistics, names = RunStatistics(), NamesDigest()
         failed: list[dict[str, str]] = []
         for index, path in enumerate(paths):
@@ -265,7 +258,7 @@ class StoreWriter:
             if len(shard) != len(self.indices(index)):
                 raise ValueError(
                     f"{path} holds {len(shard)} images, expected {len(self.indices(index))}. "
-                    "Remove it and run the same again"
+                    "Remove it and run the same command again"
                 )
             names.update(shard.all_names, shard.name_lengths)
             statistics.merge(shard.metadata["statistics"])
@@ -277,18 +270,15 @@ class StoreWriter:
         if expected not in (None, names.hexdigest()):
             raise ValueError(
                 f"{self.folder}: the file names in its shards are not those of the image list. "
-                f"Remove {SHARDS} and run the same again"
+                f"Remove {SHARDS} and run the same command again"
             )
         without = statistics.without_boxes.total()
-        print_log(
-            f"{self.folder}: each of {self.count} images is there once: "
-            f"{statistics.images - without} with boxes, {without} without, {len(failed)} failed",
-            logger="current",
-        )
+        text = f"{statistics.images - without} with boxes, {without} without, {len(failed)} failed"
+        print_log(f"{self.folder}: each of {self.count} images is stored once: {text}", "current")
         return statistics, failed
 
-    def _sound_shards(self) -> SoundShards:
-        return sound_shards(self.folder, self.shards, self.identity)
+    def _valid_shards(self) -> ValidShards:
+        return valid_shards(self.folder, self.shards, self.identity)
 
     def _write_rows(
         self, shard: int, rows: Sequence[Mapping[str, Any]], statistics: RunStatistics
@@ -301,6 +291,6 @@ class StoreWriter:
         text = json.dumps(content, indent=1) + "\n"
         path = self.folder / MANIFEST
         if path.exists() and path.read_text(encoding="utf-8") == text:
-            return  # what was made from it stays newer
+            return  # files that are derived from it stay newer
         with whole_file(path) as file:
             file.write(text)

@@ -1,4 +1,4 @@
-"""Which parameters of a detector depend on its number of categories, found by construction."""
+"""Find the parameters of a detector that depend on its number of categories."""
 
 import inspect
 import logging
@@ -14,13 +14,14 @@ from mmengine.registry import DefaultScope, Registry
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from dap.transfer.language_models import with_language_models_at_hand
+from .language_models import with_local_language_models
 
 Shape = tuple[int, ...]
 
 CLASS_COUNTS = ("num_classes", "num_things_classes", "num_stuff_classes")
-# Constructors read the files that these name, or download them.
-_FILES = ("init_cfg", "pretrained", "checkpoint_path", "teacher_ckpt")
+# Arguments that name files, which constructors read or download.
+_FILE_KEYS = {"init_cfg", "pretrained", "checkpoint_path", "teacher_ckpt"}
+# Keys that DETR and Deformable DETR write into their own config and reject in their input.
 _WRITTEN_BY_DETRS = {
     "bbox_head": ("share_pred_layer", "num_pred_layer", "as_two_stage"),
     "dn_cfg": ("num_classes", "embed_dims", "num_matching_queries"),
@@ -33,26 +34,26 @@ def category_dependent_parameters(
     """Find the parameters and buffers whose shape depends on the number of categories.
 
     The detector is built twice without memory for its weights (on torch's meta device): as
-    configured, and with every class count raised. What differs in shape, or exists in one of
-    the two alone, depends on the categories. So nothing is guessed from names: Faster R-CNN
-    has ``fc_cls`` and ``fc_reg``, with ``reg_class_agnostic=True`` ``fc_cls`` alone, DINO also
-    the label embedding of its denoising queries.
+    configured, and with every class count increased. Tensors that differ in shape, or exist in
+    only one of the two, depend on the categories. Names are not used: Faster R-CNN has ``fc_cls``
+    and ``fc_reg``, with ``reg_class_agnostic=True`` only ``fc_cls``, and DINO also has the label
+    embedding of its denoising queries.
 
     Class counts are the integers called ``num_classes``, ``num_things_classes`` and
     ``num_stuff_classes`` anywhere in the config, and the constructors' defaults for those that
-    the config leaves out.
+    the config omits.
 
     Args:
-        model_cfg: The ``model`` part of a detector's config. It is not changed, nothing is
-            downloaded, and the default scope and torch's random state stay as they are.
+        model_cfg: The ``model`` part of a detector's config. It is not modified, nothing is
+            downloaded, and the default scope and torch's random state are preserved.
         scope: Registry scope of types without one: the config's ``default_scope``.
 
     Returns:
-        Names as in the detector's ``state_dict``; none for a detector without categories.
+        Names as in the detector's ``state_dict``; empty for a detector without categories.
 
     Raises:
-        ValueError: If ``model_cfg`` has no ``type``, as a whole config has none, or if it names a
-            language model that is not at hand.
+        ValueError: If ``model_cfg`` has no ``type`` (such as a whole config), or names a language
+            model that is not available locally.
         KeyError: If a type of the config is not registered.
     """
     as_configured = state_shapes(model_cfg, scope)
@@ -64,18 +65,19 @@ def category_dependent_parameters(
 def state_shapes(
     model_cfg: Mapping[str, Any], scope: str = "mmdet", raise_class_counts_by: int = 0
 ) -> dict[str, Shape]:
-    """Give the names and shapes of a detector's ``state_dict`` without making its weights.
+    """Return the names and shapes of a detector's ``state_dict`` without creating its weights.
 
     Args:
         model_cfg: The ``model`` part of a detector's config.
         scope: Registry scope of types without one.
-        raise_class_counts_by: Added to each class count of the config.
+        raise_class_counts_by: Number to add to each class count of the config.
 
     Returns:
         Shape of each parameter and persistent buffer by name.
 
     Raises:
-        ValueError: If ``model_cfg`` has no ``type`` or names a language model that is not at hand.
+        ValueError: If ``model_cfg`` has no ``type``, or names a language model that is not
+            available locally.
         KeyError: If a type of the config is not registered.
     """
     if "type" not in model_cfg:
@@ -83,10 +85,10 @@ def state_shapes(
             f"expected the `model` part of a detector's config, found keys {sorted(model_cfg)}; "
             "pass config.model"
         )
-    from mmdet.registry import MODELS  # not on top: seconds, which most of `dap` need not wait
+    from mmdet.registry import MODELS  # imported here because it takes seconds
 
-    with _undisturbed(), DefaultScope.overwrite_default_scope(scope):
-        cfg = with_language_models_at_hand(_buildable(model_cfg))
+    with _without_side_effects(), DefaultScope.overwrite_default_scope(scope):
+        cfg = with_local_language_models(_buildable(model_cfg))
         if raise_class_counts_by:
             cfg = _raised(cfg, raise_class_counts_by, MODELS)
         model = _build_without_weights(cfg, MODELS)
@@ -96,17 +98,18 @@ def state_shapes(
 def differing_in_class_count(
     detector: nn.Module, weights: Mapping[str, torch.Tensor]
 ) -> frozenset[str]:
-    """Name the layers of a detector that weights for another class count do not fit.
+    """Find the layers of a detector that differ from some weights by the class count alone.
 
-    Fallback when no config is available. All differences inside the modules that count classes
-    must come from one other count in the leading dimension; if any does not, none is named.
+    Fallback when no config is available. All differences inside modules with ``num_classes`` must
+    be explained by a single other class count in the leading dimension; otherwise the result is
+    empty.
 
     Args:
         detector: The detector.
         weights: Tensors of a detector with the same architecture.
 
     Returns:
-        Names as in the detector's ``state_dict``; none if the class counts are equal.
+        Names as in the detector's ``state_dict``; empty if the class counts are equal.
     """
     counts = {
         f"{name}.": vars(m).get("num_classes") for name, m in detector.named_modules() if name
@@ -123,7 +126,10 @@ def differing_in_class_count(
 
 
 def _class_counts(actual: Shape, wanted: Shape, count: int) -> set[int]:
-    """Other class counts that turn the shape of ``count`` classes, or one more, into the found."""
+    """Class counts that explain the actual shape, if the wanted one is for ``count`` classes.
+
+    The leading dimension is a multiple of ``count``, or of ``count + 1`` with background.
+    """
     if actual[1:] != wanted[1:] or not actual or not wanted:
         return set()
     per_class = ((k, wanted[0] // k) for k in (count, count + 1) if wanted[0] % k == 0)
@@ -131,8 +137,8 @@ def _class_counts(actual: Shape, wanted: Shape, count: int) -> set[int]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hide what mmdet logs and warns while it builds, and keep torch's random state."""
+def _without_side_effects() -> Iterator[None]:
+    """Hide mmdet's log and warnings during construction, and preserve torch's random state."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -145,16 +151,15 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _buildable(cfg: Any) -> Any:
-    """Copy a config as plain dicts that can be built here, and any number of times.
+    """Copy a config to plain dicts that can be built repeatedly and without files.
 
-    Nothing is left that names a file; MMSyncBN, which asks for the process group, becomes BN with
-    the same state; and what DETR and Deformable DETR write into their own config is taken out,
-    since they refuse to find it there.
+    Names of files are removed. MMSyncBN, which requires a process group, becomes BN, which has the
+    same state. Keys that DETR and Deformable DETR add to their own config are removed.
     """
     if isinstance(cfg, Mapping):
-        copy: dict[str, Any] = {
-            k: _blank(v) if k in _FILES else _buildable(v) for k, v in cfg.items()
-        }
+        copy = {key: _buildable(value) for key, value in cfg.items()}
+        for key in copy.keys() & _FILE_KEYS:  # TIMMBackbone rejects pretrained=None
+            copy[key] = False if isinstance(cfg[key], bool) else None
         if copy.get("type") == "MMSyncBN":
             copy["type"] = "BN"
         if {"encoder", "decoder"} <= copy.keys():
@@ -167,13 +172,8 @@ def _buildable(cfg: Any) -> Any:
     return 1.0 if isinstance(cfg, torch.Tensor) else cfg  # DETR's class weight
 
 
-def _blank(value: object) -> bool | None:
-    """Give what stands for no file; TIMMBackbone refuses ``pretrained=None``."""
-    return False if isinstance(value, bool) else None
-
-
 def _raised(cfg: Any, by: int, registry: Registry) -> Any:
-    """Copy a config with each class count raised."""
+    """Copy a config and increase each class count."""
     if isinstance(cfg, dict):
         counts = {k: v for k, v in cfg.items() if k in CLASS_COUNTS and type(v) is int}
         counts = default_class_counts(cfg.get("type"), registry) | counts
@@ -185,10 +185,10 @@ def _raised(cfg: Any, by: int, registry: Registry) -> Any:
 
 
 def default_class_counts(kind: object, registry: Registry) -> dict[str, int]:
-    """Class counts that a constructor has by default.
+    """Return the class counts that a constructor has as defaults.
 
-    A default of one says that the module tells objects from background, like an RPN; mmdet
-    refuses another count there.
+    A default of one is left out: such a module separates objects from background, like an RPN,
+    and mmdet accepts no other count for it.
     """
     cls = registry.get(kind) if isinstance(kind, str) else kind
     defaults = {key: _default_argument(cls, key) for key in CLASS_COUNTS}
@@ -196,7 +196,7 @@ def default_class_counts(kind: object, registry: Registry) -> dict[str, int]:
 
 
 def _default_argument(cls: object, name: str) -> object:
-    """Give a constructor's default for an argument, its base classes' if it passes ``**kwargs``."""
+    """Default of a constructor's argument, also of base classes that get ``**kwargs``."""
     for owner in inspect.getmro(cls) if inspect.isclass(cls) else ():
         if not inspect.isfunction(init := vars(owner).get("__init__")):
             continue
@@ -209,10 +209,10 @@ def _default_argument(cls: object, name: str) -> object:
 
 
 def _build_without_weights(cfg: dict[str, Any], registry: Registry) -> nn.Module:
-    """Build on the meta device, or on the CPU where a constructor reads values back.
+    """Build on the meta device, or on the CPU if a constructor reads values of tensors.
 
-    A tensor without memory answers that with a RuntimeError. No detector of mmdet 3.3 needs
-    the CPU; it serves heads and backbones that are not known here.
+    Reading a tensor on the meta device raises a RuntimeError. No detector of mmdet 3.3 needs the
+    CPU; it is a fallback for heads and backbones of other packages.
     """
     try:
         with torch.device("meta"), _ReadableSchedules():
@@ -222,7 +222,7 @@ def _build_without_weights(cfg: dict[str, Any], registry: Registry) -> nn.Module
 
 
 class _ReadableSchedules(TorchFunctionMode):
-    """Keeps ``torch.linspace`` on the CPU: Swin and ConvNeXt read their drop path rates back."""
+    """Keeps ``torch.linspace`` on the CPU, since Swin and ConvNeXt read their drop path rates."""
 
     def __torch_function__(
         self,

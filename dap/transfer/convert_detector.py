@@ -1,4 +1,4 @@
-"""A Faster R-CNN of torchvision or maskrcnn-benchmark as a checkpoint of mmdet."""
+"""Convert a Faster R-CNN of torchvision or maskrcnn-benchmark to a checkpoint of mmdet."""
 
 import io
 import math
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from dap.checkpoint import load_weights, require_finite
 from dap.files import output_file, write_bytes
-from dap.transfer.category_dependent import state_shapes
-from dap.transfer.foreign_layers import (
+
+from .category_dependent import state_shapes
+from .foreign_layers import (
     MMDET_EPS,
     anchor_order,
     get,
@@ -26,15 +27,12 @@ from dap.transfer.foreign_layers import (
     shift_variances,
 )
 
-STYLES = ("caffe", "pytorch")  # the stride of a bottleneck in its 1x1 or its 3x3 convolution
+STYLES = ("caffe", "pytorch")  # stride in the 1x1 or in the 3x3 convolution of a bottleneck
 PIXELS: dict[str, dict[str, Any]] = {  # mmdet's images are BGR, 0 to 255
     "bgr": {"mean": [102.9801, 115.9465, 122.7717], "std": [1.0, 1.0, 1.0], "bgr_to_rgb": False},
-    "rgb": {
-        "mean": [123.675, 116.28, 103.53],
-        "std": [58.395, 57.12, 57.375],
-        "bgr_to_rgb": True,
-    },
+    "rgb": {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "bgr_to_rgb": True},
 }
+# Whether blocks are bottlenecks, and the number of blocks per stage → depth of a ResNet.
 _DEPTHS = {
     (True, 3, 4, 6, 3): 50,
     (True, 3, 4, 23, 3): 101,
@@ -45,12 +43,12 @@ _DEPTHS = {
 
 
 class ConvertedDetector(NamedTuple):
-    """What `convert_detector` has made.
+    """Result of `convert_detector`.
 
     Attributes:
         path: The checkpoint, with ``state_dict`` and, in ``meta``, the config of its detector.
-        model: That config: the ``model`` of mmdet.
-        options: What a config needs to use the weights, for ``--cfg-options``.
+        model: Config of the detector: mmdet's ``model``.
+        options: Options that a config needs to use the weights, for ``--cfg-options``.
     """
 
     path: Path
@@ -68,35 +66,35 @@ def convert_detector(
     ratios: Sequence[float] | None = None,
     bn_eps: float | None = None,
 ) -> ConvertedDetector:
-    """Turn a Faster R-CNN with FPN of another code base into mmdet's.
+    """Convert a Faster R-CNN with FPN of another code base to mmdet's.
 
-    Scores and regressions of the new detector are those of the old one. Read are state dicts of
-    torchvision's ``fasterrcnn_resnet50_fpn`` and of maskrcnn-benchmark, as the official release of
-    DAP has them. What is in the weights is found there: depth, widths, number of classes, one
-    regressor per class or one for all, with or without a row for the background. What is not in
-    the weights must be known.
+    The new detector computes the same scores and regressions. Supported are state dicts of
+    torchvision's ``fasterrcnn_resnet50_fpn`` and of maskrcnn-benchmark, such as the official
+    release of DAP. Depth, widths, number of classes, and whether the regressor is class-agnostic or
+    has rows for the background are read from the weights. The arguments supply what the weights do
+    not show.
 
     Args:
-        checkpoint: File, anything that `load_weights` reads.
+        checkpoint: File in any format of `load_weights`.
         out: File to write, a ``.pth``.
-        style: ``'caffe'``, the stride in the 1x1 convolution, or ``'pytorch'``, in the 3x3.
-            Defaults to what the code base does: maskrcnn-benchmark ``'caffe'``, torchvision
-            ``'pytorch'``.
-        pixels: ``'bgr'``, 0 to 255 less the mean, or ``'rgb'``, torchvision's mean and deviation.
-            Defaults to ``'bgr'`` for maskrcnn-benchmark, ``'rgb'`` for torchvision.
-        background: ``'first'`` or ``'last'`` of the rows of the class scores; mmdet has it last.
-        ratios: Height / width of the anchors in the order of the RPN's channels. Defaults to that
+        style: ``'caffe'`` for the stride in the 1x1 convolution, ``'pytorch'`` for the 3x3.
+            Defaults to ``'caffe'`` for maskrcnn-benchmark, ``'pytorch'`` for torchvision.
+        pixels: ``'bgr'`` for 0 to 255 minus the mean, ``'rgb'`` for torchvision's mean and
+            standard deviation. Defaults to ``'bgr'`` for maskrcnn-benchmark, ``'rgb'`` for
+            torchvision.
+        background: ``'first'`` or ``'last'`` row of the class scores; in mmdet it is the last.
+        ratios: Height / width of the anchors in the order of the RPN's channels. Defaults to those
             of the anchors in the checkpoint, else to .5, 1, 2.
-        bn_eps: What the code base adds to a variance. mmdet adds 1e-5; the difference goes into
-            the variances. Defaults to 0 for maskrcnn-benchmark and 1e-5 for torchvision (its own
-            published weights of COCO: 0).
+        bn_eps: Epsilon that the code base adds to variances. mmdet adds 1e-5; the difference is
+            added to the variances. Defaults to 0 for maskrcnn-benchmark and 1e-5 for torchvision
+            (use 0 for torchvision's published COCO weights).
 
     Returns:
-        The file and what goes with it.
+        The file, its config and its options.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If an argument is unknown, or the checkpoint is no such detector.
+        ValueError: If an argument has an unknown value, or the checkpoint is not such a detector.
     """
     out = output_file(out)
     _check_choice("suffix of out", out.suffix, (".pth",))
@@ -133,8 +131,8 @@ def convert_detector(
 
 def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     if value not in choices:
-        named = ", ".join(repr(choice) for choice in choices if choice is not None)
-        raise ValueError(f"{name}: expected one of {named}, found {value!r}")
+        known = ", ".join(repr(choice) for choice in choices if choice is not None)
+        raise ValueError(f"{name}: expected one of {known}, found {value!r}")
 
 
 def _depth(weights: Mapping[str, Tensor], source: str) -> int:
@@ -154,44 +152,37 @@ def _depth(weights: Mapping[str, Tensor], source: str) -> int:
 def _model(
     weights: Mapping[str, Tensor], classes: int, options: Mapping[str, Any], source: str
 ) -> dict[str, Any]:
-    """Describe the detector to mmdet; widths are those of the tensors."""
+    """Make the config of the detector, with the widths of the tensors."""
     folder = Path(mmdet.__file__).parent / ".mim" / "configs"
     config = Config.fromfile(folder / "_base_" / "models" / "faster-rcnn_r50_fpn.py")
     laterals = [weights.get(f"neck.lateral_convs.{i}.conv.weight") for i in range(4)]
-    stem, shared = (
-        get(weights, "backbone.conv1.weight", source),
-        get(weights, "roi_head.bbox_head.shared_fcs.0.weight", source),
-    )
+    stem = get(weights, "backbone.conv1.weight", source)
+    shared = get(weights, "roi_head.bbox_head.shared_fcs.0.weight", source)
     width = next((len(lateral) for lateral in laterals if lateral is not None), 256)
-    config.merge_from_dict(
-        {
-            f"model.{key}": value
-            for key, value in {
-                "backbone.init_cfg": None,
-                "backbone.stem_channels": len(stem),
-                "backbone.base_channels": len(weights["backbone.layer1.0.conv1.weight"]),
-                "neck.in_channels": [x.shape[1] for x in laterals if x is not None],
-                "neck.out_channels": width,
-                "rpn_head.in_channels": width,
-                "rpn_head.feat_channels": len(get(weights, "rpn_head.rpn_conv.weight", source)),
-                "roi_head.bbox_roi_extractor.out_channels": width,
-                "roi_head.bbox_head.in_channels": width,
-                "roi_head.bbox_head.fc_out_channels": len(shared),
-                "roi_head.bbox_head.roi_feat_size": math.isqrt(shared.shape[1] // width),
-                "roi_head.bbox_roi_extractor.roi_layer.output_size": math.isqrt(
-                    shared.shape[1] // width
-                ),
-                "roi_head.bbox_head.num_classes": classes,
-                **options,
-            }.items()
-        }
-    )
+    roi_size = math.isqrt(shared.shape[1] // width)
+    values = {
+        "backbone.init_cfg": None,
+        "backbone.stem_channels": len(stem),
+        "backbone.base_channels": len(weights["backbone.layer1.0.conv1.weight"]),
+        "neck.in_channels": [x.shape[1] for x in laterals if x is not None],
+        "neck.out_channels": width,
+        "rpn_head.in_channels": width,
+        "rpn_head.feat_channels": len(get(weights, "rpn_head.rpn_conv.weight", source)),
+        "roi_head.bbox_roi_extractor.out_channels": width,
+        "roi_head.bbox_roi_extractor.roi_layer.output_size": roi_size,
+        "roi_head.bbox_head.in_channels": width,
+        "roi_head.bbox_head.fc_out_channels": len(shared),
+        "roi_head.bbox_head.roi_feat_size": roi_size,
+        "roi_head.bbox_head.num_classes": classes,
+        **options,
+    }
+    config.merge_from_dict({f"model.{key}": value for key, value in values.items()})
     model: dict[str, Any] = config.model.to_dict()
     return model
 
 
 def _fit(weights: Mapping[str, Tensor], model: Mapping[str, Any], source: str) -> dict[str, Tensor]:
-    """Compare the tensors with those of the detector that mmdet builds."""
+    """Check that the tensors are those of mmdet's detector, and return them in its order."""
     shapes = state_shapes(model, "mmdet")
     actual = {name: tuple(value.shape) for name, value in weights.items()}
     faults = [

@@ -1,11 +1,11 @@
-"""Write a detector's weights without the category-dependent ones."""
+"""Write a detector's weights without the category-dependent layers."""
 
 import hashlib
 import io
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,13 @@ from mmengine.logging import print_log
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from dap.checkpoint import (
-    LEFT_OUT,
-    NORMALIZATION,
-    NOT_WANTED,
-    NOTES,
-    load_weights,
-    require_finite,
-)
+from dap.checkpoint import LEFT_OUT, NORMALIZATION, NOT_WANTED, NOTES, load_weights, require_finite
 from dap.files import write_bytes
-from dap.transfer.model_configs import (
-    ModelConfig,
-    dependent_by_config,
-    parse_model_config,
-    read_model_config,
-)
-from dap.transfer.normalization import normalization_of_config
-from dap.transfer.report import shorten
-from dap.transfer.selection import Selection
+
+from .model_configs import ModelConfig, dependent_by_config, parse_model_config, read_model_config
+from .normalization import normalization_of_config
+from .report import shorten
+from .selection import Selection
 
 _SUFFIXES = (".pth", ".safetensors")
 
@@ -46,35 +35,38 @@ def extract_detector(
 ) -> Path:
     """Write a detector's weights without category-dependent layers and training state.
 
-    The file is a state dict, for ``load_from`` as well as for ``dap.PretrainedDetector``. It notes
-    which layers it was written without, so that the latter does not miss them, and how images were
-    normalised. The same weights give the same bytes.
+    The file is a state dict for ``load_from`` and for ``dap.PretrainedDetector``. It also records
+    the layers that were left out, which ``dap.PretrainedDetector`` then does not report as missing,
+    and the normalisation of the images. The same weights give the same bytes.
 
     Args:
-        checkpoint: File or URL, anything that `load_weights` reads.
-        out: Folder, or a name that ends with ``.pth`` or ``.safetensors``. The file is called
-            ``<name>-<hash8>.pth`` with the first eight hex digits of its sha256, like those of
-            OpenMMLab's model zoo; in a folder it has the checkpoint's name.
-        model_cfg: Config of the detector, its ``model`` part or its path. Defaults to the one in
-            the checkpoint.
+        checkpoint: File or URL in any format of `load_weights`.
+        out: Folder, or a name that ends with ``.pth`` or ``.safetensors``. The file is named
+            ``<name>-<hash8>.pth`` with the first eight hex digits of its sha256, as in OpenMMLab's
+            model zoo; in a folder, ``<name>`` is that of the checkpoint.
+        model_cfg: Config of the detector, its ``model`` part or its path. Defaults to the config
+            in the checkpoint.
         parts: Modules to write, like ``('backbone', 'neck', 'rpn_head')``; None for all.
-        exclude: Modules to leave out, like ``'roi_head.bbox_head'``; also inside of ``parts``.
+        exclude: Modules to leave out, like ``'roi_head.bbox_head'``; also inside ``parts``.
 
     Returns:
-        The file written.
+        Path of the file.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is no checkpoint or has values that are not finite, if there is no
-            config, if the detector of the config cannot be built here or is another one, or if the
-            checkpoint has no module that ``parts`` or ``exclude`` names.
+        ValueError: If the file is not a checkpoint or has values that are not finite, if there is
+            no config, if the detector of the config cannot be built here or is another one, or if
+            the checkpoint has no module that ``parts`` or ``exclude`` names.
     """
     weights, meta = load_weights(checkpoint)
     require_finite(weights, checkpoint)
     config = _config(meta, model_cfg)
     left_out = _category_dependent(weights, meta, config, os.fspath(checkpoint))
     selection = Selection.of(parts, exclude)
-    selection.check(weights, _modules(weights), os.fspath(checkpoint))
+    # Top-level modules, and the modules inside a RoI head.
+    paths = (n.split(".")[: 2 if n.startswith("roi_head.") else 1] for n in weights)
+    modules = dict.fromkeys(".".join(path) for path in paths)
+    selection.check(weights, modules, os.fspath(checkpoint))
     unwanted = {name for name in weights if selection.leaves_out(name)}
     kept = {n: v for n, v in weights.items() if n not in left_out and n not in unwanted}
     target = _target(Path(out), os.fspath(checkpoint))
@@ -84,17 +76,17 @@ def extract_detector(
     path = target.with_name(f"{target.stem}-{digest}{target.suffix}")
     write_bytes(path, content)
     names = ", ".join(sorted(left_out - unwanted)) or "nothing"
-    purpose = f"; by parts and exclude: {shorten(sorted(unwanted))}" if unwanted else ""
-    print_log(f"{path}: {len(kept)} tensors; left out: {names}{purpose}", logger="current")
+    selected = f"; by parts and exclude: {shorten(sorted(unwanted))}" if unwanted else ""
+    print_log(f"{path}: {len(kept)} tensors; left out: {names}{selected}", logger="current")
     return path
 
 
 def _config(
-    meta: Mapping[str, Any], given: str | os.PathLike[str] | Config | Mapping[str, Any] | None
+    meta: Mapping[str, Any], user_cfg: str | os.PathLike[str] | Config | Mapping[str, Any] | None
 ) -> ModelConfig | None:
-    """Give the user's config, or else the checkpoint's; None for what was extracted before."""
-    if given is not None:
-        return read_model_config(given)
+    """Return the user's config, else the checkpoint's; None for an extracted checkpoint."""
+    if user_cfg is not None:
+        return read_model_config(user_cfg)
     text = meta.get("cfg")
     return parse_model_config(text) if isinstance(text, str) and LEFT_OUT not in meta else None
 
@@ -105,13 +97,13 @@ def _category_dependent(
     config: ModelConfig | None,
     checkpoint: str,
 ) -> frozenset[str]:
-    """Find the layers to leave out, and refuse a config that does not describe the weights."""
+    """Find the layers to leave out; reject a config that does not describe the weights."""
     if config is None and LEFT_OUT in meta:
         return frozenset(meta[LEFT_OUT])
     if config is None:
         raise ValueError(
-            f"{checkpoint} has no readable config, which tells what depends on the categories. "
-            "Pass the config of its detector (--config)."
+            f"{checkpoint} has no readable config, which is needed to find the "
+            "category-dependent layers. Pass the config of its detector (--config)."
         )
     names = dependent_by_config(config, checkpoint)
     if absent := sorted(names - weights.keys()):
@@ -129,7 +121,7 @@ def _notes(
     meta: Mapping[str, Any],
     config: ModelConfig | None,
 ) -> dict[str, Any]:
-    """Notes for the file, as plain values: left-out layers and the normalisation of images."""
+    """Make the notes of the file: left-out layers and the normalisation of images."""
     notes: dict[str, Any] = {LEFT_OUT: sorted(left_out)}
     if unwanted or NOT_WANTED in meta:
         notes[NOT_WANTED] = sorted({*unwanted, *meta.get(NOT_WANTED, ())})
@@ -141,14 +133,8 @@ def _notes(
     return notes
 
 
-def _modules(names: Iterable[str]) -> list[str]:
-    """Name the modules that tensors are of: the outer ones, of a RoI head those inside of it."""
-    modules = (n.split(".")[: 2 if n.startswith("roi_head.") else 1] for n in names)
-    return list(dict.fromkeys(".".join(path) for path in modules))
-
-
 def _target(out: Path, checkpoint: str) -> Path:
-    """Name the file to write, yet without the hash."""
+    """Return the path of the file to write, without the hash."""
     if out.suffix in _SUFFIXES:
         return out
     if out.suffix in (".pt", ".bin", ".ckpt", ".pkl"):
@@ -164,8 +150,8 @@ def _serialise(
     versions: Mapping[str, Mapping[str, Any]],
     suffix: str,
 ) -> bytes:
-    """Turn weights into the bytes of a file, always the same for the same weights."""
-    # A clone owns its memory; a view would be saved with all that it is a view of.
+    """Serialise weights; the same weights give the same bytes."""
+    # A view would be saved with the whole tensor that it is a view of; a clone is not.
     state = OrderedDict((n, v.detach().contiguous().clone()) for n, v in weights.items())
     if suffix == ".safetensors":
         return to_safetensors(state, {NOTES: json.dumps(notes)})

@@ -1,4 +1,4 @@
-"""The layers of torchvision's and maskrcnn-benchmark's Faster R-CNN, renamed and put in order."""
+"""Convert the layers of torchvision's and maskrcnn-benchmark's Faster R-CNN to mmdet's."""
 
 import math
 import re
@@ -9,69 +9,63 @@ from torch import Tensor
 
 MMDET_EPS = 1e-5  # of mmdet's BatchNorm
 _RATIOS = (0.5, 1.0, 2.0)  # height / width of anchors, as mmdet orders them
-_END = r"\.(weight|bias)"
+_SUFFIX = r"\.(weight|bias)"
 _RULES: tuple[tuple[str, str], ...] = (
     (r"backbone\.body\.(?:stem\.)?(conv1|bn1)\.(.+)", r"backbone.\1.\2"),
     (r"backbone\.body\.(layer[1-4]\..+)", r"backbone.\1"),
-    (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?" + _END, r"neck.lateral_convs.\1.conv.\2"),
-    (r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?" + _END, r"neck.fpn_convs.\1.conv.\2"),
+    (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?" + _SUFFIX, r"neck.lateral_convs.\1.conv.\2"),
+    (r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?" + _SUFFIX, r"neck.fpn_convs.\1.conv.\2"),
     *(
-        (rf"backbone\.fpn\.fpn_inner{i + 1}" + _END, rf"neck.lateral_convs.{i}.conv.\1")
+        (rf"backbone\.fpn\.fpn_{old}{i + 1}" + _SUFFIX, rf"neck.{new}_convs.{i}.conv.\1")
+        for old, new in (("inner", "lateral"), ("layer", "fpn"))
         for i in range(4)
     ),
+    (r"rpn\.head\.conv(?:\.0\.0)?" + _SUFFIX, r"rpn_head.rpn_conv.\1"),
+    (r"rpn\.head\.cls_logits" + _SUFFIX, r"rpn_head.rpn_cls.\1"),
+    (r"rpn\.head\.bbox_pred" + _SUFFIX, r"rpn_head.rpn_reg.\1"),
     *(
-        (rf"backbone\.fpn\.fpn_layer{i + 1}" + _END, rf"neck.fpn_convs.{i}.conv.\1")
-        for i in range(4)
-    ),
-    (r"rpn\.head\.conv(?:\.0\.0)?" + _END, r"rpn_head.rpn_conv.\1"),
-    (r"rpn\.head\.cls_logits" + _END, r"rpn_head.rpn_cls.\1"),
-    (r"rpn\.head\.bbox_pred" + _END, r"rpn_head.rpn_reg.\1"),
-    (
-        r"roi_heads\.box(?:_head|\.feature_extractor)\.fc6" + _END,
-        r"roi_head.bbox_head.shared_fcs.0.\1",
-    ),
-    (
-        r"roi_heads\.box(?:_head|\.feature_extractor)\.fc7" + _END,
-        r"roi_head.bbox_head.shared_fcs.1.\1",
-    ),
-    (
-        r"roi_heads\.box(?:_predictor|\.predictor)\.cls_score" + _END,
-        r"roi_head.bbox_head.fc_cls.\1",
-    ),
-    (
-        r"roi_heads\.box(?:_predictor|\.predictor)\.bbox_pred" + _END,
-        r"roi_head.bbox_head.fc_reg.\1",
+        (
+            rf"roi_heads\.box(?:_{module}|\.{benchmark_module})\.{old}" + _SUFFIX,
+            rf"roi_head.bbox_head.{new}.\1",
+        )
+        for module, benchmark_module, old, new in (
+            ("head", "feature_extractor", "fc6", "shared_fcs.0"),
+            ("head", "feature_extractor", "fc7", "shared_fcs.1"),
+            ("predictor", "predictor", "cls_score", "fc_cls"),
+            ("predictor", "predictor", "bbox_pred", "fc_reg"),
+        )
     ),
 )
 _ANCHORS = re.compile(r"rpn\.anchor_generator\.cell_anchors\.\d+$")
-_PLAIN_NAMES = ("backbone.body.conv1.weight", "backbone.body.stem.conv1.weight")
+# The first layer of torchvision's and of maskrcnn-benchmark's detectors.
+_FIRST_LAYERS = ("backbone.body.conv1.weight", "backbone.body.stem.conv1.weight")
 
 
 def is_of_benchmark(weights: Mapping[str, Tensor], source: str) -> bool:
-    """Say whether weights are maskrcnn-benchmark's rather than torchvision's.
+    """Whether weights are those of maskrcnn-benchmark, not of torchvision.
 
     Args:
         weights: Tensors by name.
-        source: Their file, for the messages, as in all functions here.
+        source: Their file, for errors, as in all functions of this module.
 
     Raises:
-        ValueError: If they are neither's.
+        ValueError: If they are neither.
     """
-    present = [name for name in _PLAIN_NAMES if name in weights]
+    present = [name for name in _FIRST_LAYERS if name in weights]
     if len(present) != 1:
         raise ValueError(
             f"{source} is no Faster R-CNN of torchvision or maskrcnn-benchmark: expected "
-            f"{' or '.join(_PLAIN_NAMES)}, found {', '.join(list(weights)[:3])} … mmdet's own "
+            f"{' or '.join(_FIRST_LAYERS)}, found {', '.join(list(weights)[:3])} … mmdet's own "
             "detectors need no conversion"
         )
-    return present[0] == _PLAIN_NAMES[1]
+    return present[0] == _FIRST_LAYERS[1]
 
 
 def rename(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Give copies of tensors mmdet's names; the anchors are left out.
+    """Copy tensors under mmdet's names, without the anchors.
 
     Raises:
-        ValueError: If a tensor has no place in mmdet's Faster R-CNN.
+        ValueError: If a tensor has no counterpart in mmdet's Faster R-CNN.
     """
     renamed: dict[str, Tensor] = {}
     unknown = []
@@ -94,44 +88,44 @@ def rename(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
 def anchor_order(
     weights: Mapping[str, Tensor], ratios: Sequence[float] | None, source: str
 ) -> list[int]:
-    """Find which anchor of the checkpoint is mmdet's first, second, …: that of the least ratio.
+    """Find the order of the checkpoint's anchors by ratio, which is mmdet's order.
 
     Args:
-        weights: Tensors by their original names, with the anchors (A, 4) or without.
-        ratios: Height / width of each anchor, in the order of the channels; in place of those in
-            the checkpoint.
+        weights: Tensors by their original names, with or without anchors of shape (A, 4).
+        ratios: Height / width per anchor in the order of the channels. Defaults to those of the
+            anchors in the checkpoint, else to .5, 1, 2.
         source: The file.
 
     Returns:
-        Numbers of the anchors in the checkpoint, in mmdet's order.
+        Indices of the anchors in the checkpoint, in mmdet's order.
 
     Raises:
         ValueError: If these are not three anchors of the ratios .5, 1 and 2.
     """
     anchors = next((weights[name] for name in sorted(weights) if _ANCHORS.match(name)), None)
     if ratios is None and anchors is not None:
-        sides = (anchors[:, 2:] - anchors[:, :2]).double() + 1  # both ends are inside
+        sides = (anchors[:, 2:] - anchors[:, :2]).double() + 1  # both corners are inside
         ratios = (sides[:, 1] / sides[:, 0]).tolist()
-    given = list(_RATIOS if ratios is None else ratios)
-    order = sorted(range(len(given)), key=lambda number: given[number])
-    expected = zip((given[number] for number in order), _RATIOS, strict=False)
-    if len(given) != len(_RATIOS) or any(abs(math.log2(a / b)) > 0.3 for a, b in expected):
+    ratios = list(_RATIOS if ratios is None else ratios)
+    order = sorted(range(len(ratios)), key=ratios.__getitem__)
+    pairs = zip(sorted(ratios), _RATIOS, strict=False)
+    if len(ratios) != len(_RATIOS) or any(abs(math.log2(a / b)) > 0.3 for a, b in pairs):
         raise ValueError(
-            f"{source}: anchors have the ratios {[round(ratio, 2) for ratio in given]}; expected "
+            f"{source}: anchors have the ratios {[round(ratio, 2) for ratio in ratios]}; expected "
             f"{list(_RATIOS)} in any order, one size per level"
         )
     return order
 
 
 def reorder_anchors(weights: dict[str, Tensor], order: Sequence[int], source: str) -> None:
-    """Bring the RPN's channels into mmdet's order of anchors, in place.
+    """Sort the RPN's channels into mmdet's order of anchors, in place.
 
     Raises:
-        ValueError: If there are other numbers of channels.
+        ValueError: If the number of channels does not fit.
     """
     for part, rows in (("rpn_cls", 1), ("rpn_reg", 4)):
-        for end in ("weight", "bias"):
-            name = f"rpn_head.{part}.{end}"
+        for suffix in ("weight", "bias"):
+            name = f"rpn_head.{part}.{suffix}"
             value = get(weights, name, source)
             if len(value) != rows * len(order):
                 raise ValueError(
@@ -143,16 +137,17 @@ def reorder_anchors(weights: dict[str, Tensor], order: Sequence[int], source: st
 
 
 def move_background(weights: dict[str, Tensor], first: bool, source: str) -> tuple[int, bool]:
-    """Put the background last in the class scores and out of the regressions, in place.
+    """Move the background to the end of the class scores and drop its regressions, in place.
 
-    Eight regressions beside three class scores are those of two classes if the background is
-    last, as in Detectron2, and otherwise those of one regressor with a row for the background.
+    Eight regressions with three class scores are ambiguous: they are read as those of two classes
+    if the background is last, as in Detectron2, and otherwise as those of one class-agnostic
+    regressor and the background.
 
     Returns:
-        Number of classes, and whether one regressor serves all.
+        Number of classes, and whether the regressor is class-agnostic.
 
     Raises:
-        ValueError: If the number of regressions fits none of both.
+        ValueError: If the number of regressions does not fit the number of class scores.
     """
     head = "roi_head.bbox_head"
     rows = len(get(weights, f"{head}.fc_cls.bias", source))
@@ -169,19 +164,19 @@ def move_background(weights: dict[str, Tensor], first: bool, source: str) -> tup
             f"{source}: {regressions} regressions for {rows} class scores; expected 4 for each "
             "class, with or without the background, or 4 or 8 that serve all"
         )
-    for end in ("weight", "bias"):
+    for suffix in ("weight", "bias"):
         scores, boxes = (
-            get(weights, f"{head}.{part}.{end}", source) for part in ("fc_cls", "fc_reg")
+            get(weights, f"{head}.{part}.{suffix}", source) for part in ("fc_cls", "fc_reg")
         )
         if first:
-            weights[f"{head}.fc_cls.{end}"] = torch.cat([scores[1:], scores[:1]])
+            weights[f"{head}.fc_cls.{suffix}"] = torch.cat([scores[1:], scores[:1]])
         if drop:
-            weights[f"{head}.fc_reg.{end}"] = (boxes[4:] if first else boxes[:-4]).clone()
+            weights[f"{head}.fc_reg.{suffix}"] = (boxes[4:] if first else boxes[:-4]).clone()
     return classes, agnostic
 
 
 def shift_variances(weights: dict[str, Tensor], eps: float) -> None:
-    """Let a BatchNorm that adds 1e-5 to its variance give what one that adds ``eps`` gave."""
+    """Adjust variances for mmdet's epsilon of 1e-5, so that BatchNorm acts as with ``eps``."""
     for name in [name for name in weights if name.endswith(".running_var")]:
         weights[name] = (weights[name].double() + (eps - MMDET_EPS)).float()
         count = name.replace("running_var", "num_batches_tracked")
@@ -189,7 +184,7 @@ def shift_variances(weights: dict[str, Tensor], eps: float) -> None:
 
 
 def get(weights: Mapping[str, Tensor], name: str, source: str) -> Tensor:
-    """Give a tensor, or raise a ValueError that says that it is absent."""
+    """Return a tensor, or raise ``ValueError`` if it is missing."""
     if name not in weights:
         raise ValueError(
             f"{source} has nothing for {name}; expected a whole Faster R-CNN with its box head"

@@ -1,4 +1,4 @@
-"""mmpretrain's wrapper of timm's backbones, of which detectors can keep parts as they are."""
+"""mmpretrain's wrapper of timm's backbones, with layers that can be frozen."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class FrozenTIMMBackbone(TIMMBackbone):
     """A timm backbone with frozen layers and fixed BatchNorm.
 
     In pre-training and fine-tuning the paper fixes BatchNorm and freezes the first layers (section
-    4.1). mmdet's ResNet has ``frozen_stages`` and ``norm_eval`` for it, mmpretrain's
-    ``TIMMBackbone`` nothing. Names of weights are those of ``TIMMBackbone``.
+    4.1). mmdet's ResNet has ``frozen_stages`` and ``norm_eval`` for this; mmpretrain's
+    ``TIMMBackbone`` has no such options. Names of weights are those of ``TIMMBackbone``.
 
     Args:
-        *args: Of ``TIMMBackbone``.
-        frozen: Modules that are not trained, by their names in the backbone, such as
-            ``'timm_model.conv_stem'``; ``'timm_model'`` for all. They stay in evaluation mode.
-        fixed_batch_norm: Whether all BatchNorm keeps its statistics, its scale and its shift.
-        **kwargs: Of ``TIMMBackbone``.
+        *args: Arguments of ``TIMMBackbone``.
+        frozen: Names of modules in the backbone that are not trained, such as
+            ``'timm_model.conv_stem'``; ``'timm_model'`` for all. They remain in evaluation mode.
+        fixed_batch_norm: Whether statistics, scale and shift of all BatchNorm layers are fixed.
+        **kwargs: Arguments of ``TIMMBackbone``.
 
     Raises:
-        ValueError: If a name of ``frozen`` is no module.
+        ValueError: If ``frozen`` names a module that does not exist.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class FrozenTIMMBackbone(TIMMBackbone):
                     f"{', '.join(names[:4])}"
                 )
         self.frozen, self.fixed_batch_norm = tuple(frozen), fixed_batch_norm
-        for module in self._kept():
+        for module in self._frozen_modules():
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> FrozenTIMMBackbone:
-        """Set the mode of all that is trained; the rest stays in evaluation mode."""
+        """Set the mode of trained modules; frozen ones remain in evaluation mode."""
         super().train(mode)
-        for module in self._kept():
+        for module in self._frozen_modules():
             module.eval()
         return self
 
-    def _kept(self) -> Iterator[nn.Module]:
+    def _frozen_modules(self) -> Iterator[nn.Module]:
         yield from (self.get_submodule(name) for name in self.frozen)
         if self.fixed_batch_norm:
             yield from (module for module in self.modules() if isinstance(module, _BatchNorm))

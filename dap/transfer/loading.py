@@ -1,4 +1,4 @@
-"""Load weights into a detector, report what was loaded, and keep it from being overwritten."""
+"""Load weights into a detector, and report what was loaded."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -7,8 +7,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from dap.checkpoint import select
-from dap.transfer.category_dependent import Shape
-from dap.transfer.report import TransferReport, detector_parts
+
+from .category_dependent import Shape
+from .report import TransferReport, detector_parts
 
 
 def transfer(
@@ -18,75 +19,72 @@ def transfer(
     checkpoint: str = "the given weights",
     leaves_out: Callable[[str], bool] = lambda name: False,
 ) -> TransferReport:
-    """Load all weights that fit, but those that depend on the categories or are left out.
+    """Load all weights that fit, except those that depend on the categories or are left out.
 
-    ``load_state_dict`` does it, so that what modules know of older names holds here too.
+    Weights are loaded by ``load_state_dict``, so that modules can convert names of old checkpoints.
 
     Args:
-        detector: Changed in place.
+        detector: The detector, modified in place.
         weights: Tensors by name.
-        category_dependent: Names to leave as they are.
-        checkpoint: Where the weights come from, for the report.
-        leaves_out: Whether a name stays as it is by the user's wish; this goes first.
+        category_dependent: Names not to load.
+        checkpoint: Source of the weights, for the report.
+        leaves_out: Function that returns whether the user excludes a name; it takes precedence.
 
     Returns:
-        What moved and what did not.
+        Report of the transfer.
     """
     state = detector.state_dict()
     target = {name: tuple(value.shape) for name, value in state.items()}
     left_out = {name for name in {**target, **weights} if leaves_out(name)}
     dependent = frozenset(category_dependent) - left_out
-    kept = dependent | left_out
+    excluded = dependent | left_out
     mismatched = {
         name: (tuple(value.shape), target[name])
         for name, value in weights.items()
-        if name in target and name not in kept and tuple(value.shape) != target[name]
+        if name in target and name not in excluded and tuple(value.shape) != target[name]
     }
-    loadable = select(weights, lambda name: name not in kept and name not in mismatched)
+    loadable = select(weights, lambda name: name not in excluded and name not in mismatched)
     before = {name: state[name].clone() for name in target if name in left_out}
     absent, unexpected = detector.load_state_dict(loadable, strict=False)
-    for name, value in before.items():  # modules rename what they are given
+    for name, value in before.items():  # modules may have renamed a loaded tensor to this name
         state[name].copy_(value)
-    # torch supplies the step counters of batch norms that an old checkpoint lacks
-    supplied = {n for n in target if n.endswith(".num_batches_tracked") and n not in loadable}
-    empty = {*absent, *supplied, *left_out}
-    loaded = [name for name in target if name not in empty]
-    wanted = {n: s for n, s in target.items() if n not in kept and n not in supplied}
+    # torch adds the step counters of batch norms that an old checkpoint lacks
+    added = {n for n in target if n.endswith(".num_batches_tracked") and n not in loadable}
+    not_loaded = {*absent, *added, *left_out}
+    loaded = [name for name in target if name not in not_loaded]
+    wanted = {n: s for n, s in target.items() if n not in excluded and n not in added}
     parts = detector_parts(detector)
     return TransferReport(
         checkpoint=checkpoint,
         parts=parts,
         loaded=tuple(loaded),
         category_dependent=tuple(name for name in target if name in dependent),
-        missing=tuple(name for name in wanted if name in empty),
+        missing=tuple(name for name in wanted if name in not_loaded),
         unexpected=tuple(sorted({*unexpected, *(dependent & weights.keys() - target.keys())})),
         mismatched=mismatched,
         left_out=(
             *(name for name in target if name in left_out),
             *sorted(left_out - target.keys()),
         ),
-        unmatched_parts=tuple(part for part in parts if _found_nothing(part, wanted, loaded)),
+        unmatched_parts=tuple(part for part in parts if _is_unmatched(part, wanted, loaded)),
     )
 
 
-def _found_nothing(part: str, wanted: Mapping[str, Shape], loaded: Collection[str]) -> bool:
-    """Say whether no weight of a part was loaded; biases count only where it has nothing else."""
+def _is_unmatched(part: str, wanted: Mapping[str, Shape], loaded: Collection[str]) -> bool:
+    """Whether no weight of a part was loaded; vectors count only if it has no other tensors."""
     inside = [name for name in wanted if name.startswith(f"{part}.")]
-    weighty = [name for name in inside if len(wanted[name]) > 1] or inside
-    return bool(weighty) and not set(weighty) & set(loaded)
+    weights = [name for name in inside if len(wanted[name]) > 1] or inside
+    return bool(weights) and not set(weights) & set(loaded)
 
 
 def reinitialises_itself(detector: nn.Module) -> bool:
-    """Say whether ``init_weights`` goes on to change weights after ``init_cfg``.
+    """Whether ``init_weights`` may modify weights after ``init_cfg`` was applied.
 
-    A detector with an ``init_weights`` of its own does (DETR, Deformable DETR, DINO …), and one
-    with a child that MMEngine cannot tell to be initialised.
+    It does so in detectors that override ``init_weights`` (DETR, Deformable DETR, DINO …), and in
+    those with a child that MMEngine does not know to be initialised.
 
     Args:
-        detector: A detector of which the children are initialised.
-
-    Returns:
-        Whether it does, or may do.
+        detector: A detector whose children are initialised.
     """
     init_weights: Callable[..., Any] | None = getattr(type(detector), "init_weights", None)
     return init_weights is not BaseModule.init_weights or any(
@@ -96,14 +94,14 @@ def reinitialises_itself(detector: nn.Module) -> bool:
 
 
 class LoadAgain:
-    """Puts the present weights of a module in once more when it is first used, then does nothing.
+    """Loads the current weights of a module once more when it is first used.
 
-    The first use is ``state_dict()``, ``load_state_dict()`` or a forward pass. The hooks stay:
-    torch lets none remove itself while it runs through them.
+    The first use is ``state_dict()``, ``load_state_dict()`` or a forward pass. The hooks remain
+    registered, since torch does not allow a hook to remove itself, but have no further effect.
 
     Args:
         module: The module.
-        names: Which of its parameters and buffers, as in its ``state_dict``.
+        names: Names of the parameters and buffers in its ``state_dict``.
     """
 
     def __init__(self, module: nn.Module, names: Iterable[str]) -> None:
@@ -114,7 +112,7 @@ class LoadAgain:
         module.register_forward_pre_hook(self)
 
     def __call__(self, module: nn.Module, *_: object) -> None:
-        """Load once."""
+        """Load the weights if this is the first call."""
         weights, self._weights = self._weights, {}
         if weights:
             module.load_state_dict(weights, strict=False)

@@ -1,4 +1,4 @@
-"""The config of a detector, from the caller or from a text, and what it tells."""
+"""Read the config of a detector from a file, a dict or the text in a checkpoint."""
 
 import ast
 import os
@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from dap.transfer.category_dependent import category_dependent_parameters
+from .category_dependent import category_dependent_parameters
 
-# What constructors raise when a config does not fit the installed packages.
+# Exceptions of constructors whose config does not fit the installed packages.
 UNBUILDABLE = (
     AssertionError,
     AttributeError,
@@ -32,7 +32,7 @@ class ModelConfig(NamedTuple):
 def read_model_config(
     source: str | os.PathLike[str] | Config | Mapping[str, Any],
 ) -> ModelConfig:
-    """Take the model out of a config.
+    """Read the model from a config.
 
     Args:
         source: A config file, a whole config, or its ``model`` part.
@@ -41,7 +41,7 @@ def read_model_config(
         The model's config and its scope.
 
     Raises:
-        ValueError: If there is no ``model`` in it.
+        ValueError: If it has no ``model``.
     """
     config = Config.fromfile(source) if isinstance(source, str | os.PathLike) else source
     if "model" in config:
@@ -56,13 +56,13 @@ def read_model_config(
 
 
 def parse_model_config(text: str) -> ModelConfig | None:
-    """Read the config text that MMEngine keeps in a checkpoint's ``meta['cfg']``.
+    """Parse the config text that MMEngine stores in a checkpoint's ``meta['cfg']``.
 
     Args:
-        text: What ``Config.pretty_text`` gave.
+        text: Output of ``Config.pretty_text``.
 
     Returns:
-        The model's config and its scope, or None if the text does not hold them as literals.
+        The model's config and its scope, or None if the text does not have them as literals.
     """
     values = parse_values(text, ("model", "default_scope", "data_preprocessor"))
     if not isinstance(values.get("model"), dict):
@@ -71,17 +71,17 @@ def parse_model_config(text: str) -> ModelConfig | None:
 
 
 def parse_values(text: str, names: Collection[str]) -> dict[str, Any]:
-    """Read some top-level values of a config's text.
+    """Parse some top-level values of a config's text.
 
-    ``Config.fromstring`` would execute it; a checkpoint must not be able to run code, so that
-    only literals and ``dict(...)`` are taken.
+    Only literals and ``dict(...)`` are evaluated. ``Config.fromstring`` would execute the text,
+    and a checkpoint must not be able to run code.
 
     Args:
-        text: What ``Config.pretty_text`` gave.
-        names: Which values.
+        text: Output of ``Config.pretty_text``.
+        names: Names of the values.
 
     Returns:
-        The values by name; none if the text is no config or one of them is no literal.
+        The values by name; empty if the text is not a config or one of them is not a literal.
     """
     try:
         return {
@@ -96,11 +96,11 @@ def parse_values(text: str, names: Collection[str]) -> dict[str, Any]:
 
 
 def dependent_by_config(config: ModelConfig, source: str) -> frozenset[str]:
-    """Find the category-dependent names, and turn what constructors raise into one sentence.
+    """Find the category-dependent names; report errors of constructors in one sentence.
 
     Args:
         config: A detector's config.
-        source: Whose config it is, for the error.
+        source: Owner of the config, for the error.
 
     Returns:
         Names as in the detector's ``state_dict``.
@@ -111,15 +111,15 @@ def dependent_by_config(config: ModelConfig, source: str) -> frozenset[str]:
     try:
         return category_dependent_parameters(*config)
     except UNBUILDABLE as error:
-        what = " ".join(str(error.args[0] if error.args else error).split())
+        reason = " ".join(str(error.args[0] if error.args else error).split())
         raise ValueError(
             f"{source}: the detector of its config cannot be built here "
-            f"({type(error).__name__}: {what})."
+            f"({type(error).__name__}: {reason})."
         ) from error
 
 
 def _as_runner_builds(config: Mapping[str, Any]) -> ModelConfig:
-    """Put a ``data_preprocessor`` beside ``model`` into it, as MMEngine's Runner does."""
+    """Move a top-level ``data_preprocessor`` into ``model``, as MMEngine's Runner does."""
     model = config["model"]
     if config.get("data_preprocessor") is not None and "data_preprocessor" not in model:
         model = {**model, "data_preprocessor": config["data_preprocessor"]}
@@ -127,7 +127,7 @@ def _as_runner_builds(config: Mapping[str, Any]) -> ModelConfig:
 
 
 def _literal(node: ast.expr) -> Any:
-    """Evaluate what ``Config.pretty_text`` writes: literals, ``dict(...)``, inf and nan."""
+    """Evaluate an expression of ``Config.pretty_text``: literals, ``dict(...)``, inf and nan."""
     match node:
         case ast.Dict(keys=keys, values=values):
             return {_literal(k): _literal(v) for k, v in zip(keys, values, strict=True) if k}

@@ -1,19 +1,19 @@
-"""How a detector's images are normalised, by its config or by the detector itself."""
+"""Normalisation of a detector's images, read from its config or from the detector."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor, nn
 
 
 class Normalization(NamedTuple):
-    """What a data preprocessor does with pixels of 0 to 255.
+    """Normalisation of pixels from 0 to 255 by a data preprocessor.
 
     Attributes:
-        mean: Subtracted, per channel after the swap; empty for none.
-        std: Divided by.
-        swaps: Whether the first and the last channel of the loaded image (BGR) are swapped first.
+        mean: Mean per channel, after the swap; empty for no normalisation.
+        std: Standard deviation per channel.
+        swaps: Whether the first and last channel of the loaded image (BGR) are swapped before.
     """
 
     mean: tuple[float, ...]
@@ -21,42 +21,35 @@ class Normalization(NamedTuple):
     swaps: bool
 
     def __str__(self) -> str:
-        """Write it as in a config."""
+        """Format as in a config."""
         order = "RGB (channels swapped)" if self.swaps else "BGR (channels as loaded)"
         if not self.mean:
             return f"{order}, pixels as they are"
-        return f"{order}, mean={_short(self.mean)}, std={_short(self.std)}"
+        mean, std = (", ".join(f"{value:g}" for value in v) for v in (self.mean, self.std))
+        return f"{order}, mean=[{mean}], std=[{std}]"
 
     def note(self) -> dict[str, Any]:
-        """Give it as values of JSON."""
+        """Return values that JSON can hold."""
         return {"mean": [*self.mean], "std": [*self.std], "swaps": self.swaps}
 
     @classmethod
-    def of_note(cls, note: Mapping[str, Any]) -> "Normalization":
-        """Read what `note` gave."""
+    def from_note(cls, note: Mapping[str, Any]) -> "Normalization":
+        """Make the object from the result of `note`."""
         return cls(_numbers(note["mean"]), _numbers(note["std"]), bool(note["swaps"]))
 
     def is_like(self, other: "Normalization") -> bool:
-        """Say whether two normalisations are the same, up to rounded constants."""
+        """Whether two normalisations are equal, up to rounding of the constants."""
         return self.swaps == other.swaps and all(
-            len(mine) == len(theirs)
-            and all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(mine, theirs, strict=True))
-            for mine, theirs in ((self.mean, other.mean), (self.std, other.std))
+            len(first) == len(second) and np.allclose(first, second, rtol=1e-3, atol=0)
+            for first, second in ((self.mean, other.mean), (self.std, other.std))
         )
 
 
 def normalization_of_config(model: Mapping[str, Any]) -> Normalization | None:
-    """Read the normalisation out of a detector's config.
-
-    Args:
-        model: The ``model`` part.
-
-    Returns:
-        The normalisation, or None if the config has no ``data_preprocessor``.
-    """
+    """Read the normalisation from the ``model`` part of a config; None without a preprocessor."""
     holder = model
     while not isinstance(holder.get("data_preprocessor"), Mapping):
-        if not isinstance(holder.get("detector"), Mapping):  # of a semi-supervised detector
+        if not isinstance(holder.get("detector"), Mapping):  # part of a semi-supervised detector
             return None
         holder = holder["detector"]
     preprocessor = holder["data_preprocessor"]
@@ -71,14 +64,7 @@ def normalization_of_config(model: Mapping[str, Any]) -> Normalization | None:
 
 
 def normalization_of_detector(detector: nn.Module) -> Normalization | None:
-    """Read the normalisation out of a detector.
-
-    Args:
-        detector: A detector of mmdet's or mmpretrain's kind.
-
-    Returns:
-        The normalisation, or None if the detector has no data preprocessor.
-    """
+    """Read the normalisation from a model of mmdet or mmpretrain; None without a preprocessor."""
     preprocessor = getattr(detector, "data_preprocessor", None)
     while (inner := getattr(preprocessor, "data_preprocessor", None)) is not None:
         preprocessor = inner
@@ -96,7 +82,3 @@ def _numbers(values: Tensor | Sequence[float] | None) -> tuple[float, ...]:
     if isinstance(values, Tensor):
         values = values.flatten().tolist()
     return tuple(float(value) for value in values or ())
-
-
-def _short(values: Sequence[float]) -> str:
-    return f"[{', '.join(f'{value:g}' for value in values)}]"

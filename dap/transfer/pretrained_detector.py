@@ -1,4 +1,4 @@
-"""Initialise a detector from another detector, its category-dependent layers excepted."""
+"""Initialise a detector from another detector, except for category-dependent layers."""
 
 import logging
 import os
@@ -12,46 +12,48 @@ from torch import Tensor, nn
 
 from dap.checkpoint import NOT_WANTED, load_weights, require_finite, select
 from dap.registry import WEIGHT_INITIALIZERS
-from dap.transfer.category_dependent import differing_in_class_count
-from dap.transfer.checkpoint_names import CheckpointNames
-from dap.transfer.loading import LoadAgain, reinitialises_itself, transfer
-from dap.transfer.normalization import normalization_of_detector
-from dap.transfer.refusals import refuse_backbone_alone, refuse_unmatched_parts
-from dap.transfer.report import TransferReport, detector_parts, shorten
-from dap.transfer.selection import Selection, dotted_names
-from dap.transfer.starting_runner import starting_runner
+
+from .category_dependent import differing_in_class_count
+from .checkpoint_names import CheckpointNames
+from .loading import LoadAgain, reinitialises_itself, transfer
+from .normalization import normalization_of_detector
+from .refusals import refuse_backbone_alone, refuse_unmatched_parts
+from .report import TransferReport, detector_parts, shorten
+from .selection import Selection, dotted_names
+from .starting_runner import starting_runner
 
 
 @WEIGHT_INITIALIZERS.register_module()
 class PretrainedDetector:
-    """Load a detector's weights into a detector of other categories (DAP, Step 3 to Step 4).
+    """Load a detector's weights into a detector with other categories (DAP, Step 3 to Step 4).
 
     ::
 
         model = dict(init_cfg=dict(type='dap.PretrainedDetector', checkpoint='…/epoch_1.pth'), …)
 
-    All parameters and buffers move but those that depend on the categories, which keep their
-    fresh initialisation even when both detectors happen to have equally many. Which these are is
-    found by construction (`category_dependent_parameters`) from ``model_cfg``, else from the
-    config in the checkpoint, else from that of the Runner which initialises the detector.
+    All parameters and buffers are loaded except those that depend on the categories, which keep
+    their initialisation even if both detectors have the same number of categories. They are found
+    by `category_dependent_parameters` from ``model_cfg``, else from the config in the checkpoint,
+    else from the config of the Runner that initialises the detector.
 
-    The whole detector is initialised first, without the ``Pretrained`` checkpoints of those of
-    its modules that get all their weights from here. DETR and its kind initialise their
-    transformer once more after ``init_cfg``: they get the weights again at the first
-    ``state_dict()``, ``load_state_dict()`` or forward pass. An MMEngine Runner does that at once;
-    other code calls ``state_dict()`` before it looks at or changes single parameters.
+    The whole detector is initialised first. ``Pretrained`` checkpoints of modules that get all
+    their weights from this checkpoint are not read. DETR and similar detectors initialise their
+    transformer again after ``init_cfg``; their weights are therefore loaded once more at the first
+    ``state_dict()``, ``load_state_dict()`` or forward pass. An MMEngine Runner triggers this at
+    once; other code should call ``state_dict()`` before it reads or changes parameters.
 
-    A Runner that resumes a training takes all weights from the checkpoint of that training; then
-    no other checkpoint is read, this one included.
+    If a Runner resumes a training, all weights come from the checkpoint of that training, and
+    no other checkpoint is read.
 
     Args:
-        checkpoint: File or URL, anything that `load_weights` reads.
+        checkpoint: File or URL in any format of `load_weights`.
         model_cfg: Config of the detector in the checkpoint: its ``model`` part, the whole config
-            or the path of it. Only needed if the checkpoint has none and no Runner's config tells.
-        prefix: Take only tensors whose names begin so, and cut that off: ``'student.'``.
+            or its path. Only needed if neither the checkpoint nor a Runner has the config.
+        prefix: Load only tensors whose names have this prefix, such as ``'student.'``, and remove
+            it from the names.
         allow_missing: Modules that need not be in the checkpoint, like ``'roi_head.mask_head'``.
-        parts: Modules that move, like ``('backbone', 'neck', 'rpn_head')``; None for all.
-        exclude: Modules that do not, like ``'roi_head.bbox_head'``; also inside of ``parts``.
+        parts: Modules to load, like ``('backbone', 'neck', 'rpn_head')``; None for all.
+        exclude: Modules not to load, like ``'roi_head.bbox_head'``; also inside ``parts``.
     """
 
     def __init__(
@@ -73,79 +75,83 @@ class PretrainedDetector:
         """Initialise a detector and load the weights.
 
         Args:
-            module: The detector, changed in place.
+            module: The detector, modified in place.
 
         Returns:
-            What moved and what did not; it is logged too. Nothing moves where a training resumes.
+            Report of the transfer, which is also logged. Nothing is loaded if a training resumes.
 
         Raises:
             FileNotFoundError: If there is no such checkpoint.
-            ValueError: If the file is no checkpoint, or a classifier's, or has values that are
-                not finite; if a whole module of the detector found nothing in it; if nothing
-                tells which layers depend on the categories; or if the detector has no module that
-                ``parts`` or ``exclude`` names.
+            ValueError: If the file is not a checkpoint, is a classifier's, or has values that are
+                not finite; if it has no weights for a whole module of the detector; if the layers
+                that depend on the categories cannot be determined; or if the detector has no
+                module that ``parts`` or ``exclude`` names.
         """
         self.selection.check(module.state_dict(), detector_parts(module), "the detector")
         runner = starting_runner(module)
         if runner and runner.resumes:
-            return self._leave_to_resume(module, runner.resumes)
+            return self._skip_for_resume(module, runner.resumes)
         weights, meta = self._read()
         leaves_out = self._leaves_out(meta)
         wanted = {n for n in module.state_dict() if not leaves_out(n)}
-        needed = (p for p in self._needed(module) if any(n.startswith(f"{p}.") for n in wanted))
+        needed = [
+            part
+            for part in detector_parts(module)
+            if part != "backbone"
+            and not self._may_miss(part)
+            and any(name.startswith(f"{part}.") for name in wanted)
+        ]
         refuse_backbone_alone(module, weights, self.checkpoint, needed)
         names = CheckpointNames(self.checkpoint, meta, self.model_cfg, self.prefix)
         known = names.category_dependent(module, weights, runner.detector if runner else None)
         dependent = differing_in_class_count(module, weights) if known is None else known
-        _skip_own_checkpoints(module, weights, leaves_out, self.checkpoint)
+        _skip_replaced_checkpoints(module, weights, leaves_out, self.checkpoint)
         _initialise_children(module)
         report = transfer(module, weights, dependent, self.checkpoint, leaves_out)
         unmatched = [part for part in report.unmatched_parts if not self._may_miss(part)]
         refuse_unmatched_parts(module, weights, report, unmatched)
         if known is None and not dependent:
             raise ValueError(names.nothing_known())
-        warnings = [
-            *(
-                ["no config found; category-dependent is what shows a class count"]
-                * (known is None)
-            ),
-            *self._absences(report),
-            *_other_normalization(module, names),
-            *([_loaded_over(runner.load_from)] if runner and runner.load_from else []),
-        ]
-        self._log(report, warnings)
+        warnings = [*self._absences(report), *_other_normalization(module, names)]
+        if known is None:
+            warnings.insert(
+                0, "no config found; layers whose shape shows another class count are not loaded"
+            )
+        if runner and runner.load_from:
+            warnings.append(
+                f"load_from={runner.load_from!r} is loaded after init_cfg and replaces these "
+                "weights, including the layers of the categories if both have the same number. Set "
+                "load_from=None, or leave init_cfg out"
+            )
+        _log(report, warnings)
         if hasattr(module, "_params_init_info"):  # called by init_weights
             if reinitialises_itself(module):
                 LoadAgain(module, report.loaded)
             update_init_info(module, init_info=f"PretrainedDetector: load from {self.checkpoint}")
         return report
 
-    def _leave_to_resume(self, module: nn.Module, resumed: str) -> TransferReport:
-        """Initialise a detector of which all weights will be replaced, without reading any."""
+    def _skip_for_resume(self, module: nn.Module, resumed: str) -> TransferReport:
+        """Initialise a detector without reading weights, since a resume replaces all of them."""
         for child in module.modules():
             if child is not module:
                 _drop_pretrained(child)
         _initialise_children(module)
         print_log(
-            f"PretrainedDetector: the training goes on from {resumed}, which has all weights; "
+            f"PretrainedDetector: the training resumes from {resumed}, which has all weights; "
             f"{self.checkpoint} is not read",
             logger="current",
         )
         return TransferReport(self.checkpoint, detector_parts(module), loaded=())
 
     def _leaves_out(self, meta: Mapping[str, Any]) -> Callable[[str], bool]:
-        """Say which names stay behind: by the user's wish here, or when they were extracted."""
-        noted = {n.removeprefix(self.prefix) for n in meta.get(NOT_WANTED, ())}
-        return lambda name: name in noted or self.selection.leaves_out(name)
-
-    def _needed(self, module: nn.Module) -> list[str]:
-        """Name the parts beside the backbone that must find weights."""
-        return [p for p in detector_parts(module) if p != "backbone" and not self._may_miss(p)]
+        """Test for names that the user leaves out, here or when the checkpoint was extracted."""
+        extracted_without = {n.removeprefix(self.prefix) for n in meta.get(NOT_WANTED, ())}
+        return lambda name: name in extracted_without or self.selection.leaves_out(name)
 
     def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Read the weights below the prefix, and the checkpoint's ``meta``."""
+        """Read the weights that have the prefix, and the checkpoint's ``meta``."""
         weights, meta = load_weights(self.checkpoint)
-        inside = select(weights, lambda name: name.startswith(self.prefix), cut=self.prefix)
+        inside = select(weights, lambda name: name.startswith(self.prefix), prefix=self.prefix)
         if not inside:
             raise ValueError(
                 f"{self.checkpoint} has no name that begins with prefix={self.prefix!r}; it has "
@@ -158,7 +164,7 @@ class PretrainedDetector:
         return any(part == name or part.startswith(f"{name}.") for name in self.allow_missing)
 
     def _absences(self, report: TransferReport) -> list[str]:
-        """Say by name what was expected in the checkpoint or in the detector, and is not there."""
+        """Describe the tensors that are missing in the checkpoint or in the detector."""
         lines = []
         if report.mismatched:
             shapes = (f"{n} {s} in place of {t}" for n, (s, t) in report.mismatched.items())
@@ -170,38 +176,31 @@ class PretrainedDetector:
             lines.append(f"unexpected: {shorten(report.unexpected)}")
         return lines
 
-    def _log(self, report: TransferReport, warnings: Sequence[str]) -> None:
-        """Log the table, then the names that did not come from the checkpoint."""
-        lines = [
-            f"PretrainedDetector: {report.checkpoint}",
-            report.table(),
-            "re-initialised because category-dependent: "
-            f"{shorten(report.category_dependent) or 'none'}",
-        ]
-        if report.left_out:
-            lines.append(f"left out on purpose: {shorten(report.left_out)}")
-        print_log("\n".join(lines), logger="current")
-        for warning in warnings:
-            print_log(f"PretrainedDetector: {warning}", logger="current", level=logging.WARNING)
+
+def _log(report: TransferReport, warnings: Sequence[str]) -> None:
+    """Log the table, the names that were not loaded, and warnings."""
+    dependent = shorten(report.category_dependent) or "none"
+    lines = [
+        f"PretrainedDetector: {report.checkpoint}",
+        report.table(),
+        f"re-initialised because category-dependent: {dependent}",
+    ]
+    if report.left_out:
+        lines.append(f"left out on purpose: {shorten(report.left_out)}")
+    print_log("\n".join(lines), logger="current")
+    for warning in warnings:
+        print_log(f"PretrainedDetector: {warning}", logger="current", level=logging.WARNING)
 
 
 def _other_normalization(module: nn.Module, names: CheckpointNames) -> list[str]:
-    """Warn if the checkpoint's detector was trained on images normalised in another way."""
-    before, now = names.normalization, normalization_of_detector(module)
-    if before is None or now is None or before.is_like(now):
+    """Warning if the checkpoint's detector was trained on images normalised in another way."""
+    trained_on, current = names.normalization, normalization_of_detector(module)
+    if trained_on is None or current is None or trained_on.is_like(current):
         return []
     return [
-        f"{names.checkpoint} was trained on images of {before}; this detector gets {now}. Give it "
-        "the data_preprocessor of the checkpoint's config"
+        f"{names.checkpoint} was trained on images of {trained_on}; this detector gets {current}. "
+        "Use the data_preprocessor of the checkpoint's config"
     ]
-
-
-def _loaded_over(load_from: str) -> str:
-    return (
-        f"load_from={load_from!r} is loaded after init_cfg and replaces these weights, the layers "
-        "of the categories included where they are equally many. Set load_from=None, or leave "
-        "init_cfg out"
-    )
 
 
 def _initialise_children(module: nn.Module) -> None:
@@ -210,26 +209,26 @@ def _initialise_children(module: nn.Module) -> None:
             child.init_weights()
 
 
-def _skip_own_checkpoints(
+def _skip_replaced_checkpoints(
     module: nn.Module,
     weights: Mapping[str, Tensor],
     leaves_out: Callable[[str], bool],
     source: str,
 ) -> None:
-    """Spare modules the reading of a checkpoint of their own where this one replaces it."""
-    kept = [name for name in module.state_dict() if leaves_out(name)]
+    """Do not read checkpoints of modules whose weights all come from this checkpoint."""
+    not_loaded = [name for name in module.state_dict() if leaves_out(name)]
     for name, child in module.named_modules():
-        inside = f"{name}."
-        if not name or not any(key.startswith(inside) for key in weights):
+        prefix = f"{name}."
+        if not name or not any(key.startswith(prefix) for key in weights):
             continue
-        if any(key.startswith(inside) for key in kept):  # it needs its own for a part of it
+        if any(key.startswith(prefix) for key in not_loaded):
             continue
         if skipped := _drop_pretrained(child):
             print_log(f"{name}: skip {skipped}, weights come from {source}", logger="current")
 
 
 def _drop_pretrained(module: nn.Module) -> str:
-    """Take ``Pretrained`` out of a module's ``init_cfg``, and name its checkpoints."""
+    """Remove ``Pretrained`` from a module's ``init_cfg``, and return its checkpoints as text."""
     init_cfg = getattr(module, "init_cfg", None) or []
     init_cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg
     pretrained = [cfg for cfg in init_cfgs if cfg.get("type") in ("Pretrained", PretrainedInit)]

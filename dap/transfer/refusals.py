@@ -1,25 +1,25 @@
-"""Errors for checkpoints that do not fit a detector, each with a cure."""
+"""Errors for checkpoints that do not fit a detector, with advice."""
 
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from dap.transfer.report import TransferReport, part_of, shorten
+from .report import TransferReport, part_of, shorten
 
 
 def refuse_backbone_alone(
     detector: nn.Module, weights: Mapping[str, Tensor], checkpoint: str, needed: Iterable[str]
 ) -> None:
-    """Say how a classifier's checkpoint is used, if this is one.
+    """Reject checkpoints of classifiers and backbones.
 
     Args:
         detector: The detector to initialise.
         weights: Tensors of the checkpoint by name.
-        checkpoint: Where they come from.
-        needed: Parts of the detector that want weights, apart from its backbone.
+        checkpoint: Source of the tensors.
+        needed: Parts of the detector, apart from its backbone, that require weights.
 
     Raises:
-        ValueError: If other parts want weights, and the checkpoint is a classifier's or a
+        ValueError: If other parts require weights, and the checkpoint is a classifier's or a
             backbone's.
     """
     needed = list(needed)
@@ -46,13 +46,13 @@ def refuse_unmatched_parts(
     report: TransferReport,
     unmatched: Iterable[str],
 ) -> None:
-    """Refuse a checkpoint in which a whole module found nothing.
+    """Reject a checkpoint that has no weights for a whole module.
 
     Args:
         detector: The detector after the transfer.
         weights: Tensors of the checkpoint by name.
-        report: What the transfer did.
-        unmatched: Parts that found nothing, but for those that may.
+        report: Report of the transfer.
+        unmatched: Parts for which the checkpoint has no weights, without those that may miss.
 
     Raises:
         ValueError: If there are such parts.
@@ -62,17 +62,17 @@ def refuse_unmatched_parts(
         return
     shapes = {name: tuple(value.shape) for name, value in detector.state_dict().items()}
     wanted = {n: shapes[n] for n in report.missing if part_of(n, report.parts) in parts}
-    near = {name: tuple(value.shape) for name, value in weights.items()}
+    stored = {name: tuple(value.shape) for name, value in weights.items()}
     tops = {part.split(".")[0] for part in parts}
-    near = {n: s for n, s in near.items() if n.split(".")[0] in tops} or near
+    stored = {n: s for n, s in stored.items() if n.split(".")[0] in tops} or stored
     raise ValueError(
         f"{report.checkpoint} has nothing for {shorten(parts)}. The detector has "
-        f"{_samples(wanted)}; the checkpoint has {_samples(near)}. Take a "
+        f"{_samples(wanted)}; the checkpoint has {_samples(stored)}. Use a "
         "checkpoint of the same architecture; if its names only have a prefix, pass prefix=…; "
-        f"if these modules shall train from scratch, pass allow_missing={tuple(parts)}."
+        f"to train these modules from scratch, pass allow_missing={tuple(parts)}."
     )
 
 
 def _samples(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Write some names with their shapes."""
+    """Format the first names with their shapes."""
     return ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:3])

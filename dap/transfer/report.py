@@ -1,4 +1,4 @@
-"""Report which weights were loaded into a detector, and which were not."""
+"""Report of the weights that were loaded into a detector and those that were not."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -6,31 +6,30 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from dap.transfer.category_dependent import Shape
+from .category_dependent import Shape
 
-_COLUMNS = ("loaded", "category-dependent", "missing", "unexpected")
-_AT_MOST = 20
+_SHOWN = 20  # names that `shorten` keeps
 
 
 @dataclass(frozen=True)
 class TransferReport:
-    """The names of a transfer's tensors, each in exactly one place.
+    """Names of the tensors of a transfer, each in one group.
 
-    The step counters of batch norms, which old checkpoints lack, are only in ``loaded``, if at all.
+    The step counters of batch norms, which old checkpoints lack, are in ``loaded`` or in no group.
 
     Attributes:
-        checkpoint: Where the weights come from.
+        checkpoint: Source of the weights.
         parts: The detector's modules, see `detector_parts`.
-        loaded: Taken from the checkpoint.
-        category_dependent: Left at their initialisation because they depend on the categories.
-        missing: Left at their initialisation because the checkpoint has nothing that fits.
-        unexpected: In the checkpoint alone.
-        mismatched: The missing that the checkpoint has in another shape, with its shape and the
-            detector's.
-        left_out: Left at their initialisation, or in the checkpoint, because the user does not want
-            them (``parts``, ``exclude``), category-dependent or not.
-        unmatched_parts: The parts that found nothing: no weight, or none but biases and the like,
-            which fit by accident.
+        loaded: Loaded from the checkpoint.
+        category_dependent: Not loaded because they depend on the categories.
+        missing: Not loaded because the checkpoint has no tensor of that name and shape.
+        unexpected: Only in the checkpoint.
+        mismatched: Tensors of ``missing`` that the checkpoint has in another shape: the shape in
+            the checkpoint and in the detector.
+        left_out: Not loaded because the user excludes them (``parts``, ``exclude``), whether or not
+            they depend on the categories.
+        unmatched_parts: Parts of which no weight was loaded, or only tensors such as biases, which
+            fit by chance.
     """
 
     checkpoint: str
@@ -44,35 +43,34 @@ class TransferReport:
     left_out: tuple[str, ...] = ()
 
     def table(self) -> str:
-        """Count per module: a line each, and the sum."""
-        groups = [self.loaded, self.category_dependent, self.missing, self.unexpected]
-        columns = [*_COLUMNS]
+        """Format the counts per module as a table with a line for the total."""
+        groups = {
+            "loaded": self.loaded,
+            "category-dependent": self.category_dependent,
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+        }
         if self.left_out:
-            groups.append(self.left_out)
-            columns.append("left-out")
-        counts = [self._per_part(names) for names in groups]
-        rows = dict.fromkeys((*self.parts, *(part for count in counts for part in count)))
-        width = max(map(len, (*rows, "module")))
-        lines = ["  ".join((f"{'module':{width}}", *columns))]
-        for label, numbers in (
-            *((part, [count[part] for count in counts]) for part in rows),
-            ("total", [len(names) for names in groups]),
-        ):
-            cells = (f"{n:{len(c)}}" for n, c in zip(numbers, columns, strict=True))
+            groups["left-out"] = self.left_out
+        counts = [Counter(part_of(name, self.parts) for name in names) for names in groups.values()]
+        parts = dict.fromkeys((*self.parts, *(part for count in counts for part in count)))
+        rows = {part: [count[part] for count in counts] for part in parts}
+        rows["total"] = [len(names) for names in groups.values()]
+        width = max(map(len, (*parts, "module")))
+        lines = ["  ".join((f"{'module':{width}}", *groups))]
+        for label, numbers in rows.items():
+            cells = (f"{n:{len(column)}}" for n, column in zip(numbers, groups, strict=True))
             lines.append("  ".join((f"{label:{width}}", *cells)))
         return "\n".join(lines)
 
-    def _per_part(self, names: Iterable[str]) -> Counter[str]:
-        """Count names per part, those outside of all parts under their first component."""
-        return Counter(part_of(name, self.parts) for name in names)
-
 
 def detector_parts(detector: nn.Module) -> tuple[str, ...]:
-    """Name the modules of a detector of which each should find weights in a checkpoint.
+    """Return the modules of a detector that each require weights of a checkpoint.
 
-    These are its children with parameters or buffers. What has a backbone or heads of its own
-    (a RoI head, the student of a semi-supervised detector) is looked into, down to the stages of
-    a cascade: ``backbone``, ``neck``, ``rpn_head``, ``roi_head.bbox_head.0`` …
+    These are its children with parameters or buffers. Children that contain a backbone or heads
+    (a RoI head, the student of a semi-supervised detector) are replaced by their own children,
+    down to the stages of a cascade: ``backbone``, ``neck``, ``rpn_head``,
+    ``roi_head.bbox_head.0`` …
 
     Args:
         detector: The detector.
@@ -96,13 +94,13 @@ def _parts(module: nn.Module, prefix: str) -> list[str]:
 
 
 def part_of(name: str, parts: Iterable[str]) -> str:
-    """Give the part that a tensor belongs to, or else the first component of its name."""
+    """Return the part that a tensor belongs to, or the first component of its name."""
     inside = (part for part in parts if name.startswith(f"{part}."))
     return next(inside, name.split(".")[0])
 
 
 def shorten(names: Iterable[str]) -> str:
-    """Write names in one line, of many the first ones."""
+    """Join names with commas; of more than 20, keep the first 20 and the number of the rest."""
     names = list(names)
-    more = f" … and {len(names) - _AT_MOST} more" if len(names) > _AT_MOST else ""
-    return ", ".join(names[:_AT_MOST]) + more
+    more = f" … and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,17 +1,17 @@
-"""Which parts of a detector its user wants to move."""
+"""The parts of a detector that the user selects for transfer."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dap.transfer.report import shorten
+from .report import shorten
 
 
 class Selection(NamedTuple):
-    """Modules of a detector, chosen by their dotted names.
+    """Modules of a detector, selected by their dotted names.
 
     Attributes:
-        parts: What moves; None for all.
-        exclude: What does not, also inside ``parts``.
+        parts: Modules to transfer; None for all.
+        exclude: Modules to leave out, also inside ``parts``.
     """
 
     parts: tuple[str, ...] | None = None
@@ -19,14 +19,11 @@ class Selection(NamedTuple):
 
     @classmethod
     def of(cls, parts: str | Sequence[str] | None, exclude: str | Sequence[str]) -> "Selection":
-        """Take the arguments of a user.
+        """Make a selection from the user's arguments.
 
         Args:
             parts: One name or several, or None for all.
             exclude: One name or several.
-
-        Returns:
-            The selection.
 
         Raises:
             ValueError: If ``parts`` is empty.
@@ -36,24 +33,24 @@ class Selection(NamedTuple):
         return cls(None if parts is None else dotted_names(parts), dotted_names(exclude))
 
     def leaves_out(self, name: str) -> bool:
-        """Whether a tensor is left out, by its name in the detector's ``state_dict``."""
-        chosen = self.parts is None or _is_inside(name, self.parts)
-        return not chosen or _is_inside(name, self.exclude)
+        """Whether the tensor with this name in the ``state_dict`` is left out."""
+        selected = self.parts is None or _is_inside(name, self.parts)
+        return not selected or _is_inside(name, self.exclude)
 
     def check(self, names: Iterable[str], parts: Iterable[str], owner: str) -> None:
         """Check that the names exist and that the selection is not empty.
 
         Args:
-            names: The tensors to choose from.
-            parts: What to propose instead of an unknown name.
-            owner: Whose tensors these are, for the error.
+            names: Names of the tensors to select from.
+            parts: Names to suggest for an unknown one.
+            owner: What the tensors belong to, for the error.
 
         Raises:
-            ValueError: If a name has no tensors, or if no tensor is chosen.
+            ValueError: If a module has no tensors, or if no tensor is selected.
         """
         names = list(names)
-        for argument, chosen in (("parts", self.parts or ()), ("exclude", self.exclude)):
-            for part in chosen:
+        for argument, modules in (("parts", self.parts or ()), ("exclude", self.exclude)):
+            for part in modules:
                 if not any(_is_inside(name, (part,)) for name in names):
                     raise ValueError(
                         f"{argument}: {owner} has no weights in {part!r}; expected some of "
@@ -67,7 +64,7 @@ class Selection(NamedTuple):
 
 
 def dotted_names(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Take one name of a module or several, with or without a dot behind."""
+    """Return one or several module names as a tuple, without trailing dots."""
     return tuple(n.rstrip(".") for n in ([names] if isinstance(names, str) else names))
 
 

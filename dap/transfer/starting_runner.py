@@ -1,4 +1,4 @@
-"""What the Runner that initialises a detector is about to do, by MMEngine's message hub."""
+"""Find the Runner that is initialising a detector, through MMEngine's message hub."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from mmengine.logging import MessageHub
 from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
-from dap.transfer.model_configs import ModelConfig, parse_model_config, parse_values
+from .model_configs import ModelConfig, parse_model_config, parse_values
 
 
 class StartingRunner(NamedTuple):
@@ -16,7 +16,7 @@ class StartingRunner(NamedTuple):
     Attributes:
         detector: Config of the detector that it initialises.
         load_from: Checkpoint that it loads into the whole model afterwards, or None.
-        resumes: Checkpoint of a training that goes on, which replaces all weights, or None.
+        resumes: Checkpoint of the training that it resumes, which replaces all weights, or None.
     """
 
     detector: ModelConfig
@@ -29,32 +29,32 @@ def starting_runner(module: nn.Module) -> StartingRunner | None:
 
     MMEngine's ``RuntimeInfoHook``, which every Runner has by default, writes the Runner's config
     into the message hub before the model is initialised, and the number of iterations after it.
-    The config is taken if it holds a model with the detector's very ``init_cfg``.
+    The config is used if it contains a model with the ``init_cfg`` of the detector.
 
     Args:
         module: The detector.
 
     Returns:
-        What its Runner's config says, or None if no Runner is just starting, or another's.
+        Values of the Runner's config, or None if no Runner of this detector is starting.
     """
     hub = MessageHub.get_current_instance()
     text = hub.get_info("cfg")
     if not isinstance(text, str) or hub.get_info("max_iters") is not None:
         return None
     config = parse_model_config(text)
-    mine = next(_models_of(module, config.model), None) if config else None
-    if config is None or mine is None:
+    model = next(_models_of(module, config.model), None) if config else None
+    if config is None or model is None:
         return None
     values = parse_values(text, ("load_from", "resume", "work_dir"))
     load_from = values.get("load_from")
     if not values.get("resume"):
-        return StartingRunner(ModelConfig(mine, config.scope), load_from)
+        return StartingRunner(ModelConfig(model, config.scope), load_from)
     resumes = load_from or find_latest_checkpoint(values.get("work_dir") or ".")
-    return StartingRunner(ModelConfig(mine, config.scope), resumes=resumes)
+    return StartingRunner(ModelConfig(model, config.scope), resumes=resumes)
 
 
 def _models_of(module: nn.Module, config: object) -> Iterator[Mapping[str, Any]]:
-    """Go through the dicts of a config that may be the detector's, at any depth."""
+    """Yield the dicts of a config, at any depth, that have the ``init_cfg`` of the detector."""
     if isinstance(config, Mapping):
         init_cfg = config.get("init_cfg")
         if init_cfg and _comparable(init_cfg) == _comparable(getattr(module, "init_cfg", None)):
@@ -67,7 +67,7 @@ def _models_of(module: nn.Module, config: object) -> Iterator[Mapping[str, Any]]
 
 
 def _comparable(init_cfg: object) -> object:
-    """Take what a text cannot tell out of an ``init_cfg``: the text has classes as names."""
+    """Normalise an ``init_cfg`` for comparison: types become class names, as in the text."""
     if isinstance(init_cfg, Mapping):
         copy = {key: _comparable(value) for key, value in init_cfg.items()}
         kind = copy.get("type")

@@ -18,7 +18,7 @@ from dap.evaluation.ground_truth import GroundTruth
 from dap.files import whole_file, write_bytes
 from dap.pseudo_boxes.settings import PseudoBoxSettings
 from dap.pseudo_boxes.stored_maps import StoredMaps
-from dap.pseudo_boxes.verdict import verdict
+from dap.runs.verdict import verdict
 from dap.store.reader import SUMMARY, PseudoBoxStore
 from dap.store.shard import NO_THRESHOLD
 from dap.store.survey import Survey, survey

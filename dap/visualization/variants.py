@@ -10,7 +10,7 @@ import numpy as np
 
 from dap.cam import box_candidates, threshold_name
 from dap.cam.boxes import Candidates
-from dap.pseudo_boxes.merging import merged_boxes, rounded
+from dap.pseudo_boxes.records import merged_boxes, rounded
 from dap.pseudo_boxes.settings import PseudoBoxSettings
 from dap.store.reader import PseudoBoxStore
 from dap.store.statistics import BoxStatistics
@@ -154,7 +154,7 @@ def stored_candidates(image: StoredImage) -> LabelCandidates:
 def _map_candidates(
     image: StoredImage, pictures: StorePictures, settings: PseudoBoxSettings
 ) -> LabelCandidates | None:
-    """Compute the candidates as :func:`dap.pseudo_boxes.window.image_record` does."""
+    """Compute the candidates as :func:`dap.pseudo_boxes.records.image_record` does."""
     by_label = []
     for label in np.unique(image.labels).tolist():
         cam = pictures.merged(image, label)

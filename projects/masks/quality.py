@@ -1,6 +1,7 @@
-"""Judge the pseudo boxes and masks of a seed by the true ones, which no step of DAP has seen.
+"""Evaluate the pseudo boxes and masks of a seed with the true ones, which no step of DAP uses.
 
-Runs in the work directory of ``run.py``; writes ``report/quality.json`` and the usual page.
+``run.py`` runs this program in its work directory. It writes ``report/quality.json`` and the report
+on the boxes, ``report/index.html``.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ CLASSIFIER, IMAGES = Path("work_dirs/classifier"), Path("data/shapes/train")
 
 
 def main() -> None:
-    """Write the figures and the page."""
+    """Write the figures and the report."""
     store = PseudoBoxStore(CLASSIFIER / "pseudo_boxes")
     config = Config.fromfile(str(next(CLASSIFIER.glob("*.py"))))
     checkpoint = (CLASSIFIER / "last_checkpoint").read_text().strip()
     maps = StoredMaps.from_config(store, config, checkpoint, IMAGES)
     truth = read_ground_truth("data/true_boxes.json", with_masks=True)
-    found = evaluate_boxes(store, truth, maps.score_maps, most_maps=200)
-    masks = found["masks"]
+    quality = evaluate_boxes(store, truth, maps.score_maps, most_maps=200)
+    masks = quality["masks"]
     figures = {
-        "recall of the boxes": found["recall"],
-        "precision of the boxes": found["precision"],
+        "recall of the boxes": quality["recall"],
+        "precision of the boxes": quality["precision"],
         "mean IoU of the masks": masks["mean_iou"],
         "recall of the masks": masks["recall"],
         "precision of the masks": masks["precision"],
-        "PxAP of the maps": found["score_maps"]["px_ap"],
+        "PxAP of the maps": quality["score_maps"]["px_ap"],
     }
-    inspect_boxes(store, "report", None, IMAGES, truth, found, count=16)
+    inspect_boxes(store, "report", None, IMAGES, truth, quality, count=16)
     write_bytes(Path("report/quality.json"), json.dumps(figures, indent=1).encode())
 
 

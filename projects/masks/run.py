@@ -1,10 +1,11 @@
-"""Masks: a Mask R-CNN from the classifier, from boxes alone, and from boxes with masks.
+"""Compare a Mask R-CNN from the classifier, from boxes alone, and from boxes with masks.
 
     uv run projects/masks/run.py [--seeds 0 1 2] [--work-dir DIR] [--size tiny]
 
-Makes the shapes of the quick start, whose true masks are known, trains its classifier, whose pseudo
-boxes have masks here, pre-trains the detector on the boxes alone and with their masks, fine-tunes
-both and the CLS twin, and writes ``table.md``. The same call goes on where it was ended.
+For each seed, makes the shapes of the quick start, whose true masks are known, trains its
+classifier, makes pseudo boxes with masks, pre-trains the detector on the boxes alone and on the
+boxes with masks, and fine-tunes from both and from the classifier (CLS). At the end, writes
+``table.md``. To continue an interrupted run, run the same command again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from steps import Step, Steps, python  # noqa: E402
 import dap  # noqa: F401, E402  (lets checkpoints load)
 from dap.files import locked, write_bytes  # noqa: E402
 
-# Typical seconds on two cores.
+# Typical duration of each step on two cores, in seconds.
 SECONDS = {
     "data": 10, "classifier": 45, "pretrain_boxes": 130, "pretrain_masks": 160,
     "boxes": 70, "masks": 70, "cls": 70, "report": 15,
@@ -44,7 +45,7 @@ MASKS = "pseudo_boxes.masks=True"
 
 
 def size_of(name: str) -> Size:
-    """How much of everything: as the quick start."""
+    """Sizes of data and trainings: as in the quick start."""
     size = SIZES[name]
     options = dict(size.options)
     if name == "tiny":
@@ -54,10 +55,10 @@ def size_of(name: str) -> Size:
 
 
 class MaskChain(Chain):
-    """The steps of one seed, in stages."""
+    """The steps of one seed."""
 
     def stages(self, control: bool = False) -> list[list[Step]]:
-        """All steps in their order."""
+        """Return all steps, in stages."""
         data = Step(
             "data", "make the two data sets",
             python(QUICK_START / "shapes.py", self.seed, *self.size.data), "data",
@@ -78,10 +79,10 @@ class MaskChain(Chain):
         ]
 
     def _pretrained(self, name: str) -> Step:
-        own = HERE / "configs" / "pretrain_masks.py"
+        with_masks = HERE / "configs" / "pretrain_masks.py"
         return self._training(
             f"pretrain_{name}", f"Step 3: pre-train the detector ({name})",
-            "pretrain_detector.py" if name == "boxes" else str(own),
+            "pretrain_detector.py" if name == "boxes" else str(with_masks),
             *self._start("backbone.init_cfg", "classifier", self.size.lengths[0]),
             *self.size.options.get("pretrain", ()),
         )._replace(threads=1)  # fmt: skip
@@ -110,7 +111,7 @@ def results_of(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def figures(curve: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Columns of the table: AP at each validation, AP50 at the end."""
+    """Return the columns of the table: AP at each validation, AP50 at the end."""
     by_iteration = {
         f"{metric} at {row['iteration']:.0f}": row[metric]
         for metric in ("box AP", "mask AP")
@@ -120,7 +121,7 @@ def figures(curve: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def table(results: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
-    """Mean and deviation over the seeds, in Markdown."""
+    """Format mean and standard deviation over the seeds as a Markdown table."""
     columns = list(results[0]["cls"])
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, title in NAMES.items():
@@ -138,16 +139,16 @@ def table(results: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
 
 def _spread(values: Sequence[float], sign: str = "") -> str:
     deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    mean = round(statistics.mean(values), 1) + 0.0  # no minus before a zero
+    mean = round(statistics.mean(values), 1) + 0.0  # + 0.0 turns -0.0 into 0.0
     return f"{mean:{sign}.1f}{deviation}"
 
 
 def version() -> str:
-    """Hash of the configs and scripts of both projects, which decide the results."""
-    own = b"".join(
+    """Return the hash of the configs and scripts of both projects that affect the results."""
+    contents = b"".join(
         path.read_bytes() for path in sorted(HERE.rglob("*.py")) if path.name != "run.py"
     )
-    return hashlib.sha256(project_sha256().encode() + own).hexdigest()
+    return hashlib.sha256(project_sha256().encode() + contents).hexdigest()
 
 
 def parse_args() -> argparse.Namespace:
@@ -158,7 +159,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
         "--size", choices=tuple(SIZES), default="full",
-        help="tiny: shows that all steps work; its figures say nothing",
+        help="tiny: only shows that all steps run; its results are meaningless",
     )  # fmt: skip
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/masks"))
     return parser.parse_args()
@@ -167,22 +168,22 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the chain of each seed, and write the table."""
     args = parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the steps too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # also ends the steps
     results: list[dict[str, Any]] = []
     folder = args.work_dir.resolve() / args.size
     try:
         for seed in args.seeds:
-            own = folder / f"seed{seed}"
-            with locked(own / "run.lock"):
-                chain, steps = MaskChain(seed, size_of(args.size)), Steps(own, version())
+            seed_folder = folder / f"seed{seed}"
+            with locked(seed_folder / "run.lock"):
+                chain, steps = MaskChain(seed, size_of(args.size)), Steps(seed_folder, version())
                 print(f"seed {seed}", flush=True)
                 seconds = run_chain(chain, steps, False, None)
             print(f"seed {seed}: {seconds / 60:.1f} minutes", flush=True)
-            results.append(results_of(own))
+            results.append(results_of(seed_folder))
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"interrupted; the same call goes on from here ({folder})")
+        sys.exit(f"interrupted; run the same command again to continue ({folder})")
     write_bytes(folder / "table.md", table(results).encode())
     write_bytes(folder / "results.json", json.dumps(results, indent=1).encode())
     print(f"\n{table(results)}\n{folder / 'table.md'}")

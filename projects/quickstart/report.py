@@ -1,6 +1,6 @@
-"""What came out of the quick start: table, ``summary.json``, and a page, ``report/index.html``.
+"""Report the results of the quick start: a table, ``summary.json``, and ``report/index.html``.
 
-Runs in the work directory of ``run.py``.
+``run.py`` runs this program in its work directory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TINY = "These figures say nothing: in size tiny all trainings are far too short.
 
 
 def run_result(name: str) -> dict[str, Any] | None:
-    """AP and AP50 at the end, and the curve, of a fine-tuning; None if it was not run."""
+    """Return final AP and AP50 and the learning curve of a fine-tuning; None if it was not run."""
     work_dir = Path("work_dirs") / name
     if not work_dir.exists():
         return None
@@ -41,7 +41,7 @@ def run_result(name: str) -> dict[str, Any] | None:
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """The learning curves as a table, CLS, DAP and their difference."""
+    """Format the learning curves of CLS, DAP and their difference as a table."""
     iterations = [row["iteration"] for row in results["cls"]["curve"]]
     lines = ["", "iteration".ljust(18) + "".join(f"{it:>8}" for it in iterations)]
     for metric in METRICS:
@@ -60,11 +60,10 @@ def inspection(tiny: bool) -> dict[str, float]:
     """Write the page on boxes and fine-tunings.
 
     Args:
-        tiny: Whether the page has to say that its figures say nothing.
+        tiny: Whether to warn that the results are meaningless.
 
     Returns:
-        Recall and precision of the boxes at IoU .5 against the true ones, which no step of DAP
-        has seen.
+        Recall and precision of the boxes at IoU .5 with the true boxes, which no step of DAP uses.
     """
     store = PseudoBoxStore(BOXES)
     config = Config.fromfile(str(next(Path("work_dirs/classifier").glob("*.py"))))
@@ -73,8 +72,8 @@ def inspection(tiny: bool) -> dict[str, float]:
     truth = read_ground_truth("data/true_boxes.json")
     runs = {"CLS": "cls", "DAP": "dap", "true boxes": "control"}
     folders = {name: Path("work_dirs") / run for name, run in runs.items()}
-    found = [f"{name}={folder}" for name, folder in folders.items() if folder.exists()]
-    words = compare(found, REPORT / "comparison", metrics=list(METRICS))
+    groups = [f"{name}={folder}" for name, folder in folders.items() if folder.exists()]
+    words = compare(groups, REPORT / "comparison", metrics=list(METRICS))
     curves = (REPORT / "comparison" / "curves.png").read_bytes()
     pictures = [("Learning curves", image_source(curves, "png"))]
     texts = [TINY] if tiny else []
@@ -92,7 +91,7 @@ def main() -> None:
     """Write the report and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--tiny", action="store_true", help="say that the figures say nothing")
+    parser.add_argument("--tiny", action="store_true", help="warn that the results are meaningless")
     args = parser.parse_args()
     runs = {name: run_result(name) for name in ("cls", "dap", "control")}
     results = {name: of for name, of in runs.items() if of is not None}

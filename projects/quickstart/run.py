@@ -1,9 +1,10 @@
-"""The quick start: DAP against classification pre-training on made-up shapes, on two CPU cores.
+"""The quick start: DAP and classification pre-training on synthetic shapes, on two CPU cores.
 
     uv run projects/quickstart/run.py [--seed 0] [--work-dir DIR] [--control] [--size tiny]
 
-Makes the data, runs the four steps of the paper through the real tools and configs, trains the
-CLS twin on the same few images, and reports. The same call goes on where an earlier one was ended.
+Makes the data, runs the four steps of the paper with the usual tools and configs, fine-tunes from
+the classifier (CLS) on the same few images, and writes a report. To continue an interrupted run,
+run the same command again.
 """
 
 from __future__ import annotations
@@ -32,19 +33,20 @@ TRUE_BOXES = (  # a COCO file in place of the pseudo boxes
     "train_dataloader.dataset.ann_file=data/true_boxes.json",
     "train_dataloader.dataset.metainfo.classes=()",  # all categories of the file
 )
-TRAINING_SHARE = 0.8  # of the time of Steps 1 and 2
+TRAINING_SHARE = 0.8  # share of the training in the time of Steps 1 and 2
 ECHOED = ("Iter(train)", "bbox_mAP_copypaste", "pseudo boxes:")
 
 
 class Size(NamedTuple):
-    """How much of everything.
+    """Sizes of data and trainings.
 
     Attributes:
         data: Images per class of the classification set, training images per class and test
             images of the detection set.
         lengths: Iterations of classifier, pre-training and fine-tuning.
-        options: Of each of the three, where the configs are for another size.
-        seconds: Typical seconds of each step on two cores, for the time left.
+        options: Config options of each of the three trainings.
+        seconds: Typical duration of each step on two cores, in seconds, to estimate the
+            remaining time.
     """
 
     data: tuple[int, int, int]
@@ -54,7 +56,7 @@ class Size(NamedTuple):
 
 
 def shortened(iterations: int, warm_up: int, *more: str) -> tuple[str, ...]:
-    """Options that shorten a training to a trial."""
+    """Return config options that shorten a training for a test of all steps."""
     return (
         f"train_cfg.max_iters={iterations}",
         f"default_hooks.checkpoint.interval={iterations}",
@@ -89,18 +91,18 @@ SIZES = {
 
 
 class Chain(NamedTuple):
-    """The steps in stages: those of a stage run side by side, on one core each.
+    """The steps in stages; steps of the same stage run at the same time, on one core each.
 
     Attributes:
-        seed: Of data, draw and initialisation.
-        size: How much of everything.
+        seed: Seed of the data and of the initialisation.
+        size: Sizes of data and trainings.
     """
 
     seed: int
     size: Size
 
     def stages(self, control: bool) -> list[list[Step]]:
-        """All steps in their order."""
+        """Return all steps, in stages."""
         data = Step(
             "data",
             "make the two data sets",
@@ -109,13 +111,13 @@ class Chain(NamedTuple):
         )
         classifier = self._training(
             "classifier",
-            "Steps 1 and 2: train a classifier, its hook writes pseudo boxes",
+            "Steps 1 and 2: train a classifier; its hook writes pseudo boxes",
             "classifier.py",
             *self.size.options.get("classifier", ()),
         )
         twin = self._training(
             "cls",
-            "its twin: fine-tune from the classifier (CLS)",
+            "Step 4: fine-tune from the classifier, for comparison (cls)",
             "finetune_cls.py",
             *self._start("backbone.init_cfg", "classifier", self.size.lengths[0]),
             *self.size.options.get("finetune", ()),
@@ -162,7 +164,7 @@ class Chain(NamedTuple):
         return (f"model.{part}.checkpoint=work_dirs/{folder}/iter_{iterations}.pth",)
 
     def _training(self, name: str, title: str, config: str, *options: str) -> Step:
-        """``mim train`` as a user types it."""
+        """Return a step that runs ``mim train``."""
         long = config in ("classifier.py", "pretrain_detector.py")
         package = "mmpretrain" if config == "classifier.py" else "mmdet"
         command = python(
@@ -174,17 +176,17 @@ class Chain(NamedTuple):
 
 
 class Display:
-    """What people see while steps run: some lines of theirs, each with the time left.
+    """Print selected lines of the running steps, each with the remaining time.
 
     Args:
-        clock: Estimates the time left.
+        clock: Estimates the remaining time.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
 
     def __call__(self, step: Step, line: str) -> None:
-        """Hear a line that a step printed."""
+        """Handle a line that a step printed."""
         if step.name == "report":
             print(line, flush=True)
             return
@@ -201,9 +203,9 @@ class Display:
 
 
 def project_sha256() -> str:
-    """Hash of the configs and scripts here: an edited one makes finished steps run again."""
-    own = ("run.py", "report.py", "clock.py", "steps.py")
-    files = sorted(path for path in HERE.rglob("*.py") if path.name not in own)
+    """Return the hash of configs and scripts; if it changes, finished steps are run again."""
+    no_effect = ("run.py", "report.py", "clock.py", "steps.py")  # on the results
+    files = sorted(path for path in HERE.rglob("*.py") if path.name not in no_effect)
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
@@ -212,41 +214,41 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seed", type=int, default=0, help="of data, draw and initialisation")
+    parser.add_argument("--seed", type=int, default=0, help="of the data and of the initialisation")
     parser.add_argument(
         "--size", choices=tuple(SIZES), default="full",
-        help="tiny: one minute, shows that all steps work and claims nothing",
+        help="tiny: takes one minute and only shows that all steps run",
     )  # fmt: skip
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/quickstart/seed<SEED>")
     parser.add_argument("--control", action="store_true", help="also pre-train on the true boxes")
-    parser.add_argument("--steps", nargs="+", help="run these alone; default: all")
+    parser.add_argument("--steps", nargs="+", help="run only these steps; default: all")
     return parser.parse_args()
 
 
 def chosen_stages(chain: Chain, control: bool, names: Iterable[str] | None) -> list[list[Step]]:
-    """Stages of the chain with the chosen steps.
+    """Return the stages of the chain, with only the chosen steps.
 
     Raises:
         ValueError: If there is no such step.
     """
     stages = chain.stages(control)
-    there = [step.name for stage in stages for step in stage]
-    unknown = sorted(set(names or ()) - set(there))
+    known = [step.name for stage in stages for step in stage]
+    unknown = sorted(set(names or ()) - set(known))
     if unknown:
-        raise ValueError(f"no such step: {', '.join(unknown)}; there are {', '.join(there)}")
-    chosen = [[step for step in stage if step.name in (names or there)] for stage in stages]
+        raise ValueError(f"no such step: {', '.join(unknown)}; the steps are {', '.join(known)}")
+    chosen = [[step for step in stage if step.name in (names or known)] for stage in stages]
     return [stage for stage in chosen if stage]
 
 
 def names_after(chain: Chain, name: str) -> list[str]:
-    """Steps in the stages after that of a step."""
+    """Return the names of all steps in later stages than a step."""
     stages = [[step.name for step in stage] for stage in chain.stages(control=True)]
     number = next(i for i, stage in enumerate(stages) if name in stage)
     return [later for stage in stages[number + 1 :] for later in stage]
 
 
 def run_chain(chain: Chain, steps: Steps, control: bool, names: Iterable[str] | None) -> float:
-    """Run what is not finished; return the seconds of all steps, those reused among them."""
+    """Run the unfinished steps; return the seconds of all steps, including reused ones."""
     todo: list[list[Step]] = []
     for stage in chosen_stages(chain, control, names):
         unfinished = [
@@ -263,7 +265,7 @@ def run_chain(chain: Chain, steps: Steps, control: bool, names: Iterable[str] | 
     display = Display(clock)
     for stage in todo:
         for name in names_after(chain, stage[0].name):
-            steps.forget(name)  # it was made from what is made again now
+            steps.forget(name)  # its inputs are made again
         for step in stage:
             print(f"[{step.name}] {step.title}: {clock} in all", flush=True)
         steps.run(stage, display)
@@ -282,7 +284,7 @@ def main() -> None:
     chain = Chain(args.seed, SIZES[args.size])
     name = f"seed{args.seed}" if args.size == "full" else f"{args.size}_seed{args.seed}"
     work_dir = (args.work_dir or Path("work_dirs/quickstart") / name).resolve()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the steps too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # also ends the steps
     try:
         with locked(work_dir / "run.lock"):
             steps = Steps(work_dir, project_sha256())
@@ -291,7 +293,7 @@ def main() -> None:
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"interrupted; the same call goes on from here ({work_dir})")
+        sys.exit(f"interrupted; run the same command again to continue ({work_dir})")
     now = time.monotonic() - started
     print(f"{seconds / 60:.1f} minutes in all, {now / 60:.1f} now; everything is in {work_dir}")
 

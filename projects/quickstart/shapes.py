@@ -1,8 +1,8 @@
-"""The quick start's data: coloured, textured shapes, as JPEG files in real layouts.
+"""Draw the quick start's data: JPEG images of coloured, textured shapes.
 
-A class is a shape with a hue and a texture of its own. The classification set has class folders
-(ImageFolder layout) with one or two objects of one class an image; the detection set has several
-objects of *other* classes an image, in the layout of Pascal VOC, and as COCO files with masks.
+Each class has its own shape, hue and texture. The classification set has class folders (ImageFolder
+layout), with one or two objects of one class per image. The detection set has several objects of
+*other* classes per image, in the layout of Pascal VOC and as COCO files with masks.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import numpy as np
 from dap.store.masks import encode_mask, segmentation
 from dap.testing import write_image, write_voc_annotation
 
-SIDE = 128  # of an image, in pixels
+SIDE = 128  # side of an image, in pixels
 SUPERSAMPLE = 4
 
 
 class ShapeClass(NamedTuple):
-    """How the objects of a class look.
+    """Appearance of the objects of a class.
 
     Attributes:
-        name: Folder and category name.
-        outline: Points of the outline around (0, 0), radius about 1, shape (P, 2); several
-            outlines cut holes.
-        hue: In OpenCV's range [0, 180).
-        texture: Name of a texture.
+        name: Name of the folder and of the category.
+        outline: Points of each outline around (0, 0), with a radius of about 1, shape (P, 2). A
+            second outline inside the first one cuts a hole.
+        hue: Hue in OpenCV's range [0, 180).
+        texture: Name of the texture, one of ``TEXTURES``.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ShapeClass(NamedTuple):
 
 
 def _polygon(corners: int, inner: float = 1.0, turn: float = 0.0) -> np.ndarray:
-    """A regular polygon, or a star whose inner corners lie at ``inner``."""
+    """Return a regular polygon, or a star whose inner corners have the radius ``inner``."""
     count = corners if inner == 1.0 else 2 * corners
     angle = 2 * np.pi * np.arange(count) / count - np.pi / 2 + turn
     radius = np.where(np.arange(count) % 2, inner, 1.0)
@@ -94,9 +94,10 @@ DETECTION_NAMES = tuple(OUTLINES)[16:]
 
 
 def make_classes(names: Sequence[str], hues: int, shift: int = 0) -> list[ShapeClass]:
-    """Give each shape one of ``hues`` hues and a texture; classes of one hue differ in texture.
+    """Assign one of ``hues`` hues and a texture to each shape.
 
-    ``shift`` moves the hues between those of another set.
+    Classes of the same hue differ in texture. ``shift`` is added to the hues, so that they differ
+    from those of another set.
     """
     return [
         ShapeClass(
@@ -107,7 +108,7 @@ def make_classes(names: Sequence[str], hues: int, shift: int = 0) -> list[ShapeC
 
 
 def _texture(name: str, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Brightness in [0, 1] of a texture at a random phase and angle, shape (side, side)."""
+    """Return the brightness of a texture at random phase and angle, in [0, 1], (side, side)."""
     angle, period = rng.uniform(0, np.pi), side * rng.uniform(0.06, 0.09)
     y, x = np.mgrid[:side, :side] + rng.uniform(0, side)
     u = (x * np.cos(angle) + y * np.sin(angle)) * np.pi / period
@@ -122,7 +123,7 @@ def _texture(name: str, side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """Clutter: soft patches, grey pebbles and thin strokes, shape (SIDE, SIDE, 3)."""
+    """Return a background of soft patches, grey ellipses and thin lines, shape (SIDE, SIDE, 3)."""
     coarse = rng.uniform(70, 185, (4, 4, 1)) + rng.uniform(-25, 25, (4, 4, 3))
     image = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     for _ in range(rng.integers(2, 6)):
@@ -139,7 +140,7 @@ def _paint(
     image: np.ndarray, shape: ShapeClass, centre: np.ndarray, radius: float,
     rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
-    """Paint an object; return its mask."""
+    """Draw an object into the image; return its mask."""
     turn, stretch = rng.uniform(-0.35, 0.35), rng.uniform(0.75, 1.3)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     scale = radius * np.array([np.sqrt(stretch), 1 / np.sqrt(stretch)])
@@ -167,16 +168,17 @@ def _tight_box(mask: np.ndarray) -> list[int]:
 def draw_scene(
     shapes: Sequence[ShapeClass], radii: tuple[float, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, list[np.ndarray], list[str]]:
-    """Draw objects that do not touch on a fresh background.
+    """Draw objects that do not touch on a random background.
 
     Args:
-        shapes: Class of each object; one that finds no place is left out, but never the first.
+        shapes: Class of each object. Objects for which no free place is found are left out, except
+            the first one.
         radii: Smallest and largest radius in pixels.
-        rng: Source of all randomness.
+        rng: Random number generator.
 
     Returns:
-        Image (SIDE, SIDE, 3) BGR uint8, and of each object its mask, bool, shape (SIDE, SIDE), and
-        its name.
+        Image, BGR uint8, shape (SIDE, SIDE, 3); masks of the objects, bool, shape (SIDE, SIDE); and
+        their names.
     """
     image, taken = _background(rng), np.zeros((SIDE, SIDE), bool)
     masks, names = [], []
@@ -195,10 +197,10 @@ def draw_scene(
 
 
 class CocoFile:
-    """A COCO file of images with objects whose masks are known.
+    """A COCO file of images and objects with masks.
 
     Args:
-        names: Of the categories, in the order of the labels.
+        names: Names of the categories, in label order.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -236,8 +238,8 @@ class CocoFile:
 def make_classification_set(root: Path, per_class: int, seed: int, true_boxes: Path) -> Path:
     """Write class folders ``root/<class>/<n>.jpg``.
 
-    True boxes and masks go to the COCO file ``true_boxes``, for the control run: DAP never sees
-    them.
+    True boxes and masks are written to the COCO file ``true_boxes``. Only the control run and the
+    evaluation use them.
     """
     coco = CocoFile(sorted(PRETRAIN_NAMES))
     for index, shape in enumerate(make_classes(PRETRAIN_NAMES, hues=16)):
@@ -256,7 +258,7 @@ def make_classification_set(root: Path, per_class: int, seed: int, true_boxes: P
 def make_detection_set(root: Path, shots: int, test_images: int, seed: int) -> Path:
     """Write ``root`` in VOC layout: ``train`` with ``shots`` images per class, and ``test``.
 
-    ``train.json`` and ``test.json`` have the same as COCO files, with masks.
+    ``train.json`` and ``test.json`` are COCO files of the same images, with masks.
     """
     shapes = make_classes(DETECTION_NAMES, hues=4, shift=6)
     for split, key in (("train", 1), ("test", 2)):

@@ -1,4 +1,4 @@
-"""Steps of the quick start as processes: logged, reused when finished, ended with the runner."""
+"""Run the steps of the quick start as processes; finished steps are reused."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ class Step(NamedTuple):
     """One command of the chain, run in the work directory.
 
     Attributes:
-        name: For ``--steps`` and file names.
-        title: What it does, for people.
+        name: Name for ``--steps`` and for file names.
+        title: Description that is printed.
         command: Program and arguments.
-        output: Folder that it writes.
-        resumable: Whether the command goes on by itself with what lies in ``output``. If not,
-            the folder is emptied before the command starts.
-        threads: Of torch. Fixed, since sums over other numbers of threads are rounded in other
-            ways.
+        output: Folder that the command writes.
+        resumable: Whether the command can continue from the content of ``output``. If not, the
+            folder is deleted before the command starts.
+        threads: Number of torch threads. It is fixed because the rounding of sums depends on it.
     """
 
     name: str
@@ -45,17 +44,17 @@ class Step(NamedTuple):
 
 
 class Steps:
-    """Runs steps in a work directory.
+    """Run steps in a work directory.
 
-    For each step, ``steps/<name>.log`` has the output of its last start, ``steps/<name>.json``
-    what was started, and from the end on the seconds that it took. The log is the standard output
-    of the command and of all processes that it starts, and it is locked: the lock lasts as long
-    as one of them is alive, even if the runner was killed. The next call ends such processes
+    For each step, ``steps/<name>.log`` has the output of its last run, and ``steps/<name>.json``
+    has its command and, once it is finished, its duration. The log file is the standard output of
+    the command and of all its child processes. It is locked, and the lock is held as long as one of
+    these processes is alive, even if this program was killed. The next run ends such processes
     before it starts the step again.
 
     Args:
-        work_dir: Folder that commands run in.
-        version: Of the code: results of another version are not reused.
+        work_dir: Folder in which commands run.
+        version: Version of the code; results of another version are not reused.
     """
 
     def __init__(self, work_dir: Path, version: str) -> None:
@@ -64,20 +63,20 @@ class Steps:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def seconds_of_finished(self, step: Step) -> float | None:
-        """Seconds that a step took; None if it is not finished, or was another command."""
+        """Return the duration of a step; None if it is unfinished or its command has changed."""
         record = self._record(step)
         return record.get("seconds") if self._is_same(step, record) else None
 
     def forget(self, name: str) -> None:
-        """Let a step run again from its beginning."""
+        """Mark a step as unfinished, so that it is run again from the start."""
         (self.folder / f"{name}.json").unlink(missing_ok=True)
 
     def run(self, steps: Sequence[Step], listener: Listener) -> None:
-        """Run steps side by side. If one fails, or this process is interrupted, all are ended.
+        """Run steps at the same time. If one fails or this process is interrupted, end all of them.
 
         Args:
-            steps: What to run; no step needs another one of them.
-            listener: Hears each line that a step prints.
+            steps: Steps that do not depend on each other.
+            listener: Called with each line that a step prints.
 
         Raises:
             RuntimeError: If a command fails; the message has the end of its log.
@@ -90,7 +89,7 @@ class Steps:
                 time.sleep(POLL_SECONDS)
                 for step in [step for step in steps if step.name in running]:
                     process = running[step.name]
-                    code = process.popen.poll()  # before the last lines are read
+                    code = process.popen.poll()  # polled first, so that no last lines are missed
                     for line in process.new_lines():
                         listener(step, line)
                     if code is not None:
@@ -104,8 +103,8 @@ class Steps:
         record = self._record(step)
         stream = self._locked_log(log, record)
         with stream:
-            goes_on = step.resumable and self._is_same(step, record)
-            if not goes_on:
+            can_resume = step.resumable and self._is_same(step, record)
+            if not can_resume:
                 shutil.rmtree(self.work_dir / step.output, ignore_errors=True)
             self._write(step, {})
             stream.truncate(0)
@@ -127,15 +126,15 @@ class Steps:
         return _Process(popen, log)
 
     def _locked_log(self, log: Path, record: Mapping[str, Any]) -> IO[str]:
-        """Open and lock a log. Processes of an earlier call that still hold it are ended."""
+        """Open and lock a log; end processes of an earlier run that still hold its lock."""
 
         def end_earlier_call() -> None:
             print(f"    ending what an earlier call left running ({log.stem})", flush=True)
-            if group := record.get("process_group"):  # alive: one of its processes has the lock
+            if group := record.get("process_group"):  # one of its processes holds the lock
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(group, signal.SIGKILL)
 
-        stream = open(log, "a", encoding="utf-8")  # noqa: SIM115  (the command gets it)
+        stream = open(log, "a", encoding="utf-8")  # noqa: SIM115  (passed to the command)
         wait_for_lock(stream, log.parent, end_earlier_call)
         return stream
 
@@ -145,7 +144,7 @@ class Steps:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
             raise RuntimeError(
                 "\n".join(lines[-25:]) + f"\nstep {step.name} ended with code {code}; its log is "
-                f"{log}. The same call goes on from here"
+                f"{log}. Run the same command again to continue"
             )
         self._write(step, {"seconds": round(time.monotonic() - process.started, 1)})
 
@@ -163,7 +162,7 @@ class Steps:
 
 
 class _Process:
-    """A running command, and what of its log has been read."""
+    """A running command, and the position up to which its log has been read."""
 
     def __init__(self, popen: subprocess.Popen[bytes], log: Path) -> None:
         self.popen, self.log = popen, log
@@ -171,7 +170,7 @@ class _Process:
         self._position, self._rest = 0, b""
 
     def new_lines(self) -> list[str]:
-        """Whole lines that were written since the last call."""
+        """Return the complete lines written since the last call."""
         with open(self.log, "rb") as file:
             file.seek(self._position)
             content = file.read()
@@ -191,5 +190,5 @@ class _Process:
 
 
 def python(*arguments: object) -> tuple[str, ...]:
-    """Command of this interpreter, without the warnings of libraries."""
+    """Return a command that runs this Python interpreter without warnings."""
     return (sys.executable, "-W", "ignore", *map(str, arguments))

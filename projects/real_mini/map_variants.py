@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,9 +113,10 @@ def scale_maps(
     """Maps with the class's weights and with the positive ones alone; the views' mean logits."""
     weight = torch.cat([classifier.weight, classifier.weight.clamp(min=0)])
     labels = [torch.tensor([label, label + classifier.num_classes])]
-    features, scales, pooled = classifier.features_with(None), [], []
+    view_maps = partial(cam.linear_maps, classifier.features_with(None), weight)
+    scales, pooled = [], []
     for side, flips in cam.flips_by_side(cam.DEFAULT_VIEWS):
-        found = cam.batch_maps([image], side, flips, features, weight, labels, classifier.normalize)
+        found = cam.batch_maps([image], side, flips, view_maps, labels, classifier.normalize)
         size_hw = cam.resized_size((image.shape[1], image.shape[2]), side)
         scales.append(cam.ScaleMaps(found.maps, found.stride, size_hw))
         pooled.append(found.pooled[0])

@@ -11,22 +11,7 @@ import pytest
 
 import dap.cam
 from dap.cam import RULES, box_candidates, boxes_from_cam, nms_larger_first
-
-GOLDEN = Path(__file__).parents[3] / "shared" / "data" / "golden_boxes.npz"
-
-
-def drawn(*rows: str) -> np.ndarray:
-    """A map from rows of digits: '#' is 1, '.' is 0, '6' is .6."""
-    value = {"#": 1.0, ".": 0.0}
-    return np.array([[value.get(c, int(c) / 10 if c.isdigit() else 0) for c in r] for r in rows])
-
-
-def assert_same_set(boxes, expected, tolerance=1e-9, name=""):
-    """Compare without order: equal areas may stand either way."""
-    assert boxes.shape == np.shape(expected), name
-    distance = abs(boxes[:, None] - np.asarray(expected)[None]).max(axis=2)
-    assert distance.min(axis=0).max() <= tolerance, name
-    assert distance.min(axis=1).max() <= tolerance, name
+from tests.support.maps import assert_same_set, drawn
 
 
 def block(cx, cy, width, height):
@@ -217,10 +202,10 @@ def test_release_weights_and_minimum_size():
 
 
 def test_release_judges_by_the_slice_and_counts_what_lies_in_it():
-    """A diagonal staircase fills a 3x3 slice with 5 cells; a 2x2 block inside no slice of its own.
+    """A diagonal staircase of 5 cells has a slice of 3 x 3 cells.
 
-    The dot in the corner of the staircase's slice is a component of one cell (dropped: slice 1
-    against 9), yet it lies inside the slice and so counts in its moments.
+    The cell in the corner of that slice is a component of its own. It is dropped, since its slice
+    has 1 cell against 9, but it counts in the moments of the staircase's slice.
     """
     cam = drawn("#.#..", "##...", ".##..", ".....")
     boxes = box_candidates(cam, [0.5], "release", 1.0, (20, 20)).boxes
@@ -250,7 +235,7 @@ def test_release_takes_the_last_of_equal_slices_in_scan_order():
 
 
 def test_release_orders_by_area_before_it_orders_by_scan():
-    """Slices of 4, 6, 4, 3 and 4 cells; the one of 3 is the fifth. Two thresholds, each alone."""
+    """Slices of 4, 6, 4, 3 and 4 cells; the one of 3 is the fifth. Two thresholds."""
     cam = drawn("##.###.##", "##.###.##", ".........", "###.####.")
     found = box_candidates(cam, [0.2, 0.5], "release", 1, (100, 100))
     row = [6 - sqrt(15) / 2, 3, 6 + sqrt(15) / 2, 4]
@@ -310,36 +295,16 @@ def test_nms_suppressed_box_suppresses_nothing():
     assert keep.tolist() == [0, 2]
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason="the golden boxes lie outside the repository")
-def test_golden_maps():
-    data = np.load(GOLDEN)
-    for k, name in enumerate(data["names"]):
-        key = f"{k:03d}"
-        cam, (width, height) = data[f"cam_{key}"], data[f"size_{key}"]
-        cell = 32 * min(width, height) / data[f"scale2_{key}"]
-        args = {"cell_size": cell, "image_size_hw": (height, width)}
-        tolerance = 1e-3 * max(1, width / 500)
-        before = box_candidates(cam, rule="release", **args).boxes
-        np.testing.assert_allclose(before, data[f"off_pre_{key}"], 0, tolerance, err_msg=name)
-        after, _ = boxes_from_cam(cam, rule="release", **args)
-        assert_same_set(after, data[f"off_nms8_{key}"], tolerance, name)
-        cells, pixels = data[f"p4_cells_{key}"], data[f"p4_px_{key}"]
-        if (cells[:, 2:] - cells[:, :2] >= 1).all():  # golden boxes have no minimum size
-            assert_same_set(box_candidates(cam, **args).boxes, pixels, 1e-6 * cell, name)
-            merged, _ = boxes_from_cam(cam, **args)
-            assert_same_set(merged, pixels[data[f"p4_keep_area_nms8_{key}"]], 1e-6 * cell, name)
-
-
 def test_one_map_takes_well_under_a_millisecond():
-    """The fastest of many runs, which other work on the machine does not slow down."""
+    """Takes the fastest of many runs, so that other work on the machine does not matter."""
     cam = np.random.default_rng(0).random((18, 24))
     cam = np.add.accumulate(np.add.accumulate(cam - 0.5, axis=0), axis=1)  # smooth
     fastest = min(timeit.repeat(lambda: boxes_from_cam(cam), number=1, repeat=300))
     assert fastest < 1e-3
 
 
-def test_room_imports_no_mm_package():
-    """``dap.cam`` stands on torch, numpy and cv2 alone."""
+def test_cam_imports_no_mm_package():
+    """``dap.cam`` imports torch, numpy and cv2 only."""
     imported = set()
     for path in Path(dap.cam.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,10 +1,12 @@
 """Maps joined with the contrast of the features: by hand, with padding, mirrored, in batches."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from dap.cam import batch_maps, multi_view_cam
+from dap.cam import batch_maps, linear_maps, multi_view_cam
 from dap.cam.contrast import centred_directions, contrasted_maps, feature_contrast, spread_maps
 
 
@@ -106,15 +108,15 @@ def test_a_batch_is_as_each_alone_and_maps_of_the_paper_stay(labels):
     torch.manual_seed(2)
     images = [torch.rand(3, *hw) * 255 for hw in ((64, 90), (70, 94), (64, 96))]
     weight, labels = torch.randn(3, 8), [torch.tensor(own, dtype=torch.long) for own in labels]
-    flips = [False, True]
-    together = batch_maps(images, 64, flips, some_features, weight, labels, rule="extent")
+    flips, view_maps = [False, True], partial(linear_maps, some_features, weight)
+    together = batch_maps(images, 64, flips, view_maps, labels, rule="extent")
     start = 0
     for image, own in zip(images, labels, strict=True):
-        alone = batch_maps([image], 64, flips, some_features, weight, [own], rule="extent")
+        alone = batch_maps([image], 64, flips, view_maps, [own], rule="extent")
         torch.testing.assert_close(together.maps[:, start : start + len(own)], alone.maps)
         start += len(own)
     paper, release = (
-        batch_maps(images, 64, flips, some_features, weight, labels, rule=rule).maps
+        batch_maps(images, 64, flips, view_maps, labels, rule=rule).maps
         for rule in ("paper", "release")
     )
     assert torch.equal(paper, release)
@@ -124,9 +126,9 @@ def test_a_batch_is_as_each_alone_and_maps_of_the_paper_stay(labels):
 def test_mirrored_image_gives_the_mirrored_map():
     torch.manual_seed(3)
     image = torch.rand(3, 64, 96) * 255
-    weight, labels = torch.randn(3, 8), torch.tensor([1])
+    view_maps = partial(linear_maps, some_features, torch.randn(3, 8))
     found, mirrored = (
-        multi_view_cam(x, some_features, weight, labels, rule="extent")
+        multi_view_cam(x, view_maps, torch.tensor([1]), rule="extent")
         for x in (image, image.flip(2))
     )
     np.testing.assert_allclose(found.maps, mirrored.maps.flip(-1), atol=1e-4)

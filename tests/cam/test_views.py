@@ -1,21 +1,23 @@
 """Merging the maps of several views, with features whose maps are known."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from dap.cam import (
-    DEFAULT_VIEWS,
-    View,
-    make_views,
-    map_over_image,
-    multi_view_cam,
-    resized_size,
-)
+import dap.cam
+from dap.cam import DEFAULT_VIEWS, View, linear_maps, make_views, map_over_image, resized_size
 
 WEIGHT = torch.ones(1, 1)
 LABEL = torch.tensor([0])
+
+
+def multi_view_cam(image, features, weight, *args, **options):
+    """The maps of a network with average pooling and a linear layer."""
+    view_maps = partial(linear_maps, features, weight)
+    return dap.cam.multi_view_cam(image, view_maps, *args, **options)
 
 
 def cell_means(stride):

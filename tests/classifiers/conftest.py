@@ -1,30 +1,6 @@
-import logging
 import sys
 from pathlib import Path
 
-import pytest
-from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
+from tests.support.scope import mmpretrain_scope  # noqa: F401
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "pseudo_boxes"))  # the planted classifier
 sys.path.append(str(Path(__file__).parents[2] / "tools" / "benchmarks"))  # the table
-
-
-@pytest.fixture(autouse=True)
-def mmpretrain_scope(fresh_mmengine):
-    init_default_scope("mmpretrain")
-
-
-@pytest.fixture
-def log():
-    """Read what MMEngine's current logger got."""
-    records = []
-
-    class Keep(logging.Handler):
-        def emit(self, record):
-            records.append(record.getMessage())
-
-    logger = MMLogger.get_instance("test_classifiers")
-    logger.addHandler(Keep())
-    yield lambda: "\n".join(records)
-    logger.handlers.clear()

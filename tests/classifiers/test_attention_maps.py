@@ -94,7 +94,7 @@ def test_it_is_chosen_by_itself_and_named():
     found = CamClassifier(vit())
     assert (found.map_method, found.feature_map) == ("gradient", "backbone.layers.1.ln1")
     assert found.map_description.startswith(
-        "AG-CAM over the attention of 2 blocks to backbone.layers.1.ln1, because what the linear"
+        "AG-CAM over the attention of 2 blocks to backbone.layers.1.ln1, because the input of"
     )
     other = CamClassifier(vit(), "grad-cam")
     assert other.map_description.startswith("Grad-CAM at backbone.layers.1.ln1, because")

@@ -8,7 +8,15 @@ import torch
 from networks import Wrapped, classifier, convnext, randomized, vit
 from torch import nn
 
-from dap.classifiers import Layout, LogitNetwork, Tap, find_target, gradient_maps, shared_copy
+from dap.classifiers import (
+    Layout,
+    LogitNetwork,
+    Tap,
+    Target,
+    find_target,
+    gradient_maps,
+    shared_copy,
+)
 from dap.pseudo_boxes import CamClassifier, ClassFolders, PseudoBoxSettings, generate_pseudo_boxes
 from dap.pseudo_boxes.classifier import evaluating
 from dap.testing import write_image
@@ -41,7 +49,7 @@ def test_grad_cam_by_hand():
     images = torch.randn(2, 3, 16, 32, generator=torch.Generator().manual_seed(0))
     tap = Tap(shared_copy(network), "stage")
     labels = [torch.tensor([0, 2]), torch.tensor([1])]
-    maps, _, logits = gradient_maps(tap, Layout("NCHW"), images, labels, 1)
+    maps, _, logits = gradient_maps(tap, Target("stage", Layout("NCHW")), images, labels, 1)
     with torch.no_grad():
         features = network.stage(images)
         rows = [(0, 0), (0, 2), (1, 1)]
@@ -127,7 +135,7 @@ def test_mirror_and_mode_and_parameters_stay(method):
 
 
 def test_method_may_be_asked_for_and_must_be_possible():
-    with pytest.raises(ValueError, match="no exact class activation map, because what the linear"):
+    with pytest.raises(ValueError, match="no exact class activation map, because the input of"):
         CamClassifier(vit(), "exact")
     with pytest.raises(ValueError, match=r"expected one of .*, found 'best'"):
         PseudoBoxSettings(map_method="best")
@@ -167,7 +175,7 @@ class TestOneSize:
         assert cam.cell_size == (70 / 4, 90 / 4)
 
     def test_rule_with_square_cells_is_refused(self):
-        with pytest.raises(ValueError, match=r"64 px alone\. Use the rule 'extent' or 'paper'"):
+        with pytest.raises(ValueError, match=r"only 64 x 64 px\. Use the rule 'extent' or 'paper'"):
             CamClassifier(self.model()).views(PseudoBoxSettings(rule="release"))
 
     def test_run_says_so_and_writes_boxes_within_the_image(self, tmp_path, log):
@@ -177,7 +185,7 @@ class TestOneSize:
         folders = ClassFolders(str(tmp_path / "images"), 5, ["a", "b", "c", "d", "e"])
         out = tmp_path / "out"
         summary = generate_pseudo_boxes(self.model(), folders, out, SETTINGS)
-        assert "takes images of 64 x 64 px alone" in log()
+        assert "takes only images of 64 x 64 px" in log()
         assert summary["classifier"]["map_method"] == "gradient"
         assert summary["classifier"]["maps"].startswith("AG-CAM over the attention of 1 blocks")
         coco = json.loads((out / "annotations.json").read_text())

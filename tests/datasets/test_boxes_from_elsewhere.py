@@ -5,11 +5,18 @@ import json
 import cv2
 import pytest
 import torch
-from workplace import CONFIGS, SMALL_FASTER_RCNN, SMALL_STEP_3, VOC_OPTIONS, Place, from_detector
 
 from dap.datasets import CheckedCocoDataset, PseudoBoxDataset
 from dap.store.convert import coco_to_store
 from dap.testing import make_class_folders, make_voc
+from tests.support.workplace import (
+    CONFIGS,
+    SMALL_FASTER_RCNN,
+    SMALL_STEP_3,
+    VOC_OPTIONS,
+    Place,
+    from_detector,
+)
 
 COLOURS = ("blue", "green", "red")
 

@@ -8,7 +8,7 @@ import pytest
 
 from dap.datasets.conversion import convert
 from dap.datasets.detection_data import read_detection_data
-from dap.datasets.few_shot import make_few_shot_subsets
+from dap.few_shot import make_few_shot_subsets
 from dap.testing import make_coco, make_voc
 
 

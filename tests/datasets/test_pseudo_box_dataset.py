@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 
 from dap.datasets import CheckedCocoDataset, PseudoBoxDataset
 from dap.datasets.pseudo_box_dataset import StoredImages, evenly_held_out
-from dap.store.writer import StoreWriter
 from dap.testing import make_coco
+from tests.support.stores import write_store
 
 CATEGORIES = [{"id": 3, "name": "n3"}, {"id": 11, "name": "n11"}, {"id": 7, "name": "n7"}]
 FILTERS = [
@@ -34,19 +34,8 @@ FILTERS = [
 ]
 
 
-def write_store(folder, records, categories=CATEGORIES, shard_size=4, thresholds=(0.2, 0.5)):
-    described = {
-        "settings": {"thresholds": list(thresholds)},
-        "classifier": {},
-        "image_list": {"count": len(records), "root": ""},
-        "shard_size": shard_size,
-        "categories": categories,
-    }
-    writer = StoreWriter(folder, described)
-    for shard in writer.begin():
-        writer.write(shard, [records[i] for i in writer.indices(shard)])
-    writer.finish()
-    return folder
+def write(folder, records, categories=CATEGORIES, shard_size=4):
+    return write_store(folder, records, categories, shard_size, {"thresholds": [0.2, 0.5]})
 
 
 def image(name, height, width, *boxes):
@@ -107,14 +96,12 @@ def infos(dataset):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return write_store(tmp_path_factory.mktemp("store") / "boxes", by_hand())
+    return write(tmp_path_factory.mktemp("store") / "boxes", by_hand())
 
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory):
-    return write_store(
-        tmp_path_factory.mktemp("larger") / "boxes", random_records(300), shard_size=64
-    )
+    return write(tmp_path_factory.mktemp("larger") / "boxes", random_records(300), shard_size=64)
 
 
 class TestSamples:
@@ -268,7 +255,7 @@ def pictures(tmp_path_factory):
         {"id": i["id"], **image(i["file_name"], i["height"], i["width"], *boxes[i["id"]])}
         for i in content["images"]
     ]
-    return write_store(root / "boxes", records, content["categories"])
+    return write(root / "boxes", records, content["categories"])
 
 
 def training(folder):
@@ -346,7 +333,7 @@ class TestErrors:
 
     def test_no_box_to_train_on(self, tmp_path):
         small = [image("1.jpg", 80, 100), image("2.jpg", 80, 100, [5, 5, 5.99, 40, 1, 0])]
-        folder = write_store(tmp_path / "boxes", small)
+        folder = write(tmp_path / "boxes", small)
         with pytest.raises(ValueError, match="none of 2 images has a box to train on"):
             self.build(folder)
         assert len(self.build(folder, test_mode=True)) == 2
@@ -358,7 +345,7 @@ class TestErrors:
             self.build(place)
 
     def test_damaged_store(self, tmp_path):
-        folder = write_store(tmp_path / "boxes", by_hand())
+        folder = write(tmp_path / "boxes", by_hand())
         shard = sorted((folder / "shards").iterdir())[1]
         content = bytearray(shard.read_bytes())
         content[len(content) // 2] ^= 1
@@ -393,7 +380,7 @@ def test_parts_share_no_image_and_are_the_whole(tmp_path):
     records = [image(f"{i}.jpg", 80, 100, [1, 1, 30, 30, i % 3, 0]) for i in range(60)]
     records[6], records[30] = image("6.jpg", 80, 100), image("30.jpg", 80, 100)
     records[18] = {"file_name": "18.jpg", "reason": "it is no image"}
-    folder = write_store(tmp_path / "store", records)
+    folder = write(tmp_path / "store", records)
 
     def names(**options):
         made = PseudoBoxDataset(str(folder), data_prefix={"img": ""}, pipeline=[], **options)

@@ -2,8 +2,7 @@
 
 import json
 import os
-import runpy
-import sys
+import re
 from pathlib import Path
 
 import numpy as np
@@ -306,59 +305,53 @@ def test_nothing_usable(tree):
     assert not tree.out.exists()
 
 
-@pytest.fixture
-def tool(monkeypatch, capsys):
-    """Run the tool in this process: what it prints and what it warns of."""
-
-    def run(*arguments):
-        path = str(ROOT / "tools" / "xml_to_coco.py")
-        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
-        runpy.run_path(path, run_name="__main__")
-        return capsys.readouterr()
-
-    return run
-
-
-def test_tool(det, tmp_path, tool):
+def test_tool(det, tmp_path, run_here):
     lines = f"\ufeff{SECOND} 1\n{FIRST} -1\nno where 0\nno where\n{SECOND}\t20121\n"
     (tmp_path / "list.txt").write_text(lines, encoding="utf-8")
     (tmp_path / "classes.txt").write_text("n02084071\nn01440764\n")
     command = [
-        *(det.annotations, det.images, "--out", det.out),
+        *("xml_to_coco", det.annotations, det.images, "--out", det.out),
         *("--list", tmp_path / "list.txt", "--classes", tmp_path / "classes.txt"),
     ]
-    shown, warned = tool(*command)
-    assert "2 images, 3 annotations, 1 ignored, 0 dropped_without_area" in shown
-    assert "warning: 1 files left out" in warned
-    assert "no where.xml: expected one image" in warned
+    done = run_here(*command)
+    assert done.returncode == 0, done.stderr
+    assert "2 images, 3 annotations, 1 ignored, 0 dropped_without_area" in done.stdout
+    assert "warning: 1 files left out" in done.stderr
+    assert "no where.xml: expected one image" in done.stderr
     content = json.loads(det.out.read_text())
     assert [image["file_name"] for image in content["images"]] == [
         f"{SECOND}.JPEG",
         f"{FIRST}.JPEG",
     ]
     assert [category["name"] for category in content["categories"]] == ["n02084071", "n01440764"]
-    with pytest.raises(SystemExit, match=r"error: .*det\.json is there with other content"):
-        tool(*command, "--one-based")
+    done = run_here(*command, "--one-based")
+    assert done.returncode == 1
+    assert re.search(r"error: .*det\.json is there with other content", done.stderr)
     det.out.unlink()
-    tool(*command, "--one-based")
+    done = run_here(*command, "--one-based")
+    assert done.returncode == 0, done.stderr
     boxes = [item["bbox"] for item in json.loads(det.out.read_text())["annotations"]]
     assert boxes[1] == [1, 2, 6, 11]
 
 
-def test_tool_takes_the_classes_of_another_file(det, tmp_path, tool):
+def test_tool_takes_the_classes_of_another_file(det, tmp_path, run_here):
     """A test list that lacks a class, or has more, keeps the order of the training list's."""
     names = [{"id": 3, "name": "n02084071"}, {"id": 9, "name": "zebra"}]
     (tmp_path / "train.json").write_text(json.dumps({"categories": names}))
-    given = (det.annotations, det.images, "--out", det.out)
-    shown, _ = tool(*given, "--classes", tmp_path / "train.json")
-    assert "1 dropped_of_other_classes" in shown
+    command = ("xml_to_coco", det.annotations, det.images, "--out", det.out)
+    command = (*command, "--classes", tmp_path / "train.json")
+    done = run_here(*command)
+    assert done.returncode == 0, done.stderr
+    assert "1 dropped_of_other_classes" in done.stdout
     categories = json.loads(det.out.read_text())["categories"]
     assert [category["name"] for category in categories] == ["n02084071", "zebra"]
     (tmp_path / "train.json").write_text("[]")
-    with pytest.raises(SystemExit, match=r"train\.json has no list of categories"):
-        tool(*given, "--classes", tmp_path / "train.json")
+    done = run_here(*command)
+    assert done.returncode == 1
+    assert "train.json has no list of categories" in done.stderr
 
 
-def test_tool_says_what_is_wrong(tree, tool):
-    with pytest.raises(SystemExit, match=r"error: .* is no folder"):
-        tool(tree.annotations, tree.images, "--out", tree.out)
+def test_tool_says_what_is_wrong(tree, run_here):
+    done = run_here("xml_to_coco", tree.annotations, tree.images, "--out", tree.out)
+    assert done.returncode == 1
+    assert re.search(r"error: .* is no folder", done.stderr)

@@ -10,7 +10,7 @@ from mmdet.datasets import CocoDataset
 from dap.coco_boxes import looks_swapped, why_left_out
 from dap.coco_file import canonical_id, read_coco_file
 from dap.datasets import CheckedCocoDataset, PseudoBoxDataset
-from dap.datasets.few_shot import make_few_shot_subsets
+from dap.few_shot import make_few_shot_subsets
 from dap.store.convert import coco_to_store
 
 SIZE = {"width": 100, "height": 80}
@@ -112,12 +112,12 @@ def test_what_can_only_mean_one_thing_is_mended_alike_everywhere(tmp_path, kind)
 def test_what_was_mended_is_counted_and_named(tmp_path, kind, capsys):
     coco = read_coco_file(write(tmp_path / "a.json", MENDED[kind]))
     if kind in ("iscrowd null", "iscrowd false", "width as a decimal number"):
-        assert coco.mended == ()  # another word for the same, in all readers
+        assert coco.repaired == ()  # another word for the same, in all readers
         return
-    (what,) = coco.mended
+    (what,) = coco.repaired
     assert any(word in what for word in ("area", "iscrowd", "ids of annotations", "_id"))
     assert "such as" in what
-    assert f"{tmp_path / 'a.json'}: mended in memory: {what}" in capsys.readouterr().out
+    assert f"{tmp_path / 'a.json'}: repaired in memory: {what}" in capsys.readouterr().out
 
 
 def test_backslashes_in_file_names(tmp_path):

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from dap.datasets import CheckedCocoDataset
-from dap.datasets.few_shot import make_few_shot_subsets
 from dap.datasets.voc_files import ImageFinder, alike_names, parse_voc
 from dap.datasets.voc_xml import convert_xml_tree
+from dap.few_shot import make_few_shot_subsets
 from dap.testing import make_voc
 
 OK = (
@@ -162,9 +162,9 @@ def test_tool_names_files_of_dropped_boxes_and_similar_classes(tmp_path, run_her
     folders = (root / "Annotations", root / "JPEGImages")
     done = run_here("xml_to_coco", "--one-based", *folders, "--out", root / "v.json")
     assert done.returncode == 0, done.stderr
-    assert "warning: 2 boxes dropped, all of them named in the file's info:" in done.stderr
+    assert "warning: 2 boxes dropped, all of them listed in the file's info:" in done.stderr
     assert "turned.xml: <object> 'cat'" in done.stderr
-    assert "warning: the classes Cat, cat differ in upper and lower case alone" in done.stderr
+    assert "warning: the classes Cat, cat differ only in upper and lower case" in done.stderr
 
 
 def test_size_that_looks_swapped_is_named_as_such(tmp_path, capsys):

@@ -1,12 +1,10 @@
 """YOLO sets as people have them: boxes worked out by hand, layouts of exports, and bad input."""
 
-import logging
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from mmengine.logging import MMLogger
 from PIL import Image
 
 from dap.datasets.detection_data import read_detection_data
@@ -34,18 +32,6 @@ def make_set(root, text="1 0.5 0.5 0.2 0.4\n", yaml=f"path: .\ntrain: images/tra
 
 def boxes(split):
     return [item["bbox"] for item in split.content["annotations"]]
-
-
-@pytest.fixture
-def log():
-    records = []
-
-    class Keep(logging.Handler):
-        def emit(self, record):
-            records.append(record.getMessage())
-
-    MMLogger.get_instance("test_yolo").addHandler(Keep())
-    return lambda: "\n".join(records)
 
 
 def test_box_is_centre_and_size_in_shares(tmp_path):

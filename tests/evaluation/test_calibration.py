@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from test_evaluate_boxes import image, write_store
 
 from dap.cam import MergedCam
 from dap.evaluation.calibration import FACTORS, calibrate, choose, figures_of
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.pseudo_boxes.stored_maps import StoredMap
+from tests.support.stores import image_record, store_of
 
 ONE = FACTORS.index(1.0)
 GOOD, BAD = (1, 1, 0.8, 1), (2, 1, 0.2, 1)  # boxes, objects, found, fitting
@@ -65,7 +65,7 @@ def maps_of(items):
 
 
 def run_of(tmp_path, **settings):
-    return write_store(tmp_path / "boxes", [image(f"{i}.JPEG") for i in range(6)], **settings)
+    return store_of(tmp_path / "boxes", [image_record(f"{i}.JPEG") for i in range(6)], **settings)
 
 
 def test_wide_maps_want_a_larger_factor(tmp_path, truth):
@@ -84,10 +84,10 @@ def test_other_rules_and_truth_without_classes_are_refused(tmp_path, truth):
     with pytest.raises(ValueError, match="expected a run by rule='extent', found 'paper'"):
         calibrate(run_of(tmp_path), truth, maps_of)
     (tmp_path / "localization.txt").write_text("0.JPEG,30,30,70,70\n")
-    store = write_store(tmp_path / "other", [image("0.JPEG")], rule="extent", thresholds=(1.0,))
+    store = store_of(tmp_path / "other", [image_record("0.JPEG")], rule="extent", thresholds=(1.0,))
     with pytest.raises(ValueError, match="has no classes"):
         calibrate(store, read_ground_truth(tmp_path / "localization.txt"), maps_of)
-    images = [image("x/9.JPEG")]
-    unlike = write_store(tmp_path / "unlike", images, rule="extent", thresholds=(1.0,))
+    images = [image_record("x/9.JPEG")]
+    unlike = store_of(tmp_path / "unlike", images, rule="extent", thresholds=(1.0,))
     with pytest.raises(ValueError, match="no image"):
         calibrate(unlike, truth, maps_of)

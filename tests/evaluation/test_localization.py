@@ -1,25 +1,16 @@
-"""Localisation, precision and recall by hand, against COCO's evaluation, and as a metric."""
+"""Localisation, precision and recall by hand, and against COCO's evaluation."""
 
 import contextlib
 import io
 
 import numpy as np
 import pytest
-import torch
-from mmdet.datasets import CocoDataset
-from mmdet.structures import DetDataSample
-from mmdet.utils import register_all_modules
-from mmengine.evaluator import Evaluator
-from mmengine.structures import InstanceData
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dap.evaluation.localization import LocalizationQuality
 from dap.evaluation.localization_counts import RECALL_IOUS, match, overlaps
-from dap.testing import make_coco
-
-IMAGE = [0, 0, 100, 100]
-LEFT, RIGHT = [0, 0, 50, 100], [50, 0, 100, 100]
+from tests.support.boxes import LEFT, RIGHT, WHOLE, labelled
 
 
 def add(quality, boxes, truth, **kwargs):
@@ -39,41 +30,39 @@ def summary_of(*images, thresholds=(), class_agnostic=False, worst=10):
     return quality.summary(worst)
 
 
-def of(label, *boxes):
-    return [[*box, label] for box in boxes]
-
-
 class TestOneBox:
     def test_is_the_largest(self):
-        """LEFT is half of IMAGE: IoU .5 is right; a quarter is not."""
-        half = summary_of((of(0, LEFT, IMAGE), of(0, LEFT)))
+        """LEFT is half of WHOLE: IoU .5 is right; a quarter is not."""
+        half = summary_of((labelled(0, LEFT, WHOLE), labelled(0, LEFT)))
         assert half["gt_known_localization"] == half["corloc"] == 1
-        quarter = summary_of((of(0, [0, 0, 50, 50], IMAGE), of(0, [0, 0, 50, 50])))
+        quarter = summary_of((labelled(0, [0, 0, 50, 50], WHOLE), labelled(0, [0, 0, 50, 50])))
         assert quarter["gt_known_localization"] == quarter["corloc"] == 0
 
     def test_is_the_one_with_the_highest_score(self):
         small = [0, 0, 50, 50]
-        boxes, truth = of(0, small, IMAGE), of(0, small)
+        boxes, truth = labelled(0, small, WHOLE), labelled(0, small)
         assert summary_of((boxes, truth, {"scores": [0.9, 0.1]}))["corloc"] == 1
         assert summary_of((boxes, truth, {"scores": [0.1, 0.9]}))["corloc"] == 0
 
     def test_any_object_of_the_class_will_do(self):
-        assert summary_of((of(0, RIGHT), of(0, [0, 0, 9, 9], RIGHT)))["corloc"] == 1
+        assert summary_of((labelled(0, RIGHT), labelled(0, [0, 0, 9, 9], RIGHT)))["corloc"] == 1
 
     def test_class_is_given(self):
-        """The right box of another class does not count, nor does it stand in the way."""
-        assert summary_of((of(1, LEFT), of(0, LEFT)))["corloc"] == 0
-        assert summary_of((of(1, IMAGE) + of(0, LEFT), of(0, LEFT)))["corloc"] == 1
+        """A box of another class neither counts nor takes the place of one."""
+        assert summary_of((labelled(1, LEFT), labelled(0, LEFT)))["corloc"] == 0
+        assert (
+            summary_of((labelled(1, WHOLE) + labelled(0, LEFT), labelled(0, LEFT)))["corloc"] == 1
+        )
 
     def test_no_box_is_wrong(self):
-        assert summary_of(([], of(0, LEFT)))["gt_known_localization"] == 0
+        assert summary_of(([], labelled(0, LEFT)))["gt_known_localization"] == 0
 
     def test_cases_and_classes(self):
         """Class 0: 1 of 1 image. Class 1: 1 of 3. GT-known 2 / 4, CorLoc (1 + 1/3) / 2 = 2/3."""
         found = summary_of(
-            (of(0, LEFT) + of(1, RIGHT), of(0, LEFT) + of(1, RIGHT)),
-            (of(1, LEFT), of(1, RIGHT)),
-            ([], of(1, LEFT)),
+            (labelled(0, LEFT) + labelled(1, RIGHT), labelled(0, LEFT) + labelled(1, RIGHT)),
+            (labelled(1, LEFT), labelled(1, RIGHT)),
+            ([], labelled(1, LEFT)),
         )
         assert (found["images"], found["cases"]) == (3, 4)
         assert found["gt_known_localization"] == 0.5
@@ -84,19 +73,19 @@ class TestOneBox:
 class TestPrecisionAndRecall:
     def test_by_hand(self):
         """Three boxes, two objects: LEFT is found, RIGHT is not; 1 / 3 and 1 / 2."""
-        boxes = of(0, LEFT, [0, 0, 20, 20], [60, 60, 90, 90])
-        found = summary_of((boxes, of(0, LEFT, RIGHT)))
+        boxes = labelled(0, LEFT, [0, 0, 20, 20], [60, 60, 90, 90])
+        found = summary_of((boxes, labelled(0, LEFT, RIGHT)))
         assert found["precision"] == pytest.approx(1 / 3)
         assert found["recall"] == 0.5
         assert (found["boxes"], found["objects"]) == (3, 2)
 
     def test_duplicates_cost_precision(self):
-        found = summary_of((of(0, LEFT, LEFT, [0, 0, 48, 100]), of(0, LEFT)))
+        found = summary_of((labelled(0, LEFT, LEFT, [0, 0, 48, 100]), labelled(0, LEFT)))
         assert (found["precision"], found["recall"]) == (pytest.approx(1 / 3), 1)
-        assert summary_of((of(0, LEFT), of(0, LEFT)))["precision"] == 1
+        assert summary_of((labelled(0, LEFT), labelled(0, LEFT)))["precision"] == 1
 
     def test_one_box_does_not_find_two_objects(self):
-        found = summary_of((of(0, LEFT), of(0, LEFT, [0, 0, 49, 100])))
+        found = summary_of((labelled(0, LEFT), labelled(0, LEFT, [0, 0, 49, 100])))
         assert (found["precision"], found["recall"]) == (1, 0.5)
 
     def test_order_is_that_of_the_scores(self):
@@ -105,9 +94,9 @@ class TestPrecisionAndRecall:
         Average recall, if the .8 is first: at .5 … .8 it takes LEFT, above it leaves it to the
         other: 1 all the same.
         """
-        boxes = of(0, [0, 0, 40, 100], LEFT)
+        boxes = labelled(0, [0, 0, 40, 100], LEFT)
         for more in ({"scores": [0.9, 0.1]}, {"scores": [0.1, 0.9]}, {}):
-            found = summary_of((boxes, of(0, LEFT), more))
+            found = summary_of((boxes, labelled(0, LEFT), more))
             assert (found["precision"], found["recall"], found["average_recall"]) == (0.5, 1, 1)
         rows = overlaps(np.array([row[:4] for row in boxes]), np.array([LEFT])).tolist()
         assert rows == [[0.8], [1.0]]
@@ -116,8 +105,8 @@ class TestPrecisionAndRecall:
 
     def test_best_object_is_taken(self):
         """From 25 to 75: IoU 35 / 55 with 20 to 60, 40 / 50 with 35 to 75."""
-        boxes = of(0, [25, 0, 75, 100])
-        found = summary_of((boxes, of(0, [20, 0, 60, 100], [35, 0, 75, 100])))
+        boxes = labelled(0, [25, 0, 75, 100])
+        found = summary_of((boxes, labelled(0, [20, 0, 60, 100], [35, 0, 75, 100])))
         assert match([[35 / 55, 0.8]], [False, False], 0.5) == [1]
         assert (found["precision"], found["recall"]) == (1, 0.5)
 
@@ -127,8 +116,8 @@ class TestPrecisionAndRecall:
         The small object is found by a medium box (1023 / 1056 = .97), the medium one is missed,
         the large one is found by a box of its size; a small box is wrong.
         """
-        truth = of(0, [0, 0, 31, 33], [0, 100, 32, 132], [100, 100, 196, 196])
-        boxes = of(0, [0, 0, 32, 33], [100, 100, 196, 196], [60, 0, 70, 10])
+        truth = labelled(0, [0, 0, 31, 33], [0, 100, 32, 132], [100, 100, 196, 196])
+        boxes = labelled(0, [0, 0, 32, 33], [100, 100, 196, 196], [60, 0, 70, 10])
         assert summary_of((boxes, truth))["by_size"] == {
             "small": {"objects": 1, "boxes": 1, "precision": 0, "recall": 1},
             "medium": {"objects": 1, "boxes": 1, "precision": 1, "recall": 0},
@@ -138,14 +127,17 @@ class TestPrecisionAndRecall:
     def test_average_recall(self):
         """IoU .62 is a match at .5, .55, .6: .3. The other class has .1 (.52): mean .2."""
         found = summary_of(
-            (of(0, [0, 0, 62, 100]) + of(1, [0, 0, 52, 100]), of(0, IMAGE) + of(1, IMAGE))
+            (
+                labelled(0, [0, 0, 62, 100]) + labelled(1, [0, 0, 52, 100]),
+                labelled(0, WHOLE) + labelled(1, WHOLE),
+            )
         )
         assert found["average_recall"] == pytest.approx(0.2)
         recalls = [own["average_recall"] for own in found["per_class"].values()]
         assert recalls == [pytest.approx(0.3), pytest.approx(0.1)]
 
-    def test_nothing_to_take_a_share_of(self):
-        found = summary_of(([], of(0, LEFT)))
+    def test_ratios_of_nothing_are_none(self):
+        found = summary_of(([], labelled(0, LEFT)))
         assert (found["precision"], found["recall"]) == (None, 0)
         assert found["by_size"]["small"]["recall"] is None
         assert LocalizationQuality().summary()["corloc"] is None
@@ -154,31 +146,35 @@ class TestPrecisionAndRecall:
 class TestIgnored:
     def test_neither_found_nor_missed(self):
         """The second box lies on the ignored object, the third on nothing: precision 1 / 2."""
-        boxes = of(0, LEFT, [110, 110, 150, 150], [300, 300, 310, 310])
-        truth = of(0, LEFT, [100, 100, 200, 200])
+        boxes = labelled(0, LEFT, [110, 110, 150, 150], [300, 300, 310, 310])
+        truth = labelled(0, LEFT, [100, 100, 200, 200])
         found = summary_of((boxes, truth, {"ignored": [False, True]}))
         assert (found["precision"], found["recall"], found["average_recall"]) == (0.5, 1, 1)
         assert (found["objects"], found["objects_ignored"], found["boxes"]) == (1, 1, 2)
 
     def test_half_of_the_box_is_enough(self):
-        """Of 0 to 20 half lies within 10 to 100; of 0 to 19 it is 9 / 19."""
+        """Half of the box from 0 to 20 lies in the ignored object, 9 / 19 of that from 0 to 19."""
         more = {"ignored": [True]}
-        truth = of(0, [10, 0, 100, 100])
-        assert summary_of((of(0, [0, 0, 20, 10]), truth, more))["boxes"] == 0
-        assert summary_of((of(0, [0, 0, 19, 10]), truth, more))["boxes"] == 1
+        truth = labelled(0, [10, 0, 100, 100])
+        assert summary_of((labelled(0, [0, 0, 20, 10]), truth, more))["boxes"] == 0
+        assert summary_of((labelled(0, [0, 0, 19, 10]), truth, more))["boxes"] == 1
 
     def test_object_comes_first(self):
         """A box on both finds the object, though it overlaps more with the crowd."""
-        found = summary_of((of(0, LEFT), of(0, IMAGE, LEFT), {"ignored": [True, False]}))
+        found = summary_of(
+            (labelled(0, LEFT), labelled(0, WHOLE, LEFT), {"ignored": [True, False]})
+        )
         assert (found["precision"], found["recall"]) == (1, 1)
 
-    def test_several_boxes_on_one(self):
-        found = summary_of((of(0, LEFT, RIGHT), of(0, IMAGE), {"ignored": [True]}))
+    def test_several_boxes_on_one_ignored_object(self):
+        found = summary_of((labelled(0, LEFT, RIGHT), labelled(0, WHOLE), {"ignored": [True]}))
         assert (found["boxes"], found["cases"], found["images"]) == (0, 0, 1)
         assert found["gt_known_localization"] is found["corloc"] is found["precision"] is None
 
-    def test_is_no_hit_for_the_one_box(self):
-        found = summary_of((of(0, RIGHT), of(0, LEFT, RIGHT), {"ignored": [False, True]}))
+    def test_ignored_object_is_no_hit_for_corloc(self):
+        found = summary_of(
+            (labelled(0, RIGHT), labelled(0, LEFT, RIGHT), {"ignored": [False, True]})
+        )
         assert (found["corloc"], found["precision"], found["recall"]) == (0, None, 0)
 
 
@@ -186,12 +182,16 @@ class TestThresholds:
     def test_by_hand(self):
         """Truth is LEFT, 50 px wide.
 
-        Image 1. τ .2: IMAGE, IoU .5. τ .5: 20 px wide, .4, and all of LEFT but 10 px high, .1.
+        Image 1. τ .2: WHOLE, IoU .5. τ .5: 20 px wide, .4, and all of LEFT but 10 px high, .1.
         Image 2. τ .2: nothing. τ .5: RIGHT, 0, and 40 px wide of LEFT, .8. RIGHT is the larger.
         """
         found = summary_of(
-            (of(0, IMAGE, [0, 0, 20, 100], [0, 0, 50, 10]), of(0, LEFT), {"taus": [0, 1, 1]}),
-            (of(0, [0, 0, 40, 100], RIGHT), of(0, LEFT), {"taus": [1, 1]}),
+            (
+                labelled(0, WHOLE, [0, 0, 20, 100], [0, 0, 50, 10]),
+                labelled(0, LEFT),
+                {"taus": [0, 1, 1]},
+            ),
+            (labelled(0, [0, 0, 40, 100], RIGHT), labelled(0, LEFT), {"taus": [1, 1]}),
             thresholds=(0.2, 0.5),
         )
         assert found["per_threshold"] == {
@@ -214,52 +214,56 @@ class TestThresholds:
             },
         }
 
-    def test_largest_whatever_the_scores(self):
+    def test_largest_box_whatever_the_scores(self):
         more = {"taus": [0, 0], "scores": [0.1, 0.9]}
-        found = summary_of((of(0, LEFT, [0, 0, 9, 9]), of(0, LEFT), more), thresholds=(0.2,))
+        found = summary_of(
+            (labelled(0, LEFT, [0, 0, 9, 9]), labelled(0, LEFT), more), thresholds=(0.2,)
+        )
         assert found["per_threshold"]["0.2"]["largest_box"]["0.7"] == 1
         assert found["gt_known_localization"] == 0
 
     def test_boxes_of_no_threshold(self):
-        found = summary_of((of(0, LEFT), of(0, LEFT), {"taus": [255]}), thresholds=(0.2,))
+        found = summary_of(
+            (labelled(0, LEFT), labelled(0, LEFT), {"taus": [255]}), thresholds=(0.2,)
+        )
         assert found["per_threshold"]["0.2"]["any_box"]["0.3"] == 0
         assert found["corloc"] == 1
 
     def test_none(self):
-        found = summary_of((of(0, LEFT), of(0, LEFT)))
+        found = summary_of((labelled(0, LEFT), labelled(0, LEFT)))
         assert found["per_threshold"] == found["best_threshold"] == {}
 
 
 class TestImagesAndClasses:
     def test_without_truth_is_not_counted(self):
-        one = (of(0, LEFT), of(0, LEFT))
-        found = summary_of(one, (of(0, LEFT, RIGHT), []))
+        one = (labelled(0, LEFT), labelled(0, LEFT))
+        found = summary_of(one, (labelled(0, LEFT, RIGHT), []))
         assert found.pop("images_without_truth") == 1
         expected = summary_of(one)
         assert expected.pop("images_without_truth") == 0
         assert found == expected
 
     def test_class_agnostic(self):
-        image = (of(3, LEFT), of(5, LEFT))
+        image = (labelled(3, LEFT), labelled(5, LEFT))
         assert summary_of(image)["corloc"] == 0
         found = summary_of(image, class_agnostic=True)
         assert (found["corloc"], found["precision"], list(found["per_class"])) == (1, 1, [0])
 
     def test_class_without_objects(self):
-        """Its box costs precision; CorLoc and average recall are those of the others."""
-        found = summary_of((of(0, LEFT) + of(1, LEFT), of(0, LEFT)))
+        """Its box lowers precision; CorLoc and average recall leave the class out."""
+        found = summary_of((labelled(0, LEFT) + labelled(1, LEFT), labelled(0, LEFT)))
         assert (found["corloc"], found["average_recall"], found["precision"]) == (1, 1, 0.5)
         assert found["per_class"][1]["corloc"] is found["per_class"][1]["recall"] is None
         assert [own["label"] for own in found["worst_classes"]] == [0]
 
     def test_worst_classes(self):
-        """Of two classes with CorLoc 0 the one with recall 0 comes before that with 1 / 2."""
+        """Among classes of equal CorLoc, here 0, the one with the lower recall comes first."""
         small = [0, 0, 10, 10]
         found = summary_of(
-            (of(0, LEFT), of(0, LEFT)),
-            (of(2, IMAGE, small), of(2, small, [50, 50, 60, 60]), {"image": 70}),
-            (of(1, LEFT), of(1, small), {"image": 30}),
-            (of(0, LEFT), of(0, RIGHT), {"image": 20}),
+            (labelled(0, LEFT), labelled(0, LEFT)),
+            (labelled(2, WHOLE, small), labelled(2, small, [50, 50, 60, 60]), {"image": 70}),
+            (labelled(1, LEFT), labelled(1, small), {"image": 30}),
+            (labelled(0, LEFT), labelled(0, RIGHT), {"image": 20}),
             worst=3,
         )
         assert found["worst_classes"] == [
@@ -290,19 +294,23 @@ class TestErrors:
     @pytest.mark.parametrize("box", [[5, 0, 1, 9], [0, 0, np.nan, 1], [0, 0, np.inf, 1]])
     @pytest.mark.parametrize("name", ["boxes", "truth_boxes"])
     def test_boxes(self, name, box):
-        pair = (of(0, box), of(0, LEFT)) if name == "boxes" else (of(0, LEFT), of(0, box))
+        pair = (
+            (labelled(0, box), labelled(0, LEFT))
+            if name == "boxes"
+            else (labelled(0, LEFT), labelled(0, box))
+        )
         with pytest.raises(ValueError, match=rf"^{name}: expected finite x1 <= x2"):
             summary_of(pair)
 
     def test_truth_without_area(self):
         with pytest.raises(ValueError, match="truth_boxes: found one without area"):
-            summary_of((of(0, LEFT), of(0, [5, 5, 5, 9])))
-        assert summary_of((of(0, [5, 5, 5, 9]), of(0, LEFT)))["precision"] == 0
+            summary_of((labelled(0, LEFT), labelled(0, [5, 5, 5, 9])))
+        assert summary_of((labelled(0, [5, 5, 5, 9]), labelled(0, LEFT)))["precision"] == 0
 
     @pytest.mark.parametrize("name", ["scores", "taus", "ignored"])
     def test_lengths(self, name):
         with pytest.raises(ValueError, match=r"expected 1 values, found \(2,\)"):
-            summary_of((of(0, LEFT), of(0, LEFT), {name: [1, 1]}))
+            summary_of((labelled(0, LEFT), labelled(0, LEFT), {name: [1, 1]}))
 
     def test_shape(self):
         with pytest.raises(ValueError, match=r"boxes: expected shape \(N, 4\), found \(2,\)"):
@@ -362,123 +370,3 @@ def test_against_coco():
     assert found["precision"] == pytest.approx(right / sum(kept.sum() for kept in counted))
     assert 0.3 < found["recall"] < 0.95
     assert found["objects_ignored"] > 10
-
-
-def sample(detections, objects, ignored=(), **metainfo):
-    """A detector's output with its ground truth: rows of x1, y1, x2, y2, label, and score."""
-    boxes = torch.tensor(detections, dtype=torch.float32).reshape(-1, 6)
-
-    def instances(rows):
-        values = torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
-        return InstanceData(bboxes=values[:, :4], labels=values[:, 4].long())
-
-    return DetDataSample(
-        metainfo={"img_path": "a.jpg", **metainfo},
-        pred_instances=InstanceData(
-            bboxes=boxes[:, :4], labels=boxes[:, 4].long(), scores=boxes[:, 5]
-        ),
-        gt_instances=instances(objects),
-        ignored_instances=instances(list(ignored)),
-    )
-
-
-def evaluate(*samples, **settings):
-    """The results, by MMEngine's evaluator as a runner builds it."""
-    evaluator = Evaluator({"type": "dap.BoxLocalization", **settings})
-    evaluator.dataset_meta = {"classes": ("a", "b")}
-    evaluator.process(samples)
-    results = evaluator.evaluate(len(samples))
-    return {name.removeprefix("localization/"): value for name, value in results.items()}
-
-
-class TestMetric:
-    def test_by_hand(self):
-        """Of three boxes one is right, one lies on an ignored object, one is wrong."""
-        detections = [[*LEFT, 0, 0.9], [210, 0, 220, 10, 0, 0.8], [*RIGHT, 1, 0.2]]
-        one = sample(detections, of(0, LEFT), of(0, [200, 0, 300, 100]), ori_shape=(100, 300))
-        nothing = sample([[*LEFT, 0, 0.9]], [])
-        assert evaluate(one, nothing) == {
-            "gt_known_localization": 1,
-            "corloc": 1,
-            "precision": 0.5,
-            "recall": 1,
-            "average_recall": 1,
-            "precision_small": -1,
-            "recall_small": -1,
-            "precision_medium": 0.5,
-            "recall_medium": 1,
-            "precision_large": -1,
-            "recall_large": -1,
-            "images_without_truth": 1,
-        }
-        assert evaluate(one, score_thr=0.5)["precision"] == 1
-
-    def test_class_agnostic(self):
-        one = sample([[*LEFT, 1, 0.9]], of(0, LEFT))
-        assert evaluate(one)["corloc"] == 0
-        assert evaluate(one, class_agnostic=True)["corloc"] == 1
-
-    def test_instances_come_first(self):
-        """They are in pixels of the original image for certain."""
-        instances = [
-            {"bbox": RIGHT, "bbox_label": 0, "ignore_flag": 0},
-            {"bbox": LEFT, "bbox_label": 0, "ignore_flag": 1},
-        ]
-        detections = [[*RIGHT, 0, 0.9], [0, 0, 20, 100, 0, 0.8]]
-        found = evaluate(sample(detections, of(0, LEFT), instances=instances))
-        assert (found["corloc"], found["precision"], found["recall"]) == (1, 1, 1)
-
-    def test_two_rounds(self):
-        """The results of the first are not those of the second."""
-        evaluator = Evaluator({"type": "dap.BoxLocalization"})
-        for label in (0, 1):
-            evaluator.process([sample([[*LEFT, label, 0.9]], of(0, LEFT))])
-            assert evaluator.evaluate(1)["localization/corloc"] == 1 - label
-
-    @pytest.mark.parametrize("scale", [(48, 32), (300, 200)])
-    def test_frame_of_a_pipeline(self, tmp_path, scale):
-        """mmdet's own order of transforms leaves the truth where predictions are."""
-        register_all_modules(init_default_scope=True)
-        annotations = make_coco(tmp_path, images=3)
-        steps = ["LoadImageFromFile", "Resize", "LoadAnnotations", "PackDetInputs"]
-        options = {
-            "Resize": {"scale": scale, "keep_ratio": False},
-            "LoadAnnotations": {"with_bbox": True},
-        }
-
-        def samples(order):
-            dataset = CocoDataset(
-                ann_file=str(annotations),
-                data_prefix={"img": str(tmp_path / "images")},
-                metainfo={"classes": ("blue", "green", "red")},
-                pipeline=[{"type": name, **options.get(name, {})} for name in order],
-                test_mode=True,
-            )
-            for index in range(len(dataset)):
-                packed = dataset[index]["data_samples"]
-                objects = dataset.get_data_info(index)["instances"]
-                rows = torch.tensor([o["bbox"] for o in objects]).reshape(-1, 4)
-                labels = torch.tensor([o["bbox_label"] for o in objects], dtype=torch.long)
-                packed.pred_instances = InstanceData(
-                    bboxes=rows, labels=labels, scores=torch.ones(len(rows))
-                )
-                yield packed
-
-        found = evaluate(*samples(steps))
-        assert (found["corloc"], found["precision"], found["average_recall"]) == (1, 1, 1)
-        steps[1:3] = steps[2:0:-1]
-        if scale == (300, 200):
-            with pytest.raises(ValueError, match=r"px: it was resized with the image. Put Load"):
-                evaluate(*samples(steps))
-
-    def test_errors(self):
-        with pytest.raises(ValueError, match=r"a\.jpg has no pred_instances"):
-            evaluate(DetDataSample(metainfo={"img_path": "a.jpg"}))
-        bare = sample([], [])
-        del bare.gt_instances
-        with pytest.raises(ValueError, match=r"a\.jpg has no ground truth: put .*LoadAnnotations"):
-            evaluate(bare)
-        with pytest.raises(ValueError, match="no image has been processed"):
-            evaluate()
-        with pytest.raises(ValueError, match=r"score_thr is 50; expected one in \[0, 1\]"):
-            evaluate(sample([], []), score_thr=50)

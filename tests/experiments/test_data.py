@@ -5,18 +5,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from workplace import VOC_CLASSES, make_tiny_det
 
-from dap.experiments import (
-    ConfigTree,
-    Plan,
-    find_experiment,
-    k_shot_command,
-    training_options,
-)
+from dap.experiments import ConfigTree, Plan, find_experiment, k_shot_command, training_options
 from dap.jobs.running import run_job
 from dap.jobs.state import missing_inputs
 from dap.testing import make_voc
+from tests.support.workplace import VOC_CLASSES, make_tiny_det
 
 TREE = ConfigTree()
 VOC = "faster-rcnn_r50-cls-in1k_fpn_voc-kshot"

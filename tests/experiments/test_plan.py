@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dap.comparison.config_difference import shots_of
 from dap.experiments import (
     EXPERIMENTS,
     ConfigTree,
@@ -130,6 +131,14 @@ def test_runs_of_other_numbers_of_images_are_told_apart():
             "train_dataloader.dataset.ann_file", "train_cfg.max_iters",
             "param_scheduler.1.milestones",
         }  # fmt: skip
+
+
+def test_test_records_its_number_of_images():
+    """``dap compare`` reads it from the config of a test where there is no training."""
+    jobs = planned("figure3", ["20shot", "cls-in1k"])
+    (tested,) = (job for job in jobs.values() if job.kind == "test")
+    assert shots_of(tested.config) == 20
+    assert any("coco_20shot_seed0" in word for word in tested.command)
 
 
 def test_iterations_of_k_shot_runs():

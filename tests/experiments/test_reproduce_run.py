@@ -15,7 +15,6 @@ import torch
 from mmengine.runner.checkpoint import get_torchvision_models
 from mmpretrain.registry import MODELS
 from queues import StandIn, real_slurm
-from workplace import CONFIGS, ROOT, Workplace, kill_all
 
 from dap.experiments import ConfigTree, Experiment, Job, Plan, Row
 from dap.experiments import reproduce as run
@@ -23,6 +22,7 @@ from dap.experiments.config_tree import _read
 from dap.experiments.paper import TABLE_A1
 from dap.jobs.running import run_job
 from dap.testing import tiny_classifier_config
+from tests.support.workplace import CONFIGS, ROOT, Workplace, kill_all
 
 TOOL = ROOT / "tools" / "reproduce.py"
 CLASSIFIER = """

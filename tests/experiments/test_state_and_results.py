@@ -144,7 +144,7 @@ def test_what_else_makes_another_training(plan, changes, named):
 
 
 def test_hooks_that_change_no_weight_do_not_matter(plan):
-    hooks = [{"type": "mmdet.MemoryProfilerHook"}, {"type": "dap.DetectorPicturesHook"}]
+    hooks = [{"type": "mmdet.MemoryProfilerHook"}, {"type": "dap.ValidationPicturesHook"}]
     interval = {"default_hooks.checkpoint.interval": 7, "default_hooks.logger.interval": 1}
     by_hand(plan.jobs[CLS], 8, custom_hooks=hooks, **interval)
     assert is_finished(plan.jobs[CLS])

@@ -7,14 +7,10 @@ import pytest
 from mmengine.registry import init_default_scope
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "pseudo_boxes"))
 
 from runs import ZooRuns
 
-
-@pytest.fixture(autouse=True)
-def mmpretrain_scope(fresh_mmengine):
-    init_default_scope("mmpretrain")
+from tests.support.scope import mmpretrain_scope  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,6 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "pseudo_boxes"))
-
-from zoo import save_random_weights, zoo_config
-
 from dap.pseudo_boxes import (
     CamClassifier,
     Execution,
@@ -28,6 +24,9 @@ from dap.pseudo_boxes import (
 )
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
+
+sys.path.append(str(Path(__file__).parents[2]))  # as a program
+from tests.support.zoo import save_random_weights, zoo_config
 
 DEVICE = "cuda"
 NEEDS_GPU = [

@@ -9,10 +9,10 @@ import runs
 import torch
 from runs import DEVICE, NEEDS_GPU, SHARDS_BEFORE_KILL, SMALL_WINDOW, agreement
 from test_engine import tree
-from workplace import ROOT, Place
 
 from dap.pseudo_boxes import pipeline
 from dap.testing import draw_image, write_image
+from tests.support.workplace import ROOT, Place
 
 pytestmark = NEEDS_GPU
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from mmpretrain.datasets import CustomDataset
 from runs import DEVICE, NEEDS_GPU
-from zoo import save_random_weights
 
 from dap.devices import computing_on
 from dap.images.labelled_images import Entry, LabelledImages, Sample
 from dap.images.reading import read_in_order
 from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, build_classifier
+from dap.pseudo_boxes.batched_maps import BatchLimit, WindowMaps
 from dap.pseudo_boxes.classifier import evaluating
-from dap.pseudo_boxes.window import BatchLimit, WindowMaps
+from tests.support.zoo import save_random_weights
 
 pytestmark = NEEDS_GPU
 SIDES = (64, 128)

@@ -4,9 +4,9 @@ import os
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
-from tiny_runner import Line, Numbers
 
 from dap.hooks import total_batch_hook
+from tests.support.tiny_runner import Line, Numbers
 
 
 class SizedNumbers(Numbers):

@@ -5,17 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from own_detectors import TINY, make_data, write_own
+
+from tests.support.tiny_recipes import TINY, make_data, write_tiny_config
 
 sys.path.append(str(Path(__file__).parents[2] / "tools" / "benchmarks"))
+import detector_page
 import detectors
 
 BASES = {base.split("/")[0].removeprefix("mmdet::"): base for base in TINY}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.mark.parametrize(
@@ -36,12 +33,12 @@ def data(tmp_path_factory):
     ],
 )
 def test_tiny_detectors(tmp_path, monkeypatch, data, family, new):
-    detectors.leave_out_the_slow(monkeypatch.setattr)
-    own = write_own(tmp_path, BASES[family])
+    detectors.skip_slow_parts(monkeypatch.setattr)
+    config = write_tiny_config(tmp_path, BASES[family])
 
-    result = detectors.prove_config(str(own), *data, tmp_path, 64, {})
+    result = detectors.prove_config(str(config), *data, tmp_path, 64, {})
 
-    assert set(detectors.new_layers(result)) == new
+    assert set(detector_page.new_layers(result)) == new
     assert {"backbone", "neck"} < result["parts"].keys()
     assert result["unexpected"] == []
 
@@ -62,13 +59,13 @@ def test_tiny_detectors(tmp_path, monkeypatch, data, family, new):
 )
 def test_mask_heads_move_where_the_boxes_have_masks(tmp_path, monkeypatch, family, new):
     """All but the layers of the categories; the loss of the masks is part of the training."""
-    detectors.leave_out_the_slow(monkeypatch.setattr)
-    own = write_own(tmp_path, BASES[family])
+    detectors.skip_slow_parts(monkeypatch.setattr)
+    config = write_tiny_config(tmp_path, BASES[family])
     data = make_data(tmp_path / "data", masks=True)
 
-    result = detectors.prove_config(str(own), *data, tmp_path, 64, {})
+    result = detectors.prove_config(str(config), *data, tmp_path, 64, {})
 
-    assert set(detectors.new_layers(result)) == new
+    assert set(detector_page.new_layers(result)) == new
     assert result["missing"] == result["unexpected"] == []
     (log,) = (tmp_path / "work_dirs").glob("pretrain*/*/vis_data/scalars.json")
     assert json.loads(log.read_text().splitlines()[0])["loss_mask"] > 0

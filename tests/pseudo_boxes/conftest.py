@@ -1,12 +1,1 @@
-import sys
-from pathlib import Path
-
-import pytest
-from mmengine.registry import init_default_scope
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-
-@pytest.fixture(autouse=True)
-def mmpretrain_scope(fresh_mmengine):
-    init_default_scope("mmpretrain")
+from tests.support.scope import mmpretrain_scope  # noqa: F401

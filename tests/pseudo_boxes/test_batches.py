@@ -5,20 +5,21 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from mmpretrain.registry import MODELS
-from planted import MeanColours, model_config, planted_state
-from zoo import save_random_weights, zoo_config
 
-from dap.cam import batch_maps, class_activation_map, padded_size
+from dap.cam import batch_maps, class_activation_map, linear_maps, padded_size
 from dap.images.labelled_images import Entry, Sample
 from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, build_classifier
+from dap.pseudo_boxes.batched_maps import BatchLimit, WindowMaps
 from dap.pseudo_boxes.classifier import evaluating
-from dap.pseudo_boxes.settings import default_workers
-from dap.pseudo_boxes.window import BatchLimit, WindowMaps
+from dap.runs.execution import default_workers
+from tests.support.planted import MeanColours, model_config, planted_state
+from tests.support.zoo import save_random_weights, zoo_config
 
 SETTINGS = PseudoBoxSettings(short_sides=(64, 128))
 
@@ -136,7 +137,8 @@ class TestSeveralLabels:
     def maps(self, labels, features):
         images = [torch.rand(3, 32, 32) for _ in labels]
         weight = torch.randn(50, features.shape[1], generator=torch.Generator().manual_seed(1))
-        found = batch_maps(images, 32, (False, True), lambda _: features, weight, labels)
+        view_maps = partial(linear_maps, lambda _: features, weight)
+        found = batch_maps(images, 32, (False, True), view_maps, labels)
         return found.maps, weight
 
     def test_equal_the_map_of_each_label(self):

@@ -9,12 +9,13 @@ import pytest
 import torch
 from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from mmpretrain.registry import MODELS
-from planted import model_config, planted_classifier, planted_state
 from pycocotools.coco import COCO
-from zoo import zoo_run
 
-from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes, health
+from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes
+from dap.runs import health
 from dap.testing import draw_image, make_class_folders, write_image
+from tests.support.planted import model_config, planted_classifier, planted_state
+from tests.support.zoo import zoo_run
 
 SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5), rule="paper")
 
@@ -206,7 +207,7 @@ def test_training_mode_and_weights_stay(tmp_path):
         ({"neck": None, "head": {"type": "LinearClsHead", "num_classes": 3, "in_channels": 5}},
          "failed on a colour image of 224 x 224 px"),
         ({"head": {"type": "DoublingHead", "num_classes": 3, "in_channels": 3}},
-         "no map can be had from it. It has no exact one, because its logits are not"),
+         "no map can be computed. It has no exact one, because its logits are not"),
     ],
 )  # fmt: skip
 def test_classifier_without_a_map_is_refused(tmp_path, change, message):
@@ -232,7 +233,7 @@ def test_number_of_classes_must_match(tmp_path):
 
 
 def test_dataset_without_labels_is_refused(tmp_path):
-    from planted import Unlabelled
+    from tests.support.planted import Unlabelled
 
     root = make_class_folders(tmp_path / "images", 1)
     with pytest.raises(ValueError, match="has no label"):

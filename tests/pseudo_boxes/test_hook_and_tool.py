@@ -11,16 +11,16 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from planted import planted_state
-from zoo import zoo_config
 
 import dap.hooks
 from dap.testing import make_class_folders, tiny_classifier_config
+from tests.support.planted import planted_state
+from tests.support.zoo import zoo_config
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "generate_pseudo_boxes.py"
 PLANTED_CONFIG = """
-custom_imports = dict(imports=['planted'], allow_failed_imports=False)
+custom_imports = dict(imports=['tests.support.planted'], allow_failed_imports=False)
 model = dict(
     type='ImageClassifier', backbone=dict(type='MeanColours'),
     neck=dict(type='GlobalAveragePooling'),

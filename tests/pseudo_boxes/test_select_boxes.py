@@ -10,8 +10,6 @@ import cv2
 import numpy as np
 import pytest
 from mmpretrain.datasets import CustomDataset, MultiLabelDataset
-from planted import planted_classifier
-from zoo import zoo_run
 
 from dap.cam.boxes import Candidates, box_candidates
 from dap.pseudo_boxes import (
@@ -22,10 +20,13 @@ from dap.pseudo_boxes import (
     select,
     select_boxes,
 )
-from dap.pseudo_boxes.merging import FLAT, NO_LABEL, NOTHING_ABOVE, merged_boxes, rounded
+from dap.pseudo_boxes.records import FLAT, NOTHING_ABOVE, merged_boxes, rounded
+from dap.runs.verdict import NO_LABEL
 from dap.store.shard import Shard, encode_shard
 from dap.store.writer import StoreWriter
 from dap.testing import draw_image, make_class_folders, write_image
+from tests.support.planted import planted_classifier
+from tests.support.zoo import zoo_run
 
 TAUS = (0.2, 0.3, 0.4, 0.5)
 NMS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, None)

@@ -10,7 +10,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
-from planted import model_config, planted_classifier, planted_state
 from torch import nn
 
 from dap.classifiers.methods import PooledFeatures
@@ -20,6 +19,7 @@ from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore, generate_pseudo_
 from dap.pseudo_boxes.classifier import CamClassifier, evaluating
 from dap.pseudo_boxes.stored_maps import StoredMaps
 from dap.testing import write_image
+from tests.support.planted import model_config, planted_classifier, planted_state
 
 SIZES_HW = [(70, 91), (91, 70), (70, 91), (64, 200), (133, 131), (40, 33), (70, 90), (91, 70)]
 LABELS = [[0], [2, 5], [1, 3, 999], [7], [0, 1], [4], [], [6, 8]]

@@ -10,7 +10,6 @@ import pytest
 from mmdet.utils import register_all_modules
 from mmengine.registry import DefaultScope
 from mmpretrain.datasets import CustomDataset
-from planted import planted_classifier
 from pycocotools import mask as coco_mask
 
 from dap.datasets import CheckedCocoDataset, PseudoBoxDataset
@@ -21,13 +20,14 @@ from dap.pseudo_boxes import (
     generate_pseudo_boxes,
     select_boxes,
 )
-from dap.store import convert
+from dap.store import coco_checks
 from dap.store.convert import coco_to_store, store_to_coco
 from dap.store.masks import counts_of, decode_mask, encode_mask
 from dap.store.shard import SCHEMA, encode_shard
 from dap.testing import make_class_folders
 from dap.visualization.inspection import inspect_boxes
 from dap.visualization.store_pictures import StorePictures, stored_image
+from tests.support.planted import planted_classifier
 
 RANDOM = np.random.default_rng(0).random((7, 11)) < 0.4
 LOAD = {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True}
@@ -63,7 +63,7 @@ def with_masks(generate):
 @pytest.fixture
 def warnings(monkeypatch):
     said = []
-    monkeypatch.setattr(convert, "print_log", lambda message, *_, **__: said.append(message))
+    monkeypatch.setattr(coco_checks, "print_log", lambda message, *_, **__: said.append(message))
     return said
 
 

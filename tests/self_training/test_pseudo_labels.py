@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import math
+import re
 
 import pytest
 
@@ -232,11 +233,13 @@ def test_files_exchanged(files):
         write_pseudo_labels(images, predictions, out)
 
 
-def test_tool(files, tool):
+def test_tool(files, run_here):
     images, predictions, out = files([found(5, 0.9), found(5, 0.5), found(3, 0.1)])
-    command = ["pseudo_labels.py", images, predictions, "--out", out]
-    shown, _ = tool(*command)
-    assert "4 images; 1 labels by score >= 0.6, 1 more as the best of their image" in shown
-    with pytest.raises(SystemExit, match=r"error: .*labels\.json is there with other content"):
-        tool(*command, "--score", 0.5)
+    command = ["pseudo_labels", images, predictions, "--out", out]
+    done = run_here(*command)
+    assert done.returncode == 0, done.stderr
+    assert "4 images; 1 labels by score >= 0.6, 1 more as the best of their image" in done.stdout
+    done = run_here(*command, "--score", 0.5)
+    assert done.returncode == 1
+    assert re.search(r"error: .*labels\.json is there with other content", done.stderr)
     assert len(json.loads(out.read_text())["annotations"]) == 2

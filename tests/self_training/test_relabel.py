@@ -3,8 +3,6 @@
 import json
 import multiprocessing
 import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,13 +20,11 @@ from dap.self_training import relabel as relabel_module
 from dap.self_training.box_detector import BoxDetector, Detections
 from dap.store.masks import encode_mask
 from dap.store.reader import digests
-from dap.store.writer import StoreWriter
 from dap.testing import draw_image, write_image
 from dap.visualization.inspection import inspect_boxes
-
-sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("pseudo_boxes", "transfer")]
-from rank_processes import in_ranks  # noqa: E402
-from tiny_detectors import build, tiny_model  # noqa: E402
+from tests.support.rank_processes import in_ranks
+from tests.support.stores import write_store
+from tests.support.tiny_detectors import build, tiny_model
 
 CLASSES = ("blue", "green", "red")
 SIZE_HW = (96, 128)
@@ -54,20 +50,9 @@ def source(tmp_path):
     for record in records:
         record["masks"] = [encode_mask(np.ones(SIZE_HW, bool))] * len(record["boxes"])
     records.append({"id": 99, "file_name": "gone.png", "reason": "OSError: it is gone"})
-    writer = StoreWriter(
-        tmp_path / "source",
-        {
-            "settings": {"thresholds": [0.2, 0.5], "masks": True},
-            "classifier": {},
-            "image_list": {"count": len(records), "root": str(tmp_path / "images")},
-            "shard_size": 2,
-            "categories": [{"id": 3 + i, "name": name} for i, name in enumerate(CLASSES)],
-        },
-    )
-    for shard in writer.begin():
-        writer.write(shard, [records[i] for i in writer.indices(shard)])
-    writer.finish()
-    return tmp_path / "source"
+    categories = [{"id": 3 + i, "name": name} for i, name in enumerate(CLASSES)]
+    settings = {"thresholds": [0.2, 0.5], "masks": True}
+    return write_store(tmp_path / "source", records, categories, 2, settings, tmp_path / "images")
 
 
 def detector_config():
@@ -321,13 +306,15 @@ def test_config_without_a_test_pipeline_is_refused(source, checkpoint, tmp_path)
         relabel_boxes(config, str(checkpoint), source, tmp_path / "out", device="cpu")
 
 
-def test_tool(source, checkpoint, tmp_path, tool):
+def test_tool(source, checkpoint, tmp_path, run_here):
     """The command does what the function does."""
     relabel(source, checkpoint, tmp_path / "whole", MergeRule(0.6, 0.4))
     detector_config().dump(tmp_path / "detector.py")
     arguments = ("--out", tmp_path / "out", "--min-score", 0.6, "--max-overlap", 0.4)
     options = ("--workers", 0, "--device", "cpu")
-    tool("relabel_boxes.py", tmp_path / "detector.py", checkpoint, source, *arguments, *options)
+    command = ("relabel_boxes", tmp_path / "detector.py", checkpoint, source)
+    done = run_here(*command, *arguments, *options)
+    assert done.returncode == 0, done.stderr
     old, new = contents(tmp_path / "whole"), contents(tmp_path / "out")
     assert old.keys() == new.keys()
     assert [name for name in old if old[name] != new[name]] == ["manifest.json", "summary.json"]
@@ -335,6 +322,6 @@ def test_tool(source, checkpoint, tmp_path, tool):
     assert manifests[1].pop("config") == str(tmp_path / "detector.py")
     assert manifests[0].pop("config") is None
     assert manifests[0] == manifests[1]
-    with pytest.raises(SystemExit, match=r"error: min_score: expected a value in"):
-        tool("relabel_boxes.py", tmp_path / "detector.py", checkpoint, source, "--out", "x",
-             "--min-score", 2)  # fmt: skip
+    done = run_here(*command, "--out", "x", "--min-score", 2)
+    assert done.returncode == 1
+    assert "error: min_score: expected a value in" in done.stderr

@@ -1,6 +1,7 @@
 """Images without labels: what is listed, with which sizes, and what is left out."""
 
 import json
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from mmdet.datasets import CocoDataset
 from PIL import Image
 
-from dap.datasets.few_shot_voc import VOC_CLASSES
+from dap.datasets.voc_files import VOC_CLASSES
 from dap.self_training import image_size, write_unlabelled
 from dap.testing import make_voc, write_image
 
@@ -206,16 +207,18 @@ def test_what_is_not_there(voc, tmp_path):
         write_unlabelled(tmp_path / "nowhere", tmp_path / "images.json")
 
 
-def test_tool(voc, tmp_path, tool):
+def test_tool(voc, tmp_path, run_here):
     (voc / "JPEGImages" / "000001.jpg").write_bytes(b"no image")
     classes, out = tmp_path / "classes.txt", tmp_path / "images.json"
     classes.write_text("cat\n\ntraffic light\n")
-    command = ["unlabelled_images.py", voc, "--out", out, "--classes", classes]
-    shown, warned = tool(*command, "--split", "trainval")
-    assert f"{out}: 2 images, 2 categories, no labels" in shown
-    assert "warning: 1 files left out" in warned
-    assert "000001.jpg: UnidentifiedImageError" in warned
+    command = ["unlabelled_images", voc, "--out", out, "--classes", classes]
+    done = run_here(*command, "--split", "trainval")
+    assert done.returncode == 0, done.stderr
+    assert f"{out}: 2 images, 2 categories, no labels" in done.stdout
+    assert "warning: 1 files left out" in done.stderr
+    assert "000001.jpg: UnidentifiedImageError" in done.stderr
     assert [c["name"] for c in read(out)["categories"]] == ["cat", "traffic light"]
     classes.write_text("cat\ncat\n")
-    with pytest.raises(SystemExit, match=r"error: .*found 'cat' twice"):
-        tool(*command)
+    done = run_here(*command)
+    assert done.returncode == 1
+    assert re.search(r"error: .*found 'cat' twice", done.stderr)

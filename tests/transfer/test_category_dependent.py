@@ -9,11 +9,11 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from tiny_detectors import FAMILIES, MMDET_CONFIGS, build, tiny_model
 from torch import nn
 
 from dap.transfer import category_dependent_parameters
 from dap.transfer.category_dependent import _build_without_weights, _buildable, state_shapes
+from tests.support.tiny_detectors import FAMILIES, MMDET_CONFIGS, build, tiny_model
 
 FC_CLS, FC_REG = "roi_head.bbox_head.fc_cls", "roi_head.bbox_head.fc_reg"
 LOGITS = "roi_head.mask_head.conv_logits"

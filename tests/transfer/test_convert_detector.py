@@ -385,7 +385,7 @@ def test_tool(tmp_path, run_here):
     done = run_here("convert_detector", tmp_path / "a.pth", tmp_path / "b.pth")
     assert done.returncode == 0, done.stderr
     first, *options = done.stdout.splitlines()
-    assert first == f"{tmp_path / 'b.pth'}: Faster R-CNN of 6 classes. It goes with --cfg-options"
+    assert first == f"{tmp_path / 'b.pth'}: Faster R-CNN with 6 classes. Use it with --cfg-options"
     assert "    model.data_preprocessor.mean=[102.9801,115.9465,122.7717]" in options
     assert "    model.backbone.style=caffe" in options
     (tmp_path / "a.pth").write_bytes(b"")

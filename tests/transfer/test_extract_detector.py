@@ -12,9 +12,9 @@ import pytest
 import torch
 from mmengine.runner.checkpoint import load_checkpoint
 from safetensors.torch import load_file
-from tiny_detectors import build, mark, save_mmengine, tiny_model, with_init_cfg
 
 from dap.transfer import PretrainedDetector, category_dependent_parameters, extract_detector
+from tests.support.tiny_detectors import build, mark, save_mmengine, tiny_model, with_init_cfg
 
 TOOL = Path(__file__).parents[2] / "tools/extract_detector.py"
 DEPENDENT = category_dependent_parameters(tiny_model("faster-rcnn", 4))

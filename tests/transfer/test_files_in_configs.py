@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from tiny_detectors import build, mark, save_mmengine, tiny_model
 
 from dap.transfer import PretrainedDetector, category_dependent_parameters, extract_detector
+from tests.support.tiny_detectors import build, mark, save_mmengine, tiny_model
 
 timm = pytest.importorskip("timm")
 NAMES = {

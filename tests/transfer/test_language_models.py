@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from tiny_detectors import MMDET_CONFIGS, build, mark, save_mmengine, tiny_model
 
 from dap.transfer import category_dependent_parameters, extract_detector
-from dap.transfer.language_models import with_language_models_at_hand
+from dap.transfer.language_models import with_local_language_models
+from tests.support.tiny_detectors import MMDET_CONFIGS, build, mark, save_mmengine, tiny_model
 
 CONFIGS = {
     "glip": "glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365.py",
@@ -116,7 +116,7 @@ def test_name_in_the_cache_becomes_its_folder(tmp_path):
     (model / "refs/main").write_text(snapshot.name)
     pytest.importorskip("huggingface_hub")
     code = (
-        "from dap.transfer.language_models import with_language_models_at_hand as f;"
+        "from dap.transfer.language_models import with_local_language_models as f;"
         "print(f({'a': [{'type': 'BertModel'}]})['a'][0]['name'])"
     )
     environment = {**os.environ, "HF_HOME": str(tmp_path)}
@@ -134,4 +134,4 @@ def test_name_in_the_cache_becomes_its_folder(tmp_path):
 def test_configs_without_language_stay_as_they_are():
     model_cfg = tiny_model("faster-rcnn", 3)
 
-    assert with_language_models_at_hand(model_cfg) == model_cfg
+    assert with_local_language_models(model_cfg) == model_cfg

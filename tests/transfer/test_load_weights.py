@@ -15,10 +15,10 @@ import torch
 from mmengine.hooks import EMAHook
 from mmengine.model import ExponentialMovingAverage
 from safetensors.torch import save_file
-from tiny_detectors import save_mmengine, tiny_model
 from torch import nn
 
 from dap.checkpoint import load_weights, require_finite
+from tests.support.tiny_detectors import save_mmengine, tiny_model
 
 W, B = torch.tensor([[1.0, 2.0]]), torch.tensor([3.0])
 WEIGHTS = {"neck.fc.weight": W, "neck.fc.bias": B}

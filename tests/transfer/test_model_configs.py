@@ -2,9 +2,9 @@
 
 import pytest
 from mmengine.config import Config
-from tiny_detectors import MMDET_CONFIGS
 
 from dap.transfer.model_configs import parse_model_config, read_model_config
+from tests.support.tiny_detectors import MMDET_CONFIGS
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 from mmengine.config import Config
-from tiny_detectors import MMDET_CONFIGS, build, mark, save_mmengine, tiny_model
 
 from dap.transfer import PretrainedDetector, extract_detector
 from dap.transfer.normalization import normalization_of_config, normalization_of_detector
+from tests.support.tiny_detectors import MMDET_CONFIGS, build, mark, save_mmengine, tiny_model
 
 CAFFE = {"mean": [103.53, 116.28, 123.675], "std": [1.0, 1.0, 1.0], "bgr_to_rgb": False}
 RAW = {"mean": None, "std": None, "bgr_to_rgb": False}

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from safetensors import safe_open
-from tiny_detectors import build, mark, save_mmengine, tiny_model, with_init_cfg
 
 from dap.transfer import PretrainedDetector, extract_detector
+from tests.support.tiny_detectors import build, initialised, save_marked, tiny_model, with_init_cfg
 
 BOX_HEAD = "roi_head.bbox_head."
 TO_RPN = ("backbone", "neck", "rpn_head")
@@ -14,16 +14,11 @@ TO_RPN = ("backbone", "neck", "rpn_head")
 @pytest.fixture
 def source(tmp_path):
     """Write a checkpoint, and give its path and its weights."""
-    model_cfg = tiny_model("faster-rcnn", 4)
-    detector = mark(build(model_cfg))
-    path = save_mmengine(tmp_path / "dap.pth", detector, tiny_model("faster-rcnn", 4))
-    return path, detector.state_dict()
+    return save_marked(tmp_path / "dap.pth")
 
 
 def init(checkpoint, **kwargs):
-    detector = build(with_init_cfg(tiny_model("faster-rcnn", 4), checkpoint=checkpoint, **kwargs))
-    detector.init_weights()
-    return detector
+    return initialised(tiny_model("faster-rcnn", 4), checkpoint, **kwargs)
 
 
 def assert_only_the_box_head_is_fresh(detector, weights):

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from mmpretrain.datasets import CustomDataset
-from planted import planted_classifier
 
 from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore, generate_pseudo_boxes
 from dap.testing import make_class_folders
 from dap.visualization.box_pictures import BoxPictures
 from dap.visualization.gallery import COLOURS_BGR
+from tests.support.planted import planted_classifier
 
 SETTINGS = {"short_sides": [112], "thresholds": [0.3]}
 

@@ -4,10 +4,8 @@ import base64
 import csv
 import json
 import re
-import runpy
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,17 +13,17 @@ import cv2
 import numpy as np
 import pytest
 from mmpretrain.datasets import CustomDataset
-from planted import planted_classifier
 
 from dap.evaluation.evaluate import evaluate_boxes
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore, generate_pseudo_boxes
 from dap.pseudo_boxes.stored_maps import StoredMaps
 from dap.store.convert import coco_to_store
-from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders, write_image
 from dap.visualization.gallery import COLOURS_BGR
 from dap.visualization.inspection import inspect_boxes
+from tests.support.planted import planted_classifier
+from tests.support.stores import write_store
 
 ROOT = Path(__file__).parents[2]
 TAUS = (0.3, 0.5)
@@ -163,17 +161,10 @@ def test_maps_of_all_pictures_are_computed_at_once(photographs, tmp_path, monkey
     assert store.shards[0].file_name(5) in first
 
 
-def written(folder, records, categories=("n0", "n1"), thresholds=(0.2, 0.5)):
-    described = {
-        "settings": {"thresholds": list(thresholds)}, "classifier": {}, "shard_size": 64,
-        "image_list": {"count": len(records), "root": str(folder / "images")},
-        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(categories)],
-    }  # fmt: skip
-    writer = StoreWriter(folder, described)
-    for shard in writer.begin():
-        writer.write(shard, [records[i] for i in writer.indices(shard)])
-    writer.finish()
-    return PseudoBoxStore(folder)
+def written(folder, records, names=("n0", "n1")):
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
+    settings = {"thresholds": [0.2, 0.5]}
+    return PseudoBoxStore(write_store(folder, records, categories, 64, settings, folder / "images"))
 
 
 BOXED = {
@@ -312,20 +303,19 @@ def test_nothing_to_show_is_an_error(tmp_path):
         inspect_boxes(written(tmp_path / "store", [BOXED]), tmp_path / "page", count=0)
 
 
-def test_tool(photographs, tmp_path, monkeypatch):
+def test_tool(photographs, tmp_path, run_here):
     run(photographs, tmp_path / "store")
-    command = ["inspect_boxes.py", str(tmp_path / "store"), "--count", "3"]
-    monkeypatch.setattr(sys, "argv", command)
-    runpy.run_path(str(ROOT / "tools/inspect_boxes.py"), run_name="__main__")
+    done = run_here("inspect_boxes", tmp_path / "store", "--count", 3)
+    assert done.returncode == 0, done.stderr
     page = Page(tmp_path / "store" / "inspection" / "index.html")
     assert len(page.images) >= 3
     assert "cannot be read" not in page.text
 
 
-def test_tool_says_what_is_wrong(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["inspect_boxes.py", str(tmp_path)])
-    with pytest.raises(SystemExit, match="holds no pseudo boxes"):
-        runpy.run_path(str(ROOT / "tools/inspect_boxes.py"), run_name="__main__")
+def test_tool_says_what_is_wrong(tmp_path, run_here):
+    done = run_here("inspect_boxes", tmp_path)
+    assert done.returncode == 1
+    assert "holds no pseudo boxes" in done.stderr
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -1,15 +1,15 @@
-"""How good are boxes that different rules take from the same maps?
+"""Compare the boxes of different rules on the same maps.
 
     python tools/benchmarks/box_rules.py MAPS.npz CONFIG CHECKPOINT --images FOLDER --truth FILE
     python tools/benchmarks/box_rules.py MAPS.npz
 
-The first command computes the maps of all images of FOLDER (class folders) that have true boxes
-in FILE (what tools/evaluate_boxes.py reads), each for its true classes, and keeps them in MAPS.npz
-with the boxes; the second one uses them. Both print a table in percent. GT-known: the largest box
-has an IoU of at least .5 with an object; recall: objects with such a box; AR: recall averaged over
-IoU .5:.95; fitting: boxes with an IoU of at least .5 with some object, of all boxes. Differences to
-the first row, or to the one that --base names, have the 95 % interval of a paired bootstrap over
-images.
+The first command computes the maps of all images of FOLDER (class folders) that have true boxes in
+FILE (in a format that tools/evaluate_boxes.py reads), for their true classes, and saves them with
+the boxes in MAPS.npz. The second command uses this file. Both print a table in percent. GT-known:
+images whose largest box has an IoU of at least .5 with an object; recall: objects with such a box;
+AR: recall averaged over IoU .5:.95; fitting: boxes with an IoU of at least .5 with an object.
+Differences to the first row, or to --base, are given as the 95 % interval of a paired bootstrap
+over images.
 """
 
 from __future__ import annotations
@@ -43,22 +43,23 @@ RESAMPLES = 1000
 
 
 Maps = dict[str, tuple[np.ndarray, tuple[float, float]]]
-"""By name, a map and the size of its cells in pixels, (y, x)."""
+"""Map, and size of a cell in pixels, (y, x), by name."""
 
 
 class Case(NamedTuple):
-    """An image and one of its classes: size, true boxes (xyxy), and maps, one per rule."""
+    """One class of an image: size of the image, true boxes (xyxy), and maps by name."""
 
     size_hw: tuple[int, int]
     truth: np.ndarray
     maps: Maps
 
 
-Taking = Callable[[Case], np.ndarray]
+Variant = Callable[[Case], np.ndarray]
+"""A function from a case to boxes (xyxy)."""
 
 
 def compute_cases(args: argparse.Namespace) -> Iterator[Case]:
-    """Compute the maps of all images, one after the other."""
+    """Compute the maps of all images."""
     views = cam.make_views(args.short_sides)
     for number, (classifier, image, label, truth) in enumerate(labelled_images(args)):
         if number == 0:
@@ -71,7 +72,7 @@ def compute_cases(args: argparse.Namespace) -> Iterator[Case]:
 def labelled_images(
     args: argparse.Namespace,
 ) -> Iterator[tuple[CamClassifier, Tensor, int, np.ndarray]]:
-    """The classifier with each image, each of its classes, and that class's boxes (xyxy)."""
+    """Yield the classifier, an image, one of its classes, and the true boxes of that class."""
     tune_malloc()
     init_default_scope("mmpretrain")
     config = Config.fromfile(args.config)
@@ -92,7 +93,7 @@ def labelled_images(
 def maps_of(
     classifier: CamClassifier, image: Tensor, label: int, views: Sequence[cam.View]
 ) -> Maps:
-    """The merged map of each rule, from one forward per view."""
+    """Compute the merged map of each rule, with one forward per view."""
     size_hw = (image.shape[1], image.shape[2])
     scales: dict[cam.Rule, list[cam.ScaleMaps]] = {"paper": [], "extent": []}
     forward = classifier.view_maps(None)
@@ -109,17 +110,17 @@ def maps_of(
                 computed.append(forward(batch, labels, views))
             return computed[0]
 
-        for rule, own in scales.items():
-            maps, _, stride = cam.mapped_batch(
+        for rule, rule_scales in scales.items():
+            maps, _, stride = cam.batch_maps(
                 [image], side, flips, view_maps, [torch.tensor([label])], classifier.normalize,
                 classifier.pad_multiple, rule,
             )  # fmt: skip
-            own.append(cam.ScaleMaps(maps, stride, cam.resized_size(size_hw, side)))
+            rule_scales.append(cam.ScaleMaps(maps, stride, cam.resized_size(size_hw, side)))
     merged = {
         rule: cam.merge_scales(scales["extent" if rule == "extent" else "paper"], size_hw, rule)
         for rule in cam.RULES
     }
-    return {rule: (own.maps[0].numpy(), own.cell_size) for rule, own in merged.items()}
+    return {rule: (map_.maps[0].numpy(), map_.cell_size) for rule, map_ in merged.items()}
 
 
 def save(path: Path, cases: Sequence[Case]) -> None:
@@ -136,7 +137,7 @@ def save(path: Path, cases: Sequence[Case]) -> None:
 
 
 def load(path: Path) -> list[Case]:
-    """Read what :func:`save` has written."""
+    """Read the cases written by :func:`save`."""
     with np.load(path) as arrays:
         return [
             Case(
@@ -152,21 +153,21 @@ def load(path: Path) -> list[Case]:
 
 
 def by_rule(
-    rule: cam.Rule, thresholds: Sequence[float] | None = None, of: str | None = None,
+    rule: cam.Rule, thresholds: Sequence[float] | None = None, map_name: str | None = None,
     power: float = 1, nms_iou: float = cam.NMS_IOU,
-) -> Taking:  # fmt: skip
-    """Boxes by a rule of ``dap.cam``, on its own map or on that of another rule."""
+) -> Variant:  # fmt: skip
+    """Make a variant: a rule of ``dap.cam`` on its own map or on that of another rule."""
 
-    def take(case: Case) -> np.ndarray:
-        values, cell = case.maps[of or rule]
+    def variant(case: Case) -> np.ndarray:
+        values, cell = case.maps[map_name or rule]
         if power != 1:
             values = (values - values.min()) ** power
         return cam.boxes_from_cam(values, thresholds, nms_iou, rule, cell, case.size_hw)[0]
 
-    return take
+    return variant
 
 
-VARIANTS: dict[str, Taking] = {
+VARIANTS: dict[str, Variant] = {
     "paper, τ .2 .3 .4 .5": by_rule("paper"),
     "release, τ .2 .3 .4 .5": by_rule("release"),
     "paper, τ .05 .1 .2 .3": by_rule("paper", (0.05, 0.1, 0.2, 0.3)),
@@ -183,7 +184,7 @@ VARIANTS: dict[str, Taking] = {
 
 
 def counts_of(boxes: np.ndarray, truth: np.ndarray) -> list[float]:
-    """Boxes, objects, and what of them is right: largest box, objects found, AR, boxes that fit."""
+    """Count boxes, objects, correct largest boxes, recalled objects, AR and fitting boxes."""
     if not len(boxes):
         return [0, len(truth), 0, 0, 0, 0]
     start = np.maximum(boxes[:, None, :2], truth[:, :2])
@@ -192,32 +193,40 @@ def counts_of(boxes: np.ndarray, truth: np.ndarray) -> list[float]:
     areas, true_areas = ((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, truth))
     ious = overlap / (areas[:, None] + true_areas - overlap)
     best = ious.max(axis=0)
-    found = (best[:, None] >= IOUS - 1e-9).mean(axis=1).sum()
+    recall_sum = (best[:, None] >= IOUS - 1e-9).mean(axis=1).sum()
     fitting = (ious.max(axis=1) >= 0.5).sum()
-    return [len(boxes), len(truth), ious[0].max() >= 0.5, (best >= 0.5).sum(), found, fitting]
+    return [len(boxes), len(truth), ious[0].max() >= 0.5, (best >= 0.5).sum(), recall_sum, fitting]
 
 
 def figures(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Compute boxes per image and :data:`FIGURES` where cases count so often, (B, N): (B, 5)."""
+    """Compute boxes per image and :data:`FIGURES`.
+
+    Args:
+        counts: Results of :func:`counts_of`, shape (N, 6).
+        weights: Weights of the cases in B resamples, shape (B, N).
+
+    Returns:
+        Shape (B, 5).
+    """
     boxes, objects, known, recalled, average, fitting = (weights @ counts).T
     cases = weights.sum(axis=1)
     shares = known / cases, recalled / objects, average / objects, fitting / boxes
     return np.stack([boxes / cases, *(100 * share for share in shares)], axis=1)
 
 
-def seconds_per_map(take: Taking, cases: Sequence[Case]) -> float:
-    """CPU time of one core per map: the least of three rounds."""
+def seconds_per_map(variant: Variant, cases: Sequence[Case]) -> float:
+    """CPU time per map on one core, the minimum of three rounds."""
     rounds = []
     for _ in range(3):
         begin = time.process_time()
         for case in cases:
-            take(case)
+            variant(case)
         rounds.append((time.process_time() - begin) / len(cases))
     return min(rounds)
 
 
-def report(cases: Sequence[Case], variants: dict[str, Taking], base_name: str) -> None:
-    """Print the table of all variants, with their differences to one of them."""
+def report(cases: Sequence[Case], variants: dict[str, Variant], base_name: str) -> None:
+    """Print the table of all variants, with the differences to a base."""
     objects = sum(len(case.truth) for case in cases)
     print(f"{len(cases)} images with {objects} objects\n")
     draws = np.random.default_rng(0).multinomial(
@@ -228,9 +237,9 @@ def report(cases: Sequence[Case], variants: dict[str, Taking], base_name: str) -
     print("|" + "---|" * (3 + len(FIGURES)))
     results = {
         name: figures(
-            np.array([counts_of(take(case), case.truth) for case in cases], float), weights
+            np.array([counts_of(variant(case), case.truth) for case in cases], float), weights
         )
-        for name, take in variants.items()
+        for name, variant in variants.items()
     }
     base = results[base_name]
     for name, values in results.items():
@@ -244,7 +253,7 @@ def report(cases: Sequence[Case], variants: dict[str, Taking], base_name: str) -
 
 
 def main() -> None:
-    """Compute the maps if they are not there, and judge the rules on them."""
+    """Compute the maps if the file is missing, and compare the rules."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -256,16 +265,16 @@ def main() -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what :func:`cases_of` and :func:`labelled_images` read."""
-    parser.add_argument("maps", type=Path, help="file of maps, written if it is missing")
+    """Add the arguments of :func:`cases_of` and :func:`labelled_images`."""
+    parser.add_argument("maps", type=Path, help="file of maps, written if missing")
     parser.add_argument("config", nargs="?", help="mmpretrain config of the classifier")
-    parser.add_argument("checkpoint", nargs="?", help="its weights")
+    parser.add_argument("checkpoint", nargs="?", help="weights of the classifier")
     parser.add_argument("--images", help="folder of class folders")
-    parser.add_argument("--truth", help="their true boxes")
-    parser.add_argument("--classes", help="names of the class folders in label order, one a line")
+    parser.add_argument("--truth", help="true boxes of the images")
+    parser.add_argument("--classes", help="class folders in label order, one per line")
     parser.add_argument("--short-sides", type=int, nargs="+", default=(288, 576))
-    parser.add_argument("--every", type=int, default=1, help="compute every N-th image only")
-    parser.add_argument("--half", type=int, choices=(0, 1), help="judge every second image only")
+    parser.add_argument("--every", type=int, default=1, help="use only every N-th image")
+    parser.add_argument("--half", type=int, choices=(0, 1), help="evaluate only every second image")
 
 
 def cases_of(
@@ -273,11 +282,11 @@ def cases_of(
     parser: argparse.ArgumentParser,
     compute: Callable[[argparse.Namespace], Iterator[Case]],
 ) -> list[Case]:
-    """Read the cases to judge, computed before if the file is missing."""
+    """Read the cases; compute them first if the file is missing."""
     cv2.setNumThreads(0)  # as in Step 2
     if not args.maps.exists():
         if not (args.config and args.checkpoint and args.images and args.truth):
-            parser.error(f"{args.maps} is not there: give CONFIG, CHECKPOINT, --images and --truth")
+            parser.error(f"{args.maps} is missing: pass CONFIG, CHECKPOINT, --images and --truth")
         save(args.maps, list(compute(args)))
     cases = load(args.maps)
     return cases if args.half is None else cases[args.half :: 2]

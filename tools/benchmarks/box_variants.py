@@ -1,12 +1,12 @@
-"""Are there better maps or boxes than those of rule='extent'? One classifier, many variants.
+"""Compare many variants of maps and boxes with rule='extent', for one classifier.
 
     python tools/benchmarks/box_variants.py MAPS.npz CONFIG CHECKPOINT --images FOLDER --truth FILE
     python tools/benchmarks/box_variants.py MAPS.npz [--half 0]
 
-The first command computes the maps of all variants and the class probability of crops at
-candidate boxes, and keeps them in MAPS.npz; both print a table as tools/benchmarks/box_rules.py
-does, with differences to the rule. The network must be an EfficientNet of timm, or --fine must name
-the module that makes its features at half the stride.
+The first command computes the maps of all variants and the class probability of crops at candidate
+boxes, and saves them in MAPS.npz. Both print a table as tools/benchmarks/box_rules.py does, with
+differences to the rule. The network must be an EfficientNet of timm, or --fine must be the module
+that computes its features at half the stride.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from box_rules import Case, Maps, Taking, add_arguments, cases_of, labelled_images, report
+from box_rules import Case, Maps, Variant, add_arguments, cases_of, labelled_images, report
 from torch import Tensor
 
 from dap import cam
@@ -34,13 +34,13 @@ SETS = ((0.5, 0.8, 1.2), (0.55, 0.85, 1.25), (0.5, 0.75, 1.0, 1.4), (0.5, 0.8, 1
 
 
 def unit(maps: Tensor) -> Tensor:
-    """Bring maps (F, h, w) to [0, 1]."""
+    """Normalise maps (F, h, w) to [0, 1]."""
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     return (maps - low) / (high - low).clamp(min=1e-12)
 
 
 def geometric(*maps: Tensor) -> Tensor:
-    """Geometric mean of maps in [0, 1], on the largest grid."""
+    """Compute the geometric mean of maps in [0, 1] on the largest grid."""
     largest = max((each.shape[-2:] for each in maps), key=lambda hw: hw[0] * hw[1])
     product = torch.ones(())
     for each in maps:
@@ -51,24 +51,24 @@ def geometric(*maps: Tensor) -> Tensor:
 def self_correlation(features: Tensor, maps: Tensor) -> Tensor:
     """Grow maps along similar features, as SPA does (Pan et al., CVPR 2021).
 
-    A cell gets its similarity, of first or second order, to the cells above 1.1 of Otsu's
-    threshold, less that to the cells below .35 of it.
+    The value of a cell is its mean similarity (the maximum of first and second order) to the cells
+    above 1.1 times Otsu's threshold, minus that to the cells below .35 times the threshold.
     """
     grown = []
-    for own, values in zip(features, maps, strict=True):
-        vectors = F.normalize(own.flatten(1) - own.flatten(1).mean(1, keepdim=True), dim=0)
+    for view, values in zip(features, maps, strict=True):
+        vectors = F.normalize(view.flatten(1) - view.flatten(1).mean(1, keepdim=True), dim=0)
         first = (vectors.T @ vectors).clamp(min=0)
         second = first @ first
-        both = torch.maximum(first, second / second.amax(1, keepdim=True))
+        similarity = torch.maximum(first, second / second.amax(1, keepdim=True))
         level, flat = otsu_threshold(values.numpy()), values.flatten()
         inner, outer = flat >= min(1.1 * level, 1), flat < 0.35 * level
-        away = both[outer].mean(0) if outer.any() else torch.zeros(())
-        grown.append((both[inner].mean(0) - away).clamp(min=0).view_as(values))
+        background = similarity[outer].mean(0) if outer.any() else torch.zeros(())
+        grown.append((similarity[inner].mean(0) - background).clamp(min=0).view_as(values))
     return torch.stack(grown)
 
 
 def bagged(features: Tensor, gradient: Tensor) -> Tensor:
-    """BagCAMs (Zhu et al., ECCV 2022): the mean over cells of rectified maps by their gradients."""
+    """Compute BagCAMs (Zhu et al., ECCV 2022): mean of rectified maps by the gradients per cell."""
     scores = torch.einsum("fdm,fdn->fmn", gradient.flatten(2), features.flatten(2))
     return scores.clamp(min=0).mean(1).unflatten(1, features.shape[-2:])
 
@@ -76,7 +76,7 @@ def bagged(features: Tensor, gradient: Tensor) -> Tensor:
 def maps_of_view(
     features: Tensor, fine: Tensor, weight: Tensor, gradient: Tensor
 ) -> dict[str, Tensor]:
-    """The maps of all variants of one scale, mirrored back and without padding, each (F, h, w).
+    """Compute the maps of all variants at one scale, each of shape (F, h, w).
 
     Args:
         features: Last feature map, shape (F, D, h, w).
@@ -90,24 +90,24 @@ def maps_of_view(
     directions = centred_directions(features, inside)
     spread = unit(spread_maps(activation, directions, inside))
     component = activation
-    for _ in range(15):  # more steps of the same: the first principal component
+    for _ in range(15):  # converges to the first principal component
         component = unit(spread_maps(component, directions, inside))
     fine_contrast = unit(feature_contrast(fine, torch.ones_like(fine[:, 0], dtype=torch.bool)))
-    before = (activation * contrast).sqrt()
+    joined = (activation * contrast).sqrt()
     kept = geometric(activation, contrast, spread)
     bag = unit(bagged(fine, gradient))
     return {
         "extent": kept,
         "activation alone": activation,
         "contrast alone": contrast,
-        "activation, contrast": before,
+        "activation, contrast": joined,
         "activation, spread": geometric(activation, spread),
         "activation, component": geometric(activation, component),
         "activation, contrast, component": geometric(activation, contrast, component),
         "extent and contrast of stride 16": geometric(kept, fine_contrast),
         "activation, contrast of stride 16": geometric(activation, fine_contrast),
-        "self-correlation": unit(self_correlation(features, before)),
-        "extent and self-correlation": geometric(kept, unit(self_correlation(features, before))),
+        "self-correlation": unit(self_correlation(features, joined)),
+        "extent and self-correlation": geometric(kept, unit(self_correlation(features, joined))),
         "BagCAMs, stride 16": bag,
         "extent and BagCAMs": geometric(kept, bag),
     }
@@ -126,8 +126,8 @@ def merged(
         for i, maps in enumerate(each, first):
             stride = STRIDE if len(maps[0]) == rows[i] else STRIDE / 2
             parts.append(cam.ScaleMaps(maps[:, None], (stride, stride), sizes_hw[i]))
-        found = cam.merge_scales(parts, image_hw, "extent")
-        return found.maps[0].numpy(), found.cell_size
+        merged_cam = cam.merge_scales(parts, image_hw, "extent")
+        return merged_cam.maps[0].numpy(), merged_cam.cell_size
 
     result = {name: merge([scale[name] for scale in scales]) for name in scales[0]}
     kept = [scale["extent"] for scale in scales]
@@ -139,7 +139,7 @@ def merged(
 
 
 def grabcut_box(image: np.ndarray, values: np.ndarray, cell: tuple[float, float]) -> np.ndarray:
-    """The box of GrabCut's largest piece, begun from multiples of Otsu's threshold.
+    """Compute the box of GrabCut's largest component, initialised at multiples of Otsu's threshold.
 
     Args:
         image: BGR, uint8, shape (H, W, 3).
@@ -147,7 +147,7 @@ def grabcut_box(image: np.ndarray, values: np.ndarray, cell: tuple[float, float]
         cell: Pixels per cell.
 
     Returns:
-        xyxy in pixels, shape (1, 4); (0, 4) where nothing is left.
+        xyxy in pixels, shape (1, 4); (0, 4) if the foreground is empty.
     """
     over = cam.map_over_image(values, cell, (image.shape[0], image.shape[1]))
     scale = GRABCUT_SIDE / max(over.shape)
@@ -167,34 +167,34 @@ def grabcut_box(image: np.ndarray, values: np.ndarray, cell: tuple[float, float]
 def crop_probabilities(
     classifier: CamClassifier, image: Tensor, label: int, boxes: np.ndarray, side: int
 ) -> np.ndarray:
-    """Probability of the class of each crop, squashed to ``side``, shape (K,)."""
-    found = []
+    """Compute the class probability of each crop, resized to ``side`` x ``side``, shape (K,)."""
+    probabilities = []
     for left, top, right, bottom in boxes.round().astype(int).tolist():
         crop = image[None, :, top : max(bottom, top + 4), left : max(right, left + 4)].float()
         crop = F.interpolate(crop, (side, side), mode="bilinear", antialias=True)
         features = classifier.features(classifier.normalize(crop))
         logits = classifier.logits(features.mean(dim=(2, 3)), 1)
-        found.append(float(logits.softmax(dim=1)[0, label]))
-    return np.array(found)
+        probabilities.append(float(logits.softmax(dim=1)[0, label]))
+    return np.array(probabilities)
 
 
 def rule_boxes(
     case: Case, name: str = "extent", multiples: Sequence[float] | None = None
 ) -> np.ndarray:
-    """Boxes of a variant's map by the rule."""
+    """Compute boxes of a map by the rule."""
     values, cell = case.maps[name]
     return cam.boxes_from_cam(values, multiples, cam.NMS_IOU, "extent", cell, case.size_hw)[0]
 
 
 def with_grabcut(case: Case) -> np.ndarray:
-    """GrabCut's box in place of the one at .8 of Otsu's threshold."""
+    """The rule's boxes with GrabCut's box instead of those at .8 times Otsu's threshold."""
     boxes = np.concatenate([rule_boxes(case, multiples=(0.55, 1.0, 1.25)), case.maps["GrabCut"][0]])
     return boxes[cam.nms_larger_first(boxes)[0]]
 
 
 def smallest_that_keeps_first(case: Case) -> np.ndarray:
-    """The rule's boxes, first the smallest whose crop has .8 of the largest probability."""
-    rows = case.maps["crops"][0]  # they stand by falling area
+    """The rule's boxes, starting with the smallest whose crop has .8 of the largest probability."""
+    rows = case.maps["crops"][0]  # by decreasing area
     first = int(np.flatnonzero(rows[:, 4] >= 0.8 * rows[:, 4].max())[-1])
     return np.concatenate([rows[[first], :4], np.delete(rows[:, :4], first, 0)])
 
@@ -205,9 +205,9 @@ def without_losing(case: Case) -> np.ndarray:
     return rows[rows[:, 4] >= 0.3 * rows[:, 4].max(), :4]
 
 
-def variants(cases: Sequence[Case]) -> dict[str, Taking]:
-    """All rows of the table."""
-    rows: dict[str, Taking] = {}
+def variants(cases: Sequence[Case]) -> dict[str, Variant]:
+    """Make the variants, the rows of the table."""
+    rows: dict[str, Variant] = {}
     for name in cases[0].maps:
         if name not in ("crops", "GrabCut"):
             rows[name] = partial(rule_boxes, name=name)
@@ -224,7 +224,7 @@ def variants(cases: Sequence[Case]) -> dict[str, Taking]:
 
 
 def compute(args: argparse.Namespace) -> Iterator[Case]:
-    """Compute the maps of all variants, image after image."""
+    """Compute the maps of all variants for all images."""
     taken: dict[str, Tensor] = {}
 
     def keep(_: Any, __: Any, output: Tensor) -> Tensor:
@@ -248,15 +248,15 @@ def case_of(
     truth: np.ndarray,
     args: argparse.Namespace,
 ) -> Case:
-    """One image and class: maps, crops, GrabCut."""
+    """Compute maps, crop probabilities and GrabCut's box of one class of an image."""
     size_hw = (image.shape[1], image.shape[2])
     sides = sorted(args.short_sides, reverse=True)
     scales = [maps_of_side(classifier, taken, image, side, label) for side in sides]
     maps = merged(scales, [cam.resized_size(size_hw, side) for side in sides], size_hw)
     case = Case(size_hw, truth, maps)
-    own = rule_boxes(case)
-    kept = crop_probabilities(classifier, image, label, own, args.crop_side)
-    maps["crops"] = np.column_stack([own, kept]), (1.0, 1.0)
+    boxes = rule_boxes(case)
+    probabilities = crop_probabilities(classifier, image, label, boxes, args.crop_side)
+    maps["crops"] = np.column_stack([boxes, probabilities]), (1.0, 1.0)
     bgr = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     maps["GrabCut"] = grabcut_box(bgr, *maps["extent"]), (1.0, 1.0)
     return case
@@ -265,7 +265,7 @@ def case_of(
 def maps_of_side(
     classifier: CamClassifier, taken: dict[str, Tensor], image: Tensor, side: int, label: int
 ) -> dict[str, Tensor]:
-    """The maps of all variants at one scale."""
+    """Compute the maps of all variants at one scale, mirrored back and without padding."""
     size_hw = cam.resized_size((image.shape[1], image.shape[2]), side)
     resized = F.interpolate(image[None].float(), size_hw, mode="bilinear", antialias=True)
     view = classifier.normalize(resized)
@@ -284,12 +284,12 @@ def maps_of_side(
 
 
 def main() -> None:
-    """Compute the maps if they are missing, print the table."""
+    """Compute the maps if the file is missing, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    parser.add_argument("--fine", default="timm_model.blocks.4", help="module of half the stride")
+    parser.add_argument("--fine", default="timm_model.blocks.4", help="module with half the stride")
     parser.add_argument("--crop-side", type=int, default=224, help="side that crops are resized to")
     args = parser.parse_args()
     cases = cases_of(args, parser, compute)

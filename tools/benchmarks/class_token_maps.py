@@ -1,9 +1,9 @@
-"""Which maps of a class-token transformer give better boxes: Grad-CAM or AG-CAM?
+"""Compare the boxes of Grad-CAM and AG-CAM for a transformer with a class token.
 
     python tools/benchmarks/class_token_maps.py [--seeds 0 1] [--iterations 400]
 
-Trains a small vision transformer of mmpretrain on the quick start's shapes, per seed, and prints
-how good the boxes of both methods are on images of the same classes that it was not trained on.
+For each seed, it trains a small vision transformer of mmpretrain on the shapes of the quick start,
+and evaluates the boxes of both methods on other images of the same classes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ METHODS = ("grad-cam", "ag-cam")
 RULES: dict[str, tuple[cam.Rule, tuple[float, ...] | None]] = {
     "paper": ("paper", None),
     "extent": ("extent", None),
-    "extent at 1.1 1.4": ("extent", (1.1, 1.4)),  # what the quick start takes
+    "extent at 1.1 1.4": ("extent", (1.1, 1.4)),  # as in the quick start
 }
 
 
@@ -67,7 +67,7 @@ def make_shapes(per_class: int, seed: int) -> Shapes:
 
 
 def build() -> nn.Module:
-    """A vision transformer with a class token, patches of 16 pixels, 4 blocks of 4 heads."""
+    """Build a vision transformer with a class token, patches of 16 pixels, 4 blocks of 4 heads."""
     arch = {"embed_dims": 96, "num_layers": 4, "num_heads": 4, "feedforward_channels": 192}
     classes = len(PRETRAIN_NAMES)
     model: nn.Module = MODELS.build(
@@ -87,7 +87,7 @@ def build() -> nn.Module:
 
 
 def train(model: nn.Module, data: Shapes, iterations: int, seed: int) -> None:
-    """Train on crops of half to all of an image, mirrored at random."""
+    """Train on random crops of .7 to 1 of the side, randomly mirrored."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, iterations, pct_start=0.2)
@@ -108,8 +108,8 @@ def train(model: nn.Module, data: Shapes, iterations: int, seed: int) -> None:
         schedule.step()
 
 
-def judge(model: nn.Module, data: Shapes) -> None:
-    """Print top-1, and a row per method and rule."""
+def evaluate(model: nn.Module, data: Shapes) -> None:
+    """Print one row per method and rule."""
     weights = np.ones((1, len(data.images)))
     for method in METHODS:
         classifier = CamClassifier(model, method)
@@ -128,7 +128,7 @@ def judge(model: nn.Module, data: Shapes) -> None:
 def boxes_of(
     classifier: CamClassifier, image: Tensor, label: Tensor, settings: PseudoBoxSettings
 ) -> np.ndarray:
-    """Boxes of one image and its class."""
+    """Compute the boxes of one image and its class."""
     with evaluating(classifier.model):
         merged = classifier.maps(image, label[None], settings)
     values = merged.maps[0].numpy()
@@ -138,22 +138,21 @@ def boxes_of(
 
 
 def top1(model: nn.Module, data: Shapes) -> float:
-    """Share of images whose first guess is right, in percent."""
+    """Compute the top-1 accuracy in percent."""
     classifier = CamClassifier(model)
     with evaluating(model), torch.no_grad():
-        found = model.head(
-            model.extract_feat(classifier.normalize(data.images.float()), stage="neck")
-        )
-    return 100 * float((found.argmax(dim=1) == data.labels).float().mean())
+        images = classifier.normalize(data.images.float())
+        logits = model.head(model.extract_feat(images, stage="neck"))
+    return 100 * float((logits.argmax(dim=1) == data.labels).float().mean())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train and judge, seed by seed."""
+    """Train and evaluate, for all seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--iterations", type=int, default=400)
-    parser.add_argument("--per-class", type=int, default=60, help="images to train on")
-    parser.add_argument("--judged", type=int, default=8, help="images per class to judge on")
+    parser.add_argument("--per-class", type=int, default=60, help="images per class to train on")
+    parser.add_argument("--held-out", type=int, default=8, help="images per class to evaluate on")
     args = parser.parse_args(arguments)
     init_default_scope("mmpretrain")
     print("| maps, rule | boxes per image | " + " | ".join(FIGURES) + " |")
@@ -162,12 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.manual_seed(seed)
         model = build()
         train(model, make_shapes(args.per_class, 100 + seed), args.iterations, seed)
-        judged = make_shapes(args.judged, 200 + seed)
-        print(
-            f"seed {seed}: top-1 {top1(model, judged):.1f} of {len(judged.images)} images",
-            flush=True,
-        )
-        judge(model, judged)
+        held_out = make_shapes(args.held_out, 200 + seed)
+        count, accuracy = len(held_out.images), top1(model, held_out)
+        print(f"seed {seed}: top-1 {accuracy:.1f} of {count} images", flush=True)
+        evaluate(model, held_out)
 
 
 if __name__ == "__main__":

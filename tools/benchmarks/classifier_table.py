@@ -1,11 +1,11 @@
-"""Write the table of classifiers in docs/classifiers.md: which maps each of them has, and why.
+"""Write the table of classifiers and their map methods in docs/classifiers.md.
 
     python tools/benchmarks/classifier_table.py
     python tools/benchmarks/classifier_table.py timm:resnet18 hornet/hornet-tiny_8xb128_in1k.py
 
-One classifier of each family of mmpretrain's config folder, the one with the fewest parameters,
-and some of timm and torchvision, each with random weights. With names, only their rows are
-computed, the others stay as they are. Needs timm.
+The table has one classifier per family of mmpretrain's config folder, the one with the fewest
+parameters, and some of timm and torchvision, all with random weights. With names, only their rows
+are updated. Needs timm.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ SMALLEST = {
     "wrn": "wide-resnet50_8xb32_in1k",
     "xcit": "xcit-nano-12-p8_8xb128_in1k-384px",
 }
-"""Per family of mmpretrain's config folder the classifier with the fewest parameters, not of
-"deploy"."""
+"""The classifier with the fewest parameters per family of mmpretrain's config folder, except for
+those in "deploy" folders."""
 TIMM = (
     "beit_base_patch16_224", "cait_xxs24_224", "coatnet_nano_rw_224", "convnext_atto",
     "convnextv2_atto", "deit_tiny_patch16_224", "densenet121", "edgenext_xx_small",
@@ -128,7 +128,7 @@ TORCHVISION = (
 
 
 def classifiers() -> list[str]:
-    """Names of all classifiers of the table."""
+    """List the names of all classifiers of the table."""
     return [
         *(f"{family}/{name}.py" for family, name in SMALLEST.items()),
         *(f"timm:{name}" for name in TIMM),
@@ -137,7 +137,7 @@ def classifiers() -> list[str]:
 
 
 def row(name: str) -> str:
-    """The row of a classifier, found out by building it."""
+    """Build a classifier and return its row."""
     init_default_scope("mmpretrain")
     torch.manual_seed(0)
     try:
@@ -155,7 +155,7 @@ def row(name: str) -> str:
 
 
 def rows_on_page() -> dict[str, str]:
-    """The rows that stand in the page, by classifier."""
+    """Read the rows of the page, by classifier."""
     text = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     rows = text.removeprefix(HEAD).splitlines(keepends=True)
     return {row.split(" | ")[0].removeprefix("| ").strip("`"): row for row in rows}
@@ -175,7 +175,7 @@ def _build(name: str) -> nn.Module:
 
 
 def _fill_zeros(model: nn.Module) -> None:
-    """Give weights that are all zero at first, such as those of some heads, other values."""
+    """Replace weights that are initialised with zeros, such as those of some heads."""
     with torch.no_grad():
         for value in model.parameters():
             if value.ndim > 1 and not value.any():
@@ -187,25 +187,25 @@ def _cells(*cells: Any) -> str:
     return f"| `{name}` | {' | '.join(others)} |\n"
 
 
-def _written(names: list[str]) -> Iterator[str]:
-    """All rows: those of some names computed, and printed, the others from the page."""
-    before = rows_on_page()
+def _updated_rows(names: list[str]) -> Iterator[str]:
+    """Yield all rows: compute and print those of some names, and keep those of the page."""
+    old_rows = rows_on_page()
     for name in classifiers():
-        line = row(name) if name in names or name not in before else before[name]
-        if line != before.get(name):
+        line = row(name) if name in names or name not in old_rows else old_rows[name]
+        if line != old_rows.get(name):
             sys.stdout.write(line)
             sys.stdout.flush()
         yield line
 
 
 def main() -> None:
-    """Write the table into the page, between its marks."""
+    """Replace the table of the page, between its markers."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    content = BEGIN + HEAD + "".join(_written(sys.argv[1:] or classifiers())) + END
-    PAGE.write_text(before + content + after, encoding="utf-8")
+    text_before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    text_after = rest.partition(END)[2]
+    content = BEGIN + HEAD + "".join(_updated_rows(sys.argv[1:] or classifiers())) + END
+    PAGE.write_text(text_before + content + text_after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Take detectors of MMDetection through Steps 3 and 4 on tiny data, and write what moved.
+"""Run Steps 3 and 4 of MMDetection's detectors on tiny data, and report the transferred weights.
 
     python tools/benchmarks/detectors.py run --results detectors.jsonl
     python tools/benchmarks/detectors.py run --results detectors.jsonl --only rtmdet
     python tools/benchmarks/detectors.py table --results detectors.jsonl --out docs/detectors.md
 
-tools/new_config.py writes the configs of each detector. Its full model is pre-trained for two
+tools/new_config.py writes the configs of each detector. The full model is pre-trained for two
 iterations on boxes of 3 classes, extracted, and fine-tuned for two iterations on a set of 2 classes
-as DAP and as CLS, with validation, on a CPU: images and batches are small, and weights are random.
-The results file is appended to, and detectors that are in it are not run again. One process per
-detector, forked, so that imports are paid once.
+from DAP and from CLS, with validation, on a CPU, with small images and batches and random weights.
+Results are appended to the results file, and detectors in it are not run again. Each detector runs
+in a forked process, so that packages are imported only once.
 """
 
 import argparse
@@ -16,69 +16,26 @@ import json
 import math
 import multiprocessing
 import os
-import re
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from detector_cases import CASES
+from detector_page import write_page
+from mmdet_zoo_models import skip_initialisation_records, walk
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-BOTH = {"masks": True, "box_masks": True}  # of the data to fine-tune on, and of the boxes
-# Name in the table → config, options of new_configs, side of the images in pixels.
-CASES: dict[str, tuple[str, dict[str, Any], int]] = {
-    "Faster R-CNN, R-50": ("faster-rcnn_r50_fpn_1x_coco", {}, 96),
-    "Cascade R-CNN, R-50": ("cascade-rcnn_r50_fpn_1x_coco", {}, 96),
-    "Mask R-CNN, R-50": ("mask-rcnn_r50_fpn_1x_coco", {"masks": True}, 96),
-    "Mask R-CNN, R-50, boxes alone": ("mask-rcnn_r50_fpn_1x_coco", {}, 96),
-    "Mask R-CNN, R-50, boxes with masks": ("mask-rcnn_r50_fpn_1x_coco", BOTH, 96),
-    "RTMDet-Ins-tiny, boxes with masks": ("rtmdet-ins_tiny_8xb32-300e_coco", BOTH, 96),
-    "RetinaNet, R-50": ("retinanet_r50_fpn_1x_coco", {}, 96),
-    "FCOS, R-50": ("fcos_r50-caffe_fpn_gn-head_1x_coco", {}, 96),
-    "ATSS, R-50": ("atss_r50_fpn_1x_coco", {}, 96),
-    "GFL, R-50": ("gfl_r50_fpn_1x_coco", {}, 96),
-    "TOOD, R-50": ("tood_r50_fpn_1x_coco", {}, 96),
-    "RTMDet-tiny, CSPNeXt": ("rtmdet_tiny_8xb32-300e_coco", {}, 96),
-    "RTMDet-s, CSPNeXt": ("rtmdet_s_8xb32-300e_coco", {}, 96),
-    "YOLOX-tiny, CSPDarknet": ("yolox_tiny_8xb8-300e_coco", {}, 96),
-    "CenterNet, R-18": ("centernet_r18_8xb16-crop512-140e_coco", {}, 128),
-    "DETR, R-50": ("detr_r50_8xb2-150e_coco", {}, 96),
-    "Deformable DETR, R-50": ("deformable-detr_r50_16xb2-50e_coco", {}, 96),
-    "DAB-DETR, R-50": ("dab-detr_r50_8xb2-50e_coco", {}, 96),
-    "DINO, R-50": ("dino-4scale_r50_8xb2-12e_coco", {}, 256),
-    "Sparse R-CNN, R-50": ("sparse-rcnn_r50_fpn_1x_coco", {}, 96),
-    "RetinaNet, Swin-T": ("retinanet_swin-t-p4-w7_fpn_1x_coco", {}, 96),
-    "Mask R-CNN, Swin-T": ("mask-rcnn_swin-t-p4-w7_fpn_1x_coco", {"masks": True}, 96),
-    "Mask R-CNN, ConvNeXt-T": (
-        "mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco",
-        {"masks": True},
-        96,
-    ),
-    "Faster R-CNN, EfficientNet-lite0 of timm": (
-        "faster-rcnn_r50_fpn_1x_coco",
-        {"backbone": "timm:tf_efficientnet_lite0"},
-        96,
-    ),
-    "RTMDet-tiny, ConvNeXt-A of timm": (
-        "rtmdet_tiny_8xb32-300e_coco",
-        {"backbone": "timm:convnext_atto"},
-        96,
-    ),
-    "DINO, ResNet-18 of timm": (
-        "dino-4scale_r50_8xb2-12e_coco",
-        {"backbone": "timm:resnet18"},
-        256,
-    ),
-}
 ITERATIONS = 2
-# Boxes before and behind NMS and sampled regions, which change the time alone.
+# Numbers of boxes before and after NMS and of sampled regions, limited to save time.
 LIMITS = {"nms_pre": 200, "max_per_img": 50, "num": 64}
 
 
 def make_data(folder: Path) -> dict[str, Path]:
-    """Write boxes to pre-train on, and a detection set, each with outlines and without."""
+    """Write boxes to pre-train on, and a detection set, both with and without masks."""
     from dap.testing import make_coco
 
     boxes = make_coco(folder / "boxes", images=8, seed=1)
@@ -95,7 +52,7 @@ def make_data(folder: Path) -> dict[str, Path]:
 
 
 def prove(name: str, folder: Path, data: dict[str, Path]) -> dict[str, Any]:
-    """Run one detector of the table; give what moved."""
+    """Run one detector of the table; return what was transferred."""
     config, options, side = CASES[name]
     options = dict(options)
     target = data["masks" if options.pop("masks", False) else "train"]
@@ -108,10 +65,10 @@ def prove(name: str, folder: Path, data: dict[str, Path]) -> dict[str, Any]:
 def prove_config(
     config: str, boxes: Path, target: Path, folder: Path, side: int, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Take a detector through both steps; give what moved by the transfer's own report.
+    """Run both steps of a detector; return what was transferred, from the report of the transfer.
 
     Raises:
-        RuntimeError: If a loss is not finite, or another thing moved than was said.
+        RuntimeError: If a loss is not finite, or if the transfer differs from its prediction.
     """
     from mmengine.config import Config
 
@@ -127,31 +84,31 @@ def prove_config(
     losses = {}
     pretrain = small(Config.fromfile(recipe.pretrain), side)
     losses["pretrain"], seconds["pretrain"], _ = train(pretrain)
-    written = Path(pretrain.work_dir) / f"iter_{ITERATIONS}.pth"
-    extracted = extract_detector(written, folder / "weights")
+    checkpoint = Path(pretrain.work_dir) / f"iter_{ITERATIONS}.pth"
+    extracted = extract_detector(checkpoint, folder / "weights")
     cls, dap_config = (small(Config.fromfile(path), side) for path in recipe.finetune)
     losses["cls"], seconds["cls"], _ = train(cls)
     dap_config.model.init_cfg.checkpoint = str(extracted)
     losses["dap"], seconds["dap"], reports = train(dap_config)
-    report, said = reports[0], recipe.report
-    if said is None or set(report.loaded) != set(said.loaded):
-        raise RuntimeError("another thing moved than was said")
+    report, predicted = reports[0], recipe.report
+    if predicted is None or set(report.loaded) != set(predicted.loaded):
+        raise RuntimeError("the transfer differs from its prediction")
     bad = [key for key, loss in losses.items() if not math.isfinite(loss)]
     if bad:
         raise RuntimeError(f"the loss is not finite: {losses}")
     return {
         "config": config,
-        "parts": per_part(said),
-        "new": list(said.category_dependent),
-        "missing": list(said.missing),
-        "unexpected": list(said.unexpected),
+        "parts": per_part(predicted),
+        "new": list(predicted.category_dependent),
+        "missing": list(predicted.missing),
+        "unexpected": list(predicted.unexpected),
         "losses": losses,
         "seconds": seconds,
     }
 
 
 def timm_weights(folder: Path, name: str) -> Path:
-    """Write random weights of a timm classifier, as a file of weights that someone has."""
+    """Write random weights of a timm classifier as a safetensors file."""
     import timm
     from safetensors.torch import save_file
 
@@ -161,7 +118,7 @@ def timm_weights(folder: Path, name: str) -> Path:
 
 
 def small(config: Any, side: int) -> Any:
-    """Make a config run on a CPU in seconds, its model as it is."""
+    """Change a config so that it runs on a CPU in seconds, with the same model."""
     for loader in (config.train_dataloader, config.val_dataloader):
         loader.update(
             num_workers=0, persistent_workers=False, pin_memory=False, prefetch_factor=None
@@ -175,16 +132,17 @@ def small(config: Any, side: int) -> Any:
     config.test_dataloader = config.test_evaluator = config.test_cfg = None
     config.train_cfg.update(max_iters=ITERATIONS, val_interval=ITERATIONS)
     config.default_hooks.checkpoint.update(interval=ITERATIONS, save_optimizer=False)
-    if "pictures" in config.default_hooks:
-        config.default_hooks.pictures.num_images = 1
+    pictures = config.default_hooks.get("visualization", {})
+    if pictures.get("type") == "dap.ValidationPicturesHook":
+        pictures.num_images = 1
     config.default_hooks.logger.interval = 1
     for node in walk(config.model):
         start = node.get("init_cfg")
         if isinstance(start, dict) and "://" in str(start.get("checkpoint")):
             node["init_cfg"] = None  # nothing is downloaded
-        for key, most in LIMITS.items():
+        for key, limit in LIMITS.items():
             if isinstance(node.get(key), int):
-                node[key] = min(node[key], most)
+                node[key] = min(node[key], limit)
     if config.optim_wrapper.type == "AmpOptimWrapper":  # needs a GPU
         config.optim_wrapper.type = "OptimWrapper"
         config.optim_wrapper.pop("loss_scale", None)
@@ -194,17 +152,8 @@ def small(config: Any, side: int) -> Any:
     return config
 
 
-def walk(node: Any) -> Iterator[Any]:
-    """Yield all dicts in a tree of dicts and lists."""
-    if isinstance(node, dict):
-        yield node
-    for child in node.values() if isinstance(node, dict) else node:
-        if isinstance(child, dict | list | tuple):
-            yield from walk(child)
-
-
 def _shrink(step: Any, side: int) -> None:
-    """Let a step of a pipeline make small images."""
+    """Change a step of a pipeline to produce small images."""
     double = step.get("type") == "RandomResize" and "ratio_range" in step
     for key in ("scale", "img_scale", "crop_size", "size"):
         if isinstance(step.get(key), list | tuple):
@@ -218,7 +167,7 @@ def _shrink(step: Any, side: int) -> None:
 
 
 def train(config: Any) -> tuple[float, float, list[Any]]:
-    """Train; give the last loss, the seconds, and the reports of transfers."""
+    """Train; return the last loss, the seconds, and the reports of transfers."""
     from mmengine.logging import MMLogger
     from mmengine.runner import Runner
 
@@ -245,7 +194,7 @@ def train(config: Any) -> tuple[float, float, list[Any]]:
 
 
 def per_part(report: Any) -> dict[str, int]:
-    """Number of tensors that moved, per module of the detector."""
+    """Count the transferred tensors per module of the detector."""
     from dap.transfer.report import part_of
 
     counts: dict[str, int] = {}
@@ -256,13 +205,13 @@ def per_part(report: Any) -> dict[str, int]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run what is not in the results yet, one process each."""
+    """Run the detectors that have no result yet, each in one process."""
     import_all()
     results = Path(args.results)
     lines = results.read_text().splitlines() if results.is_file() else []
-    known = {json.loads(line)["name"] for line in lines}
+    finished = {json.loads(line)["name"] for line in lines}
     for name in CASES:
-        if name in known or args.only.lower() not in name.lower():
+        if name in finished or args.only.lower() not in name.lower():
             continue
         result = in_process(name)
         with open(results, "a") as file:
@@ -271,32 +220,31 @@ def run(args: argparse.Namespace) -> None:
 
 
 def import_all() -> None:
-    """Import what the processes need, before they are forked."""
+    """Import the packages before processes are forked."""
     import mmdet.apis
     import mmdet.engine  # noqa: F401
     import mmpretrain.models  # noqa: F401
 
     import dap.new_config  # noqa: F401
 
-    leave_out_the_slow(setattr)
+    skip_slow_parts(setattr)
 
 
-def leave_out_the_slow(replace: Callable[[Any, str, Any], None]) -> None:
-    """Leave out what takes most of the time.
+def skip_slow_parts(replace: Callable[[Any, str, Any], None]) -> None:
+    """Skip the parts of mmengine that take most of the time.
 
-    After each module that it initialises, mmengine takes the mean of all parameters: minutes for a
-    DINO. It formats a config's text five times per training: 20 seconds.
+    These are records of initialisation, see :func:`skip_initialisation_records`, and formatting the
+    text of a config, which takes 20 seconds per training.
 
     Args:
         replace: ``setattr``, or that of a test, which is undone.
     """
     from mmengine.config import config as mmengine_config
-    from mmengine.model import base_module, weight_init
 
     import dap.transfer.pretrained_detector as pretrained
 
-    for module in (base_module, weight_init, pretrained):
-        replace(module, "update_init_info", lambda *args, **kwargs: None)
+    skip_initialisation_records(replace)
+    replace(pretrained, "update_init_info", lambda *args, **kwargs: None)
     replace(mmengine_config, "FormatCode", lambda text, **kwargs: (text, True))
 
 
@@ -324,65 +272,8 @@ def _send(name: str, sender: Any) -> None:
             sender.send({"name": name, "error": f"{type(error).__name__}: {error}", "trace": trace})
 
 
-def table(args: argparse.Namespace) -> None:
-    """Write the page of the results."""
-    import mmdet
-    import torch
-
-    lines = Path(args.results).read_text().splitlines()
-    results = {result["name"]: result for result in map(json.loads, lines)}
-    rows = [_row(results[name]) for name in CASES if name in results]
-    page = PAGE.format(mmdet=mmdet.__version__, torch=torch.__version__, rows="\n".join(rows))
-    Path(args.out).write_text(page)
-
-
-PAGE = """# Detectors
-
-`tools/new_config.py` writes the configs of Steps 3 and 4 for a detector of MMDetection, or for a
-config of your own. Below are the detectors that were taken through both steps: configured by the
-tool, pre-trained for two iterations on boxes of 3 classes, extracted, and fine-tuned for two
-iterations on 2 classes as DAP and as CLS, with validation, on a CPU with MMDetection {mmdet} and
-torch {torch}. Models are the full ones; images are small and weights random, so that this says
-that the steps run and what moves, not how much it helps.
-Made by `tools/benchmarks/detectors.py`.
-
-"Moves" counts the parameters and buffers that the fine-tuning takes from the pre-training, per
-module. "New" are the layers whose shape depends on the number of categories, found by construction
-(`dap.transfer.category_dependent_parameters`), and what boxes cannot pre-train, such as mask heads
-where the boxes have no masks.
-
-| detector | config | moves | new |
-| --- | --- | --- | --- |
-{rows}
-"""
-
-
-def _row(result: dict[str, Any]) -> str:
-    if "error" in result:
-        return f"| {result['name']} | | failed: {result['error'][:200]} | |"
-    moves = ", ".join(f"{part} {count}" for part, count in result["parts"].items())
-    new = ", ".join(f"`{layer}`" for layer in new_layers(result)) or "nothing"
-    return f"| {result['name']} | `{result['config']}` | {moves} | {new} |"
-
-
-def new_layers(result: dict[str, Any]) -> list[str]:
-    """Layers that do not move; a mask head that is not pre-trained as one."""
-    heads = {name.split(".mask_head.")[0] for name in result["missing"] if ".mask_head." in name}
-    whole = {f"{head}.mask_head" for head in heads}
-    layers = []
-    for name in (*result["new"], *result["missing"]):
-        head = name.split(".mask_head.")[0] + ".mask_head"
-        layers.append(head if head in whole else layer_of(name))
-    return list(dict.fromkeys(layers))
-
-
-def layer_of(name: str) -> str:
-    """Name of a layer, N for the numbers of those that are alike."""
-    return re.sub(r"\.\d+(?=\.|$)", ".N", re.sub(r"\.(weight|bias)$", "", name))
-
-
 def main() -> None:
-    """Run or write."""
+    """Run the detectors, or write the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -390,13 +281,13 @@ def main() -> None:
     runs = commands.add_parser("run")
     runs.add_argument("--results", required=True)
     runs.add_argument("--only", default="", help="detectors with this in their names")
-    runs.set_defaults(do=run)
+    runs.set_defaults(function=run)
     writes = commands.add_parser("table")
     writes.add_argument("--results", required=True)
     writes.add_argument("--out", default="docs/detectors.md")
-    writes.set_defaults(do=table)
+    writes.set_defaults(function=write_page)
     args = parser.parse_args()
-    args.do(args)
+    args.function(args)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""All of DAP that needs a GPU, checked and measured in at most ten minutes; no network is used.
+"""Check and measure all parts of DAP that use a GPU in at most ten minutes, without network.
 
     python tools/benchmarks/gpu.py --images FOLDER --out gpu.jsonl
-    python tools/benchmarks/gpu.py --device cpu --quick      # whether the script itself works
+    python tools/benchmarks/gpu.py --device cpu --quick      # test of the script itself
 
-FOLDER holds class folders of photographs; without it, photographs are made up. Weights are random,
-of which speed does not depend. Each section runs in a process of its own with a time limit, so that
-one that fails or hangs costs the others nothing. Rows are appended to --out as they come; a table
-of all of them is printed at the end. The exit code is 1 if anything failed.
+FOLDER has class folders of photographs; without it, random images are generated. Weights are
+random, which does not affect the speed. Each section runs in a separate process with a time limit,
+so that a failed or hanging section does not affect the others. Rows are appended to --out as they
+are measured, and printed as a table at the end. The exit status is 1 if a row failed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ TAIL = 15  # lines of a failed section that are kept
 
 
 def main() -> None:
-    """Run one section, in its process, or all of them, each in one."""
+    """Run all sections in separate processes, or one section in this process."""
     args = parse_args()
     args.out = str(Path(args.out).resolve())  # a section may work in another folder
     if args.section:
@@ -39,9 +39,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         if args.images is None:
-            from step2 import made_up
+            from step2_parts import random_photographs
 
-            args.images = str(made_up(Path(folder) / "images"))
+            args.images = str(random_photographs(Path(folder) / "images"))
         args.images = str(Path(args.images).resolve())
         rows = run_all(args, Path(folder))
     print_table(rows)
@@ -55,22 +55,25 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="tiny sizes")
-    parser.add_argument("--images", help="folder of class folders; default: made-up photographs")
+    parser.add_argument("--images", help="folder of class folders; default: random images")
     parser.add_argument("--out", default="gpu.jsonl", help="file that rows are appended to")
     parser.add_argument("--only", nargs="+", choices=LIMITS, default=list(LIMITS))
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
-        "--workers", type=int, default=max(1, min(16, cores - 1)), help="processes that read"
+        "--workers",
+        type=int,
+        default=max(1, min(16, cores - 1)),
+        help="number of reading processes",
     )
     parser.add_argument("--section", choices=LIMITS, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def run_all(args: argparse.Namespace, folder: Path) -> list[dict]:
-    """Run the sections one after the other; all rows, those of failures included."""
+    """Run the sections in turn; return all rows, including failures."""
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    known = len(read_rows(out))
+    rows_before = len(read_rows(out))
     deadline = time.monotonic() + 60 * MINUTES
     for section in args.only:
         seconds = min(LIMITS[section], deadline - time.monotonic())
@@ -82,11 +85,11 @@ def run_all(args: argparse.Namespace, folder: Path) -> list[dict]:
             append(out, section, "the section as a whole", f"after {taken}: {problem}", "failed")
         else:
             append(out, section, "the section as a whole", taken, "ok")
-    return read_rows(out)[known:]
+    return read_rows(out)[rows_before:]
 
 
 def attempt(args: argparse.Namespace, section: str, seconds: float, folder: Path) -> str | None:
-    """Run a section in a process; say what went wrong, or None."""
+    """Run a section in a process; return a description of the problem, or None."""
     log = folder / "section.log"
     command = [sys.executable, __file__, "--section", section, "--device", args.device,
                "--images", args.images, "--out", args.out, "--workers", str(args.workers),
@@ -95,7 +98,7 @@ def attempt(args: argparse.Namespace, section: str, seconds: float, folder: Path
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONFAULTHANDLER": "1"}
     if args.device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
-    elif section.startswith(("speed", "profile")):  # as tools/generate_pseudo_boxes.py sets it
+    elif section.startswith(("speed", "profile")):  # like tools/generate_pseudo_boxes.py
         environment.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     with open(log, "wb") as file:
         process = subprocess.Popen(
@@ -111,7 +114,7 @@ def attempt(args: argparse.Namespace, section: str, seconds: float, folder: Path
 
 
 def tail(log: Path) -> str:
-    """The last lines of a log."""
+    """Return the last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-TAIL:])
 
 
@@ -121,7 +124,7 @@ def run_section(args: argparse.Namespace) -> None:
 
     from gpu_rows import Options, Row
 
-    multiprocessing.set_start_method("fork", force=True)  # as in a program that was just started
+    multiprocessing.set_start_method("fork", force=True)  # the default of a new program
     options = Options(args.device, args.quick, Path(args.images), args.workers)
 
     def report(row: Row) -> None:
@@ -131,7 +134,7 @@ def run_section(args: argparse.Namespace) -> None:
 
 
 def section_function(section: str) -> Callable:
-    """The function of a section; what it needs is imported here, in its process."""
+    """Import the function of a section, in the process of the section."""
     if section in ("environment", "tests"):
         import gpu_checks
 
@@ -152,21 +155,21 @@ def section_function(section: str) -> Callable:
 
 
 def append(out: Path, section: str, what: str, result: str, state: str) -> None:
-    """Append a row to the file, whole."""
+    """Append a row to the file."""
     row = {"section": section, "what": what, "result": result, "state": state}
     with open(out, "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
 def read_rows(out: Path) -> list[dict]:
-    """All rows of the file."""
+    """Read all rows of the file."""
     if not out.exists():
         return []
     return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
 
 
 def print_table(rows: list[dict]) -> None:
-    """Print all rows, and the numbers of each state."""
+    """Print all rows, and the number of rows per state."""
     width = max(len(row["what"]) for row in rows)
     print(f"\n{'state':8} {'section':15} {'what':{width}} result")
     for row in rows:

@@ -1,4 +1,4 @@
-"""What a machine has, and the tests that need a GPU."""
+"""The environment of a machine, and the tests that need a GPU."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment(options: Options, report: Report) -> None:
-    """Name the GPU and the versions; run one operation on the device.
+    """Report the GPU and the versions, and run one operation on the device.
 
     Raises:
         RuntimeError: If there is no such device, or it does not work.
@@ -25,7 +25,7 @@ def environment(options: Options, report: Report) -> None:
         report(Row(name, importlib.import_module(name).__version__))
     report(Row("operators of mmcv", str(importlib.import_module("mmcv._ext").__file__)))
     if options.device == "cpu":
-        report(Row("GPU", "not asked for", "skipped"))
+        report(Row("GPU", "not requested", "skipped"))
         return
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
@@ -41,13 +41,13 @@ def environment(options: Options, report: Report) -> None:
 
 
 class Recorder:
-    """Reports each test as soon as it is over; a pytest plugin."""
+    """Pytest plugin that reports each test when it is finished."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Report a test that has passed, or a part of one that has not."""
+        """Report a passed test, or the phase of a test that failed or was skipped."""
         name = report.nodeid.split("::")[-1]
         seconds = f"{report.duration:.1f} s"
         if report.skipped:
@@ -69,7 +69,7 @@ def tests(options: Options, report: Report) -> None:
     import pytest
 
     os.chdir(ROOT)
-    # Without the options of pyproject.toml, which need pytest-xdist.
+    # Overrides the options of pyproject.toml, which need pytest-xdist.
     arguments = ["-o", "addopts=", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests/gpu"]
     code = pytest.main(arguments, plugins=[Recorder(report)])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):

@@ -1,17 +1,18 @@
-"""Operators that mmdet calls, and the maps of Step 2, on a device against the CPU."""
+"""Compare the operators that mmdet calls, and the maps of Step 2, on a device and the CPU."""
 
 import copy
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from gpu_rows import Options, Report, Row, wait
 from torch import Tensor
 
-# Largest difference allowed, as a share of the largest value; half precision adds up in itself.
+# Largest difference allowed, relative to the largest value; half precision also accumulates.
 TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.3}
-LACKING = ("not found", "not compiled", "not implemented", "no implementation", "not supported")
+MISSING = ("not found", "not compiled", "not implemented", "no implementation", "not supported")
 Inputs = dict[str, Tensor]
 
 
@@ -20,8 +21,8 @@ class Case(NamedTuple):
 
     Attributes:
         name: Its name in mmcv.ops.
-        inputs: Tensors on the CPU; floating ones in float32.
-        call: Gives its output, of inputs on any device.
+        inputs: Tensors on the CPU; floating-point tensors in float32.
+        call: Computes the output from inputs on any device.
         differentiable: Inputs whose gradients are compared.
     """
 
@@ -32,11 +33,11 @@ class Case(NamedTuple):
 
 
 class LackingError(Exception):
-    """One side has no such operator."""
+    """A device has no implementation of the operator."""
 
 
 def operators(options: Options, report: Report) -> None:
-    """Compare all operators, forward and backward, and time them on the device."""
+    """Compare all operators, forward and backward, and measure their time on the device."""
     torch.backends.cudnn.allow_tf32 = False
     types = [torch.float32, torch.float16, torch.bfloat16]
     generator = torch.Generator().manual_seed(0)
@@ -47,7 +48,7 @@ def operators(options: Options, report: Report) -> None:
 
 
 def cases(generator: torch.Generator, share: float) -> list[Case]:
-    """Operators of mmcv with random inputs; ``share`` makes them smaller."""
+    """Make the operators of mmcv with random inputs; ``share`` scales their size."""
     from mmcv import ops
 
     def normal(*shape: int) -> Tensor:
@@ -85,7 +86,7 @@ def cases(generator: torch.Generator, share: float) -> list[Case]:
 
 
 def deformable_attention(generator: torch.Generator) -> Case:
-    """The attention of Deformable DETR, over two levels."""
+    """Make the case of Deformable DETR's attention over two levels."""
     from mmcv.ops import MultiScaleDeformableAttention
 
     module = MultiScaleDeformableAttention(embed_dims=64, num_heads=4, num_levels=2, dropout=0.0)
@@ -111,8 +112,8 @@ def deformable_attention(generator: torch.Generator) -> Case:
 
 
 def step_2_maps(generator: torch.Generator) -> Case:
-    """Resize, normalise, pad, features of one convolution and maps, as Step 2 computes them."""
-    from dap.cam import batch_maps
+    """Make the case of Step 2: resize, normalise, pad, features of one convolution, and maps."""
+    from dap.cam import batch_maps, linear_maps
 
     inputs = {
         "image": torch.randint(0, 256, (3, 375, 500), generator=generator, dtype=torch.uint8),
@@ -121,27 +122,30 @@ def step_2_maps(generator: torch.Generator) -> Case:
     }
 
     def call(inputs: Inputs) -> Tensor:
-        found = batch_maps(
+        def features(views: Tensor) -> Tensor:
+            return torch.conv2d(views, inputs["filters"], stride=32).relu()
+
+        batch = batch_maps(
             [inputs["image"]] * 2, 288, (False, True),
-            lambda x: torch.conv2d(x, inputs["filters"], stride=32).relu(),
-            inputs["weight"], [torch.tensor([3, 7]), torch.tensor([999])],
+            partial(linear_maps, features, inputs["weight"]),
+            [torch.tensor([3, 7]), torch.tensor([999])],
             lambda x: (x - 120) / 58,
         )  # fmt: skip
-        return found.maps
+        return batch.maps
 
     return Case("batch_maps of Step 2", inputs, call)
 
 
 def compared(case: Case, dtype: torch.dtype, options: Options) -> Row:
-    """One operator in one precision."""
+    """Compare one operator in one precision."""
     name = f"{case.name}, {str(dtype).removeprefix('torch.')}"
     rounded = {
         key: value.to(dtype) if value.is_floating_point() else value
         for key, value in case.inputs.items()
     }
-    beside = ""
+    note = ""
     try:
-        found = results(case, rounded, options.device)
+        actual = results(case, rounded, options.device)
     except LackingError as error:
         return Row(name, f"{options.device} lacks it: {error}", "lacking")
     try:
@@ -150,19 +154,19 @@ def compared(case: Case, dtype: torch.dtype, options: Options) -> Row:
         if dtype == torch.float32:
             return Row(name, f"works on {options.device}; the CPU lacks it: {error}", "lacking")
         exact = {k: v.float() if v.is_floating_point() else v for k, v in rounded.items()}
-        beside = " (CPU in float32)"
+        note = " (CPU in float32)"
         try:
             expected = results(case, exact, "cpu")
         except LackingError:
             return Row(name, f"works on {options.device}; the CPU lacks it", "lacking")
-    worst = max(map(difference, found, expected))
+    worst = max(map(difference, actual, expected))
     milliseconds = timed(case, rounded, options)
-    text = f"largest difference {worst:.1e} of the largest value{beside}, {milliseconds:.2f} ms"
+    text = f"largest difference {worst:.1e} of the largest value{note}, {milliseconds:.2f} ms"
     return Row(name, text, "ok" if worst <= TOLERANCES[dtype] else "failed")
 
 
 def results(case: Case, inputs: Inputs, device: str) -> list[Tensor]:
-    """The output and the gradients of its sum of squares, on the CPU.
+    """Compute the output and the gradients of its mean square; return them on the CPU.
 
     Raises:
         LackingError: If the device has no such operator.
@@ -176,24 +180,25 @@ def results(case: Case, inputs: Inputs, device: str) -> list[Tensor]:
         if case.differentiable:
             output.float().square().mean().backward()
     except (RuntimeError, NotImplementedError, AssertionError) as error:
-        if any(text in str(error).lower() for text in LACKING):
+        if any(text in str(error).lower() for text in MISSING):
             raise LackingError(str(error).splitlines()[0][:90]) from error
         raise
     gradients = [placed[key].grad for key in case.differentiable]
     return [each.detach().float().cpu() for each in [output, *gradients] if each is not None]
 
 
-def difference(found: Tensor, expected: Tensor) -> float:
-    """Largest difference as a share of the largest expected value; infinite for other shapes."""
-    if found.shape != expected.shape:
+def difference(actual: Tensor, expected: Tensor) -> float:
+    """Largest difference, relative to the largest expected value.
+
+    It is infinite if shapes differ, or if a value is not finite.
+    """
+    if actual.shape != expected.shape or not actual.isfinite().all():
         return float("inf")
-    if not found.isfinite().all():
-        return float("inf")
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+    return float((actual - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
 
 
 def timed(case: Case, inputs: Inputs, options: Options) -> float:
-    """Milliseconds of forward and backward on the device, copies to the CPU included."""
+    """Milliseconds of forward and backward on the device, including copies to the CPU."""
     repeats = 1 if options.quick else 10
     wait()
     begin = time.perf_counter()

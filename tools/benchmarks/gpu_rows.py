@@ -1,4 +1,4 @@
-"""What the sections of gpu.py are given and what they report."""
+"""Options and results of the sections of gpu.py."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +13,9 @@ class Row(NamedTuple):
     """One line of the table.
 
     Attributes:
-        what: What was measured or compared.
-        result: The figures.
-        state: ``ok``, ``failed``, ``skipped`` or ``lacking`` (one side has no such operator).
+        what: Name of the measurement or comparison.
+        result: The measured values.
+        state: ``ok``, ``failed``, ``skipped`` or ``lacking`` (a device has no such operator).
     """
 
     what: str
@@ -24,13 +24,13 @@ class Row(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What the command line says.
+    """Options of the command line.
 
     Attributes:
         device: ``cuda`` or ``cpu``.
-        quick: Whether to take tiny sizes, to see that the script works.
+        quick: Whether to use tiny sizes, to test the script.
         images: Folder of class folders.
-        workers: Processes that read images.
+        workers: Number of reading processes.
     """
 
     device: str
@@ -49,7 +49,7 @@ def wait() -> None:
 
 
 def peak_memory() -> str:
-    """Largest memory that torch has reserved on the GPU so far, in words."""
+    """Format the peak of the memory that torch has reserved on the GPU."""
     if not torch.cuda.is_available():
         return "no GPU memory"
     return f"{torch.cuda.max_memory_reserved() / 2**30:.1f} GiB of GPU memory at most"

@@ -1,4 +1,4 @@
-"""Iterations of Step 3 on made-up pseudo boxes: seconds, memory, and whether the loss falls."""
+"""Step 3 on random pseudo boxes: time per iteration, memory, and whether the loss decreases."""
 
 import math
 import statistics
@@ -37,8 +37,8 @@ SMALL: dict[str, Any] = {
 }
 
 
-class Watch(Hook):
-    """Keeps the time and the loss of each iteration."""
+class Recorder(Hook):
+    """Records the time and the loss of each iteration."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -47,37 +47,37 @@ class Watch(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Keep them; the loss stays on its device, so that nothing waits for it."""
+        """Record them; the loss is not copied to the CPU, to avoid waiting for the GPU."""
         self.times.append(time.perf_counter())
         self.losses.append(outputs["loss"].detach())
 
     def after_train(self, runner: Runner) -> None:
-        """The last iteration is over when the GPU has done it."""
+        """Correct the time of the last iteration, which ends when the GPU has finished it."""
         wait()
         self.times[-1] = time.perf_counter()
 
 
 def training(options: Options, report: Report, amp: bool = False) -> None:
-    """Train Faster R-CNN R50-FPN by our config for Step 3."""
+    """Train Faster R-CNN R50-FPN with the config of Step 3."""
     if amp and options.device == "cpu":
         report(Row("AMP", "MMEngine has none on a CPU", "skipped"))
         return
     iterations, batch = (6, 2) if options.quick else (100, 16)
     with tempfile.TemporaryDirectory() as folder:
         config = training_config(Path(folder), options.quick, iterations, batch, amp)
-        watch = Watch()
+        recorder = Recorder()
         runner = Runner.from_cfg(config)
-        runner.register_hook(watch)
+        runner.register_hook(recorder)
         runner.train()
-    losses = [float(loss) for loss in watch.losses]
+    losses = [float(loss) for loss in recorder.losses]
     warm, part = iterations // 5, max(1, iterations // 5)
-    seconds = (watch.times[-1] - watch.times[warm]) / (iterations - 1 - warm)
+    seconds = (recorder.times[-1] - recorder.times[warm]) / (iterations - 1 - warm)
     first, last = statistics.mean(losses[:part]), statistics.mean(losses[-part:])
     name = f"batch {batch}, {'AMP' if amp else 'without AMP'}"
     rate = f"{seconds:.3f} s per iteration, {batch / seconds:.0f} images/s, {peak_memory()}"
     report(Row(f"speed, {name}", rate))
     finite = all(map(math.isfinite, losses))
-    # A few iterations of a tiny network say nothing of the direction.
+    # With --quick there are too few iterations for the loss to decrease.
     good = finite and (last < first or options.quick)
     report(Row(f"loss, {name}", f"{first:.3f} in the first {part} iterations, {last:.3f} in the "
                f"last; {'all' if finite else 'NOT all'} of {iterations} finite",
@@ -85,8 +85,8 @@ def training(options: Options, report: Report, amp: bool = False) -> None:
 
 
 def training_config(folder: Path, quick: bool, iterations: int, batch: int, amp: bool) -> Config:
-    """Our config with made-up images and a warm-up that a hundred iterations see the end of."""
-    store = made_up_store(folder, 8 if quick else 128, (96, 128) if quick else (375, 500))
+    """Make the config of Step 3 with random images and a warm-up of 10 iterations."""
+    store = random_store(folder, 8 if quick else 128, (96, 128) if quick else (375, 500))
     config = Config.fromfile(CONFIG)
     config.merge_from_dict(
         {
@@ -111,8 +111,8 @@ def training_config(folder: Path, quick: bool, iterations: int, batch: int, amp:
     return config
 
 
-def made_up_store(folder: Path, count: int, size_hw: tuple[int, int]) -> Path:
-    """Images with one rectangle each, and the pseudo boxes of them."""
+def random_store(folder: Path, count: int, size_hw: tuple[int, int]) -> Path:
+    """Write images with one rectangle each, and a store with their boxes."""
     rng = np.random.default_rng(0)
     records = []
     for number in range(count):

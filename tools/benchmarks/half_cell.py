@@ -1,19 +1,20 @@
-"""Does it pay to undo the shift that padding gives to activation maps?
+"""Measure the shift of activation maps by padding, and the effect of correcting it on boxes.
 
     python tools/benchmarks/half_cell.py CONFIG CHECKPOINT --images FOLDER --truth BOXES
 
-Strided convolutions can shift a map by half a cell, see ``dap.cam.merge_scales``. By how much this
-classifier's maps are shifted is estimated per scale without true boxes, from images and the same
-mirrored or upside down. Then boxes of the paper's rule are compared with true ones, with the cells
-where they are now, and moved down by the estimate and by other amounts, in the merge of the scales
-and in the boxes. FOLDER holds class folders, BOXES is what tools/evaluate_boxes.py reads.
-Differences have the 95 % interval of a paired bootstrap over images.
+Strided convolutions can shift a map by half a cell, see ``dap.cam.merge_scales``. The shift of a
+classifier's maps is estimated per scale without true boxes, from images and their mirrored and
+upside-down versions. Then boxes of the paper's rule are compared with true boxes, without a
+correction, and with the cells moved down by the estimate and by other amounts, in the merge of the
+scales and in the boxes. FOLDER has class folders, BOXES has a format that tools/evaluate_boxes.py
+reads. Differences are given as the 95 % interval of a paired bootstrap over images.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,13 +35,13 @@ from dap.pseudo_boxes.classifier import CamClassifier, evaluating
 from dap.pseudo_boxes.from_config import build_class_folders, build_classifier, known_classes
 
 FIGURES = ("AR, IoU .5:.95", "GT-known", "recall, IoU .5")
-UPSIDE_DOWN = 5  # every so many images are shown upside down, too
+UPSIDE_DOWN = 5  # every 5th image is also used upside down
 MOVES = (-0.5, -0.25, 0.125, 0.25, 0.5)  # cells down
 RESAMPLES = 1000
 
 
 class Case(NamedTuple):
-    """An image, a class, its objects, and the maps per scale, if computed upside down, too."""
+    """One class of an image: its true boxes, and maps per scale, also upside down if computed."""
 
     size_hw: tuple[int, int]
     label: int
@@ -50,7 +51,7 @@ class Case(NamedTuple):
 
 
 def compute_cases(args: argparse.Namespace) -> Iterator[Case]:
-    """Compute the maps of all images, one after the other."""
+    """Compute the maps of all images."""
     config = Config.fromfile(args.config)
     model, meta = build_classifier(config, args.checkpoint)
     classifier = CamClassifier(model)
@@ -73,10 +74,11 @@ def compute_cases(args: argparse.Namespace) -> Iterator[Case]:
 
 def scale_maps(classifier: CamClassifier, image: torch.Tensor, label: int) -> list[cam.ScaleMaps]:
     """Compute the maps of an image and its mirror image, largest scale first, without padding."""
-    scales, features = [], classifier.features_with(None)
+    view_maps = partial(cam.linear_maps, classifier.features_with(None), classifier.weight)
+    labels, scales = [torch.tensor([label])], []
     for side, flips in cam.flips_by_side(cam.DEFAULT_VIEWS):
-        head = classifier.weight, [torch.tensor([label])], classifier.normalize
-        maps, _, stride = cam.batch_maps([image], side, flips, features, *head)
+        batch = cam.batch_maps([image], side, flips, view_maps, labels, classifier.normalize)
+        maps, _, stride = batch
         size_hw = cam.resized_size((image.shape[1], image.shape[2]), side)
         rows, columns = (-int(-n // step) for n, step in zip(size_hw, stride, strict=True))
         scales.append(cam.ScaleMaps(maps[..., :rows, :columns], stride, size_hw))
@@ -84,11 +86,11 @@ def scale_maps(classifier: CamClassifier, image: torch.Tensor, label: int) -> li
 
 
 def estimated_shift(cases: Sequence[Case], scale: int, axis: int) -> tuple[float, float]:
-    """Estimate how far maps lie too far up (axis 0) or left (axis 1), without true boxes.
+    """Estimate by how many cells maps are shifted up (axis 0) or left (axis 1).
 
-    An image's map and that of its reflection, reflected back, are twice the shift apart: the
-    least-squares solution of Lucas and Kanade over all images, which gives small shifts a fifth
-    too large (.12 for .10).
+    The distance between the map of an image and that of its reflection, reflected back, is twice
+    the shift. It is estimated by the least-squares solution of Lucas and Kanade over all images,
+    which overestimates small shifts by a fifth (.12 for .10).
 
     Returns:
         The shift in cells and its standard error over images.
@@ -97,7 +99,7 @@ def estimated_shift(cases: Sequence[Case], scale: int, axis: int) -> tuple[float
     for case in cases:
         maps, stride, size_hw = case.scales[scale]
         if size_hw[axis] % stride[axis] or not (axis or case.turned):
-            continue  # of an image that ends within a cell, reflected cells do not lie on cells
+            continue  # cells and reflected cells coincide only if the image ends with a cell
         pair = [maps[0, 0], maps[1, 0]]
         if axis == 0:
             pair = [maps[:, 0].mean(0), case.turned[scale].maps[:, 0].mean(0).flip(0)]
@@ -113,7 +115,7 @@ def estimated_shift(cases: Sequence[Case], scale: int, axis: int) -> tuple[float
 
 
 def boxes_of(case: Case, moves: Sequence[float]) -> np.ndarray:
-    """Find the boxes of a case with the cells of each scale moved down, clipped after that."""
+    """Compute the boxes of a case with the cells of each scale moved down, then clip them."""
     finest = case.scales[0]
     shape, total = finest.maps.shape[2:], np.zeros(finest.maps.shape[2:])
     for (maps, stride, size_hw), move in zip(case.scales, moves, strict=True):
@@ -127,7 +129,7 @@ def boxes_of(case: Case, moves: Sequence[float]) -> np.ndarray:
         total += merged / len(case.scales)
     lengths = zip(finest.stride, case.size_hw, finest.size_hw, strict=True)
     step_y, step_x = (step * side / resized for step, side, resized in lengths)
-    edge = max(shape)  # cells of the lowest value around the map change nothing but the place
+    edge = max(shape)  # a border of the lowest value, so that moved boxes are not clipped
     padded = np.pad(total, edge, constant_values=total.min())
     boxes = cam.box_candidates(padded, cell_size=(step_y, step_x)).boxes
     boxes -= np.array([edge * step_x, (edge - moves[0]) * step_y] * 2)
@@ -137,7 +139,7 @@ def boxes_of(case: Case, moves: Sequence[float]) -> np.ndarray:
 
 
 def counts_of(cases: Sequence[Case], moves: Sequence[float]) -> np.ndarray:
-    """Count per case AR times objects, whether the largest box is right, and objects found."""
+    """Count AR times objects, correct largest boxes, and recalled objects per case."""
     rows = []
     for case in cases:
         quality, boxes = LocalizationQuality(), boxes_of(case, moves)
@@ -148,19 +150,23 @@ def counts_of(cases: Sequence[Case], moves: Sequence[float]) -> np.ndarray:
 
 
 def figures(cases: Sequence[Case], counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Compute :data:`FIGURES` in percent where cases count so often, (B, N): shape (B, 3)."""
+    """Compute :data:`FIGURES` in percent, shape (B, 3), with weights of the cases (B, N)."""
     labels = np.array([case.label for case in cases])
     objects = np.array([len(case.truth) for case in cases])
     of_class = (labels[:, None] == np.unique(labels)).astype(float)
-    with np.errstate(invalid="ignore"):  # a class that is in none of the images drawn
+    with np.errstate(invalid="ignore"):  # for classes without an image in a resample
         recalls = weights * counts[:, 0] @ of_class / (weights * objects @ of_class)
-    right, found = (weights @ counts[:, 1:]).T
-    shares = (np.nanmean(recalls, axis=1), right / weights.sum(axis=1), found / (weights @ objects))
+    correct, recalled = (weights @ counts[:, 1:]).T
+    shares = (
+        np.nanmean(recalls, axis=1),
+        correct / weights.sum(axis=1),
+        recalled / (weights @ objects),
+    )
     return 100 * np.stack(shares, axis=1)
 
 
 def report(cases: Sequence[Case]) -> None:
-    """Print the estimates, and a table of the figures and their differences to no move."""
+    """Print the estimates, and a table of the figures and their differences to no correction."""
     estimate, count = [], len(cases)
     for scale, (_, _, size_hw) in enumerate(cases[0].scales):
         (down, error), sideways = (estimated_shift(cases, scale, axis) for axis in (0, 1))
@@ -182,15 +188,15 @@ def report(cases: Sequence[Case]) -> None:
 
 
 def main() -> None:
-    """Compute the maps and judge them."""
+    """Compute and evaluate the maps."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="mmpretrain config of the classifier")
-    parser.add_argument("checkpoint", help="its weights")
+    parser.add_argument("checkpoint", help="weights of the classifier")
     parser.add_argument("--images", required=True, help="folder of class folders")
-    parser.add_argument("--truth", required=True, help="their true boxes")
-    parser.add_argument("--classes", help="names of the class folders in label order, one a line")
+    parser.add_argument("--truth", required=True, help="true boxes of the images")
+    parser.add_argument("--classes", help="class folders in label order, one per line")
     args = parser.parse_args()
     tune_malloc()
     init_default_scope("mmpretrain")

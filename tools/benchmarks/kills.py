@@ -1,10 +1,10 @@
-"""Kill Step 2 at random moments until it is finished; compare with the undisturbed run.
+"""Kill Step 2 at random times until it is finished, and compare with a run without kills.
 
     python tools/benchmarks/kills.py --kills 100
 
-Each start has 1, 2 or 3 processes (gloo), which are killed by SIGKILL after a random time; the
-processes that read images for them are left to themselves. A start that finishes is compared and
-the folder is emptied. Every file must be the same to the last byte.
+Each start has 1, 2 or 3 processes (gloo), which are killed by SIGKILL after a random time; their
+reading processes are not killed. When a run finishes, all files must be identical to those of the
+run without kills; then the folder is emptied.
 """
 
 import argparse
@@ -29,17 +29,17 @@ SETTINGS = PseudoBoxSettings(short_sides=(64,), thresholds=(0.2, 0.4))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Content of all files below a folder."""
+    """Read all files below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def run_rank(images: str, out: str, meeting: str, rank: int, world_size: int) -> None:
-    """Be one process of Step 2."""
+    """Run one process of Step 2."""
     from mmpretrain.datasets import CustomDataset
     from mmpretrain.registry import MODELS
 
-    multiprocessing.set_start_method("fork", force=True)  # as in a program that was just started
+    multiprocessing.set_start_method("fork", force=True)  # the default of a new program
     torch.set_num_threads(1)
     if world_size > 1:
         torch.distributed.init_process_group(
@@ -54,10 +54,10 @@ def run_rank(images: str, out: str, meeting: str, rank: int, world_size: int) ->
 
 
 class Runs:
-    """Starts of Step 2 on the same images.
+    """Starts Step 2 on the same images.
 
     Args:
-        folder: Where to work.
+        folder: Working folder.
         images: Images per class, of three classes.
     """
 
@@ -69,7 +69,7 @@ class Runs:
         self._context.set_forkserver_preload(["mmpretrain.models", "dap.pseudo_boxes"])
 
     def start(self, world_size: int) -> list[BaseProcess]:
-        """Start so many processes."""
+        """Start Step 2 with ``world_size`` processes."""
         self._starts += 1
         common = str(self.images), str(self.out), str(self._folder / f"meeting{self._starts}")
         processes = [
@@ -110,17 +110,17 @@ def kill(processes: list[BaseProcess], seconds: float, begun: Callable[[], bool]
 
 
 def kill_until(folder: Path, kills: int, images: int, seed: int) -> dict[str, int]:
-    """Do what this script is for.
+    """Kill and restart Step 2 until there were enough kills.
 
     Returns:
-        Number of kills, of starts that ended by themselves, of comparisons with the undisturbed
-        run, and of kills that left some but not all shards behind.
+        Number of kills, of finished starts, of comparisons with the run without kills, and of
+        kills at which some but not all shards were written.
 
     Raises:
         RuntimeError: If a start fails or a file differs.
     """
     runs = Runs(folder, images)
-    runs.finish(runs.start(1))  # the first start waits for imports that the others share
+    runs.finish(runs.start(1))  # includes imports, which later starts share
     expected = files_of(runs.out)
     shutil.rmtree(runs.out)
     started = time.monotonic()
@@ -132,7 +132,7 @@ def kill_until(folder: Path, kills: int, images: int, seed: int) -> dict[str, in
     while done["kills"] < kills:
         shards = runs.shards()
         processes = runs.start(generator.choice((1, 2, 3)))
-        if generator.random() < 0.5:  # at any moment; else at one when shards are being written
+        if generator.random() < 0.5:  # at any time; otherwise while shards are written
             killed = kill(processes, generator.uniform(0, seconds), lambda: True)
         else:
             half = generator.uniform(0, seconds / 2)
@@ -150,16 +150,16 @@ def kill_until(folder: Path, kills: int, images: int, seed: int) -> dict[str, in
 
 
 def _compare(out: Path, expected: dict[str, bytes], done: dict[str, int]) -> None:
-    found = files_of(out)
-    differing = [name for name in expected.keys() | found.keys()
-                 if expected.get(name) != found.get(name)]  # fmt: skip
+    files = files_of(out)
+    differing = [name for name in expected.keys() | files.keys()
+                 if expected.get(name) != files.get(name)]  # fmt: skip
     if differing:
         raise RuntimeError(f"after {done}: {sorted(differing)} differ from the undisturbed run")
     done["compared"] += 1
 
 
 def main() -> None:
-    """Run it."""
+    """Run the test."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

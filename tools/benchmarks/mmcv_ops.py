@@ -4,10 +4,10 @@
     python tools/benchmarks/mmcv_ops.py speed [--device cuda] [--rounds 10] [--size 256]
 
 ``equality`` prints the largest difference per operator on random inputs, forward and
-backward. ``speed`` trains detectors of MMDetection's config folder from equal weights
-with either, in turns within one process, and prints the ratio of the times, the
-largest difference of the losses and, on a GPU, the memory of an iteration.
-Both print Markdown. They need an environment with a compiled mmcv.
+backward. ``speed`` trains detectors of MMDetection's config folder from the same weights
+with both implementations, alternating within one process, and prints the ratio of the
+times, the differences of the losses and, on a GPU, the memory of an iteration.
+Both print Markdown and need an environment with a compiled mmcv.
 """
 
 import argparse
@@ -37,7 +37,7 @@ DETECTORS = {
 
 
 def load_ours() -> ModuleType:
-    """Import ``dap/mmcv_ops/_ext.py`` from its file, beside any compiled ``mmcv._ext``."""
+    """Import ``dap/mmcv_ops/_ext.py`` from its file, in addition to a compiled ``mmcv._ext``."""
     name = "mmcv_ops_by_torch"
     spec = importlib.util.spec_from_file_location(
         name, FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)]
@@ -65,17 +65,17 @@ def load_compiled() -> ModuleType:
 
 @contextlib.contextmanager
 def operators_of(ext: ModuleType) -> Iterator[None]:
-    """Let all of ``mmcv.ops`` call the functions of one module."""
+    """Make all of ``mmcv.ops`` call the operators of one module."""
     modules = [
         m for n, m in sys.modules.items() if n.startswith("mmcv.ops.") and hasattr(m, "ext_module")
     ]
-    before = [m.ext_module for m in modules]
+    previous = [m.ext_module for m in modules]
     for module in modules:
         module.ext_module = ext
     try:
         yield
     finally:
-        for module, old in zip(modules, before, strict=True):
+        for module, old in zip(modules, previous, strict=True):
             module.ext_module = old
 
 
@@ -150,7 +150,7 @@ def machine(device: str) -> str:
 
 def equality(args: argparse.Namespace) -> None:
     """Print the table of the largest differences."""
-    import mmcv.ops  # noqa: F401 - so that operators_of finds its modules
+    import mmcv.ops  # noqa: F401 - its modules are needed in operators_of
 
     compiled, ours = load_compiled(), load_ours()
     print(machine(args.device), "\n")
@@ -178,7 +178,7 @@ class Trainer:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
-        # The CPU's own seconds do not depend on what else runs on the machine.
+        # CPU time does not depend on other processes of the machine.
         clock = time.perf_counter if cuda else time.process_time
         start = clock()
         with operators_of(self.ext):
@@ -236,7 +236,7 @@ def speed(args: argparse.Namespace) -> None:
             order = trainers if round_number % 2 else trainers[::-1]
             for trainer in order:
                 trainer.iterate(round_number, cuda)
-        # The first iteration is not counted; ratios are taken within a round.
+        # The first iteration is a warm-up; ratios are computed per round.
         times = [t.seconds[1:] for t in trainers]
         ratio = statistics.median(b / a for a, b in zip(*times, strict=True))
         medians = " | ".join(f"{statistics.median(t):.3f}" for t in times)
@@ -258,7 +258,7 @@ def main() -> None:
         command = commands.add_parser(function.__name__)
         command.set_defaults(function=function)
         command.add_argument("--device", default="cpu")
-        command.add_argument("--only", nargs="*", help="beginnings of names")
+        command.add_argument("--only", nargs="*", help="prefixes of names")
     commands.choices["equality"].add_argument("--inputs", type=int, default=1000)
     commands.choices["speed"].add_argument("--rounds", type=int, default=10)
     commands.choices["speed"].add_argument("--size", type=int, default=256)

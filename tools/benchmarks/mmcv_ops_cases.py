@@ -1,11 +1,21 @@
-"""Random inputs per operator of mmcv, and references where a compiled mmcv has no CPU code."""
+"""The operators of mmcv that ``mmcv_ops.py`` compares, with random inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from mmcv import ops
+from mmcv_ops_references import (
+    attention,
+    carafe,
+    masked_conv,
+    roi_pool,
+    shifted_roi_align,
+    sigmoid_focal,
+    softmax_focal,
+)
 from torch import Generator, Tensor
 from torch.nn import functional
 
@@ -15,12 +25,13 @@ class Case:
     """One row of the table.
 
     Attributes:
-        name: Of the operator and its settings.
-        make: Returns the arguments of ``apply`` for a generator.
-        apply: Calls mmcv.ops; returns tensors.
-        differentiable: Which arguments are differentiated.
-        reference: Takes the same arguments; used where compiled mmcv lacks the device.
-        reference_name: Of ``reference``, for the table.
+        name: Name of the operator and its settings.
+        make: Makes the arguments of ``apply`` with a generator.
+        apply: Calls mmcv.ops and returns tensors.
+        differentiable: Indices of the arguments to differentiate by.
+        reference: Function with the same arguments, used if compiled mmcv does not support the
+            device.
+        reference_name: Name of ``reference`` for the table.
     """
 
     name: str
@@ -32,7 +43,7 @@ class Case:
 
     @staticmethod
     def lacks_device(error: Exception) -> bool:
-        """Say whether an error of compiled mmcv means that it has no code for the device."""
+        """Whether an error of compiled mmcv means that it does not support the device."""
         words = ("not found", "not implemented", "is_cuda", "not compiled")
         return isinstance(error, AssertionError) or any(w in str(error) for w in words)
 
@@ -56,15 +67,15 @@ def rois(g: Generator, images: int, extent: float) -> Tensor:
 
 
 def make_nms(g: Generator) -> list[Any]:
-    """Boxes, distinct scores, threshold."""
+    """Make boxes, distinct scores and a threshold."""
     count = integer(g, 0, 60)
-    # scores are a permutation: compiled mmcv sorts equal ones in no fixed order
+    # scores are distinct, because compiled mmcv sorts equal ones in no fixed order
     scores = torch.randperm(count, generator=g) / max(1, count)
     return [boxes(g, count), scores, 0.1 * integer(g, 1, 9)]
 
 
 def make_grid_nms(g: Generator) -> list[Any]:
-    """Boxes of whole numbers, whose IoU often equals the threshold."""
+    """Make boxes with integer coordinates, whose IoU often equals the threshold."""
     count = integer(g, 1, 30)
     corner = torch.randint(0, 6, (count, 2), generator=g).float()
     side = torch.randint(1, 6, (count, 2), generator=g).float()
@@ -73,13 +84,13 @@ def make_grid_nms(g: Generator) -> list[Any]:
 
 
 def make_soft(g: Generator) -> list[Any]:
-    """Boxes, scores, threshold."""
+    """Make boxes, scores and a threshold."""
     count = integer(g, 1, 40)
     return [boxes(g, count), torch.rand(count, generator=g), 0.3 + 0.1 * integer(g, 0, 4)]
 
 
 def make_batched(g: Generator) -> list[Any]:
-    """Boxes, scores, classes, threshold."""
+    """Make boxes, scores, classes and a threshold."""
     bounding, scores, threshold = make_nms(g)
     count = len(scores)
     return [
@@ -91,7 +102,7 @@ def make_batched(g: Generator) -> list[Any]:
 
 
 def make_roi(g: Generator) -> list[Any]:
-    """Features, RoIs, bins, scale, sampling ratio."""
+    """Make features, RoIs, bins, scale and sampling ratio."""
     batch, channels = integer(g, 1, 2), integer(g, 1, 4)
     height, width = integer(g, 3, 12), integer(g, 3, 12)
     scale = 2.0 ** -integer(g, 0, 3)
@@ -101,7 +112,7 @@ def make_roi(g: Generator) -> list[Any]:
 
 
 def make_deform(g: Generator) -> list[Any]:
-    """Arguments of a deformable convolution."""
+    """Make the arguments of a deformable convolution."""
     groups, deform_groups = integer(g, 1, 2), integer(g, 1, 2)
     batch, kernel, stride, dilation = integer(g, 1, 2), integer(g, 1, 3), integer(g, 1, 2), 1
     padding = integer(g, 0, 1)
@@ -113,14 +124,14 @@ def make_deform(g: Generator) -> list[Any]:
 
 
 def make_modulated(g: Generator) -> list[Any]:
-    """Arguments of a modulated deformable convolution."""
+    """Make the arguments of a modulated deformable convolution."""
     x, offset, weight, *geometry = make_deform(g)
     mask = torch.rand(len(x), offset.shape[1] // 2, *offset.shape[2:], generator=g)
     return [x, offset, mask, weight, torch.randn(6, generator=g), *geometry]
 
 
 def make_dyhead(g: Generator) -> list[Any]:
-    """As make_modulated with stride 2, but offsets and masks have the size of the input."""
+    """Like make_modulated with stride 2, but offsets and masks have the size of the input."""
     x = torch.randn(2, 4, integer(g, 4, 8), integer(g, 4, 8), generator=g)
     offset = torch.randn(2, 18, *x.shape[2:], generator=g)
     mask = torch.rand(2, 9, *x.shape[2:], generator=g)
@@ -128,36 +139,22 @@ def make_dyhead(g: Generator) -> list[Any]:
 
 
 def make_focal(g: Generator) -> list[Any]:
-    """Logits, targets with background, gamma, alpha."""
+    """Make logits, targets with background, gamma and alpha."""
     count, classes = integer(g, 1, 20), integer(g, 1, 6)
     target = torch.randint(0, classes + 1, (count,), generator=g)
     return [torch.randn(count, classes, generator=g) * 3, target, 0.5 * integer(g, 2, 6), 0.25]
 
 
 def make_softmax_focal(g: Generator) -> list[Any]:
-    """Logits, targets with ignored ones, gamma, alpha."""
+    """Make logits, targets with ignored ones, gamma and alpha."""
     logits, target, gamma, alpha = make_focal(g)
     ignored = torch.rand(len(target), generator=g) < 0.1
     target = target.clamp(max=logits.shape[1] - 1).masked_fill(ignored, -1)
     return [logits, target, gamma, alpha]
 
 
-def softmax_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Softmax focal loss by autograd."""
-    log = logits.log_softmax(1).gather(1, target.clamp(min=0)[:, None])[:, 0]
-    return torch.where(target >= 0, -alpha * (1 - log.exp()) ** gamma * log, 0).sum()
-
-
-def sigmoid_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
-    """MMDetection's fall-back for the CPU."""
-    from mmdet.models.losses.focal_loss import py_sigmoid_focal_loss
-
-    one_hot = functional.one_hot(target, logits.shape[1] + 1)[:, :-1]
-    return py_sigmoid_focal_loss(logits, one_hot, None, gamma, alpha, reduction="none")
-
-
 def make_attention(g: Generator) -> list[Any]:
-    """Arguments of deformable attention; some points lie outside."""
+    """Make the arguments of deformable attention; some points are outside the map."""
     batch, heads, channels, queries = integer(g, 1, 2), integer(g, 1, 3), integer(g, 1, 4), 7
     levels, points = integer(g, 1, 3), integer(g, 1, 4)
     shapes = torch.randint(1, 6, (levels, 2), generator=g)
@@ -168,16 +165,8 @@ def make_attention(g: Generator) -> list[Any]:
     return [value, shapes, sizes.cumsum(0) - sizes, locations, weights, 64]
 
 
-def attention(
-    value: Tensor, shapes: Tensor, start: Tensor, locations: Tensor, weights: Tensor, step: int
-) -> Tensor:
-    """Fall-back of mmcv for the CPU."""
-    reference = ops.multi_scale_deform_attn.multi_scale_deformable_attn_pytorch
-    return reference(value, shapes.tolist(), locations, weights)
-
-
 def make_carafe(g: Generator) -> list[Any]:
-    """Features, masks, kernel, groups, scale."""
+    """Make features, masks, kernel, groups and scale."""
     groups, kernel, scale = integer(g, 1, 2), 1 + 2 * integer(g, 0, 2), integer(g, 1, 3)
     features = torch.randn(2, 4, integer(g, 2, 5), integer(g, 2, 5), generator=g)
     height, width = (scale * size for size in features.shape[2:])
@@ -185,17 +174,8 @@ def make_carafe(g: Generator) -> list[Any]:
     return [features, masks, kernel, groups, scale]
 
 
-def carafe(features: Tensor, masks: Tensor, kernel: int, groups: int, scale: int) -> Tensor:
-    """CARAFE by unfolding."""
-    n, c, h, w = features.shape
-    windows = functional.unfold(features, kernel, padding=kernel // 2)
-    windows = windows.view(n, groups, c // groups, kernel**2, h, 1, w, 1)
-    factors = masks.view(n, groups, 1, kernel**2, h, scale, w, scale)
-    return (windows * factors).sum(3).reshape(n, c, h * scale, w * scale)
-
-
 def make_masked(g: Generator) -> list[Any]:
-    """Features, mask, weight, bias, padding."""
+    """Make features, mask, weight, bias and padding."""
     padding = integer(g, 1, 2)
     kernel = 2 * padding + 1
     features = torch.randn(1, 3, integer(g, 1, 8), integer(g, 1, 8), generator=g)
@@ -204,50 +184,11 @@ def make_masked(g: Generator) -> list[Any]:
     return [features, mask, weight, torch.randn(4, generator=g), padding]
 
 
-def masked_conv(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-    """Convolution, then the mask."""
-    return functional.conv2d(x, weight, bias, padding=padding) * mask
-
-
-def roi_pool(x: Tensor, rois: Tensor, size: tuple[int, int], scale: float, ratio: int) -> Tensor:
-    """RoIPool of mmcv's CUDA kernel by loops."""
-    height, width = x.shape[2:]
-    output = x.new_zeros(len(rois), x.shape[1], *size)
-    for number, roi in enumerate(rois):
-        start, end = roi[1:3] * scale, (roi[3:] + 1) * scale
-        cell = (end - start) / torch.tensor(size[::-1])
-        if (end <= start).any():
-            continue
-        for i in range(size[0]):
-            for j in range(size[1]):
-                position = torch.tensor([j, i])
-                x1, y1 = (position * cell + start).floor().long().clamp(min=0).tolist()
-                x2, y2 = ((position + 1) * cell + start).ceil().long().tolist()
-                part = x[int(roi[0]), :, y1 : min(max(y2, 0), height), x1 : min(max(x2, 0), width)]
-                if part.numel():
-                    output[number, :, i, j] = part.flatten(1).max(1).values
-    return output + 0 * x.sum()  # a gradient also where there is no RoI
-
-
 def make_deform_roi(g: Generator) -> list[Any]:
-    """As make_roi, with one offset per RoI."""
+    """Like make_roi, with one offset per RoI."""
     features, boxes_, size, scale, ratio = make_roi(g)
     offset = torch.randn(len(boxes_), 2, 1, 1, generator=g)
     return [features, boxes_, offset.expand(-1, -1, *size).clone(), size, scale, ratio]
-
-
-def shifted_roi_align(
-    x: Tensor, rois: Tensor, offset: Tensor, size: tuple[int, int], scale: float, ratio: int
-) -> Tensor:
-    """RoIAlign of shifted RoIs in float64: all bins of a RoI have the same offset."""
-    from torchvision.ops import roi_align
-
-    moved = rois.double()
-    shift = 0.1 * (moved[:, 3:] - moved[:, 1:3]) * offset[:, :, 0, 0]
-    moved = moved + torch.cat([torch.zeros_like(shift[:, :1]), shift, shift], 1)
-    # float64 keeps the number of samples; it is rounded up from the RoI's size
-    ratio = ratio or 0
-    return roi_align(x.double(), moved, size, scale, ratio, aligned=True).to(x.dtype)
 
 
 def nms_pair(bounding: Tensor, scores: Tensor, threshold: float, offset: int) -> Any:
@@ -256,9 +197,7 @@ def nms_pair(bounding: Tensor, scores: Tensor, threshold: float, offset: int) ->
 
 
 def cases_of_boxes() -> list[Case]:
-    """NMS and overlaps."""
-    from functools import partial
-
+    """List the cases of NMS and overlaps."""
     cases = [
         Case(f"nms, offset {o}{name}", make, partial(nms_pair, offset=o))
         for name, make in (("", make_nms), (", IoU on the threshold", make_grid_nms))
@@ -282,20 +221,20 @@ def cases_of_boxes() -> list[Case]:
             lambda b, s, i, t: ops.batched_nms(b, s, i, {"type": "nms", "iou_threshold": t}),
         )
     )
-    for mode in ("iou", "iof"):
-        for offset in (0, 1):
-            cases.append(
-                Case(
-                    f"bbox_overlaps, {mode}, offset {offset}",
-                    lambda g: [boxes(g, integer(g, 0, 9)), boxes(g, integer(g, 0, 9))],
-                    lambda a, b, m=mode, o=offset: ops.bbox_overlaps(a, b, m, offset=o),
-                )
-            )
+    cases += [
+        Case(
+            f"bbox_overlaps, {mode}, offset {offset}",
+            lambda g: [boxes(g, integer(g, 0, 9)), boxes(g, integer(g, 0, 9))],
+            lambda a, b, m=mode, o=offset: ops.bbox_overlaps(a, b, m, offset=o),
+        )
+        for mode in ("iou", "iof")
+        for offset in (0, 1)
+    ]
     return cases
 
 
 def cases_of_rois() -> list[Case]:
-    """RoIAlign, RoIPool and deformable pooling."""
+    """List the cases of RoIAlign, RoIPool and deformable pooling."""
     cases = [
         Case(
             f"RoIAlign, {mode}, aligned={aligned}",
@@ -328,7 +267,7 @@ def cases_of_rois() -> list[Case]:
 
 
 def cases_of_layers() -> list[Case]:
-    """Convolutions, attention, upsampling and losses."""
+    """List the cases of convolutions, attention, upsampling and losses."""
     sigmoid = lambda x, t, gamma, alpha: ops.sigmoid_focal_loss(x, t, gamma, alpha, None, "none")  # noqa: E731
     softmax = lambda x, t, gamma, alpha: ops.softmax_focal_loss(x, t, gamma, alpha, None, "sum")  # noqa: E731
     attend = ops.multi_scale_deform_attn.MultiScaleDeformableAttnFunction.apply

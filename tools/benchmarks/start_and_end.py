@@ -1,11 +1,11 @@
-"""What Step 2 does before its first and after its last image, at the size of ImageNet-14M.
+"""Measure Step 2 before its first and after its last image, at the size of ImageNet-14M.
 
     python tools/benchmarks/start_and_end.py --images 14200000 --boxes 47e6 --classes 21841
 
-Images and boxes are made up: no file is read, no map computed. Each part runs in a process of its
-own; its seconds and the largest memory that it took beyond the imports are printed. The shards,
-which a run writes meanwhile, take minutes to make up; the store needs 2 GB of disk for the default
-size, annotations.json 9 GB.
+Names and boxes are generated: no image is read, and no map is computed. Each part runs in a
+separate process, and its time and its peak memory in addition to the imports are printed.
+Generating the shards takes minutes. With the default size, the store needs 2 GB of disk and
+annotations.json 9 GB.
 """
 
 import argparse
@@ -17,20 +17,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from store import made_up_name, write_shards
+from store import image_name, write_shards
 
 TAUS = [0.2, 0.3, 0.4, 0.5]
 
 
-class MadeUp:
-    """A dataset of class folders that exist in name alone.
+class GeneratedDataset:
+    """A dataset of class folders without files.
 
     Args:
         images: Number of images.
         classes: Number of classes.
     """
 
-    data_root = "/made/up"
+    data_root = "/generated"
 
     def __init__(self, images: int, classes: int) -> None:
         self.images, self.classes = images, classes
@@ -42,18 +42,18 @@ class MadeUp:
         """Do nothing: images are listed by :meth:`samples`."""
 
     def get_data_info(self, index: int) -> dict[str, Any]:
-        """Path and label of an image."""
+        """Return path and label of an image."""
         label = index % self.classes
-        return {"img_path": f"/made/up/{made_up_name(index, self.classes)}", "gt_label": label}
+        return {"img_path": f"/generated/{image_name(index, self.classes)}", "gt_label": label}
 
     def samples(self) -> Iterator[tuple[str, int]]:
-        """Names and labels of all images."""
+        """Yield names and labels of all images."""
         for index in range(self.images):
-            yield made_up_name(index, self.classes), index % self.classes
+            yield image_name(index, self.classes), index % self.classes
 
 
 def writer_of(images: int, classes: int, folder: Path) -> Any:
-    """List the images and describe the run, as the first process does."""
+    """List the images and describe the run, like the first process of a run."""
     from dap.images.labelled_images import LabelledImages
     from dap.pseudo_boxes.run_description import describe_run
     from dap.store.writer import StoreWriter
@@ -64,7 +64,7 @@ def writer_of(images: int, classes: int, folder: Path) -> Any:
         "computation": {},
         "versions": {},
     }
-    listed = LabelledImages(MadeUp(images, classes))
+    listed = LabelledImages(GeneratedDataset(images, classes))
     writer = StoreWriter(folder / "store", describe_run(process, listed, None))
     listed.list.save(folder / "images.safetensors")
     return writer
@@ -91,7 +91,7 @@ def measured(name: str, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def load(folder: Path) -> int:
-    """Map the list of images, as the other processes do, and look at a thousand of them."""
+    """Map the list of images, like the other processes, and read a thousand of its names."""
     from dap.images.image_list import ImageList
 
     images = ImageList.load(folder / "images.safetensors")
@@ -100,9 +100,9 @@ def load(folder: Path) -> int:
 
 
 def judge(folder: Path, summary: dict[str, Any]) -> None:
-    """Look at all boxes and say what they look like."""
+    """Compute the survey of all boxes and the verdict."""
     from dap.pseudo_boxes import PseudoBoxStore
-    from dap.pseudo_boxes.verdict import verdict
+    from dap.runs.verdict import verdict
     from dap.store.survey import survey
 
     verdict(survey(PseudoBoxStore(folder / "store", verify=False)), summary)
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=14_200_000)
     parser.add_argument("--boxes", type=float, default=47e6)
     parser.add_argument("--classes", type=int, default=21_841)
-    parser.add_argument("--folder", help="where to write; default: a temporary folder")
+    parser.add_argument("--folder", help="folder to write to; default: a temporary folder")
     args = parser.parse_args()
     import dap.pseudo_boxes
 
@@ -129,8 +129,8 @@ def main() -> None:
         )  # fmt: skip
         measured("start: map the list in another process", load, folder)
         measured("start: prepare an empty folder", writer.begin)
-        measured("(make up all shards)", write_shards, writer, args.boxes, args.classes)
-        measured("start: look at all shards of a run that goes on", writer.begin)
+        measured("(generate all shards)", write_shards, writer, args.boxes, args.classes)
+        measured("start: check all shards of a resumed run", writer.begin)
         summary = measured("end: check the shards, count, write the manifest", writer.conclude)
         measured("end: the verdict", judge, folder, summary)
         measured("end: annotations.json and summary.json", writer.write_derived, summary)

@@ -1,13 +1,13 @@
-"""Opening a store of made-up boxes, and reading from it, beside mmdet's CocoDataset.
+"""Compare opening and reading a store of random boxes with mmdet's CocoDataset.
 
     python tools/benchmarks/store.py open --images 1281167 --boxes 4.1e6 --classes 1000
     python tools/benchmarks/store.py open --images 14200000 --boxes 47e6 --classes 21841
     python tools/benchmarks/store.py read --photographs FOLDER
 
-``open``: seconds until ``dap.PseudoBoxDataset`` is ready, checksums included, its private memory
-above what the imports take, and the time of 10,000 random samples; mmdet's own data set does the
-same with the COCO file of ``--coco-images`` of the images. ``read``: images per second of the
-pipeline of Step 3 on real files, both data sets in turn, in one process.
+``open`` measures the time until ``dap.PseudoBoxDataset`` is ready, including checksums, its private
+memory in addition to the imports, and the time of 10,000 random samples; likewise for mmdet's data
+set with a COCO file of ``--coco-images`` of the images. ``read`` measures images per second of the
+pipeline of Step 3 on real files, for both data sets in turn, in one process.
 """
 
 import argparse
@@ -26,7 +26,7 @@ TAUS = [0.2, 0.3, 0.4, 0.5]
 
 
 def make_store(folder: Path, images: int, boxes: float, classes: int) -> None:
-    """Write a store of random boxes by the tool's own writer."""
+    """Write a store of random boxes with the writer of Step 2."""
     from dap.store.writer import StoreWriter, default_shard_size
 
     writer = StoreWriter(
@@ -45,14 +45,14 @@ def make_store(folder: Path, images: int, boxes: float, classes: int) -> None:
     writer.finish()
 
 
-def made_up_name(index: int, classes: int) -> str:
-    """File name of an image; its label is ``index % classes``."""
+def image_name(index: int, classes: int) -> str:
+    """Return the file name of an image with the label ``index % classes``."""
     label = index % classes
     return f"n{label:08d}/n{label:08d}_{index}.JPEG"
 
 
 def write_shards(writer: Any, boxes: float, classes: int) -> None:
-    """Write all shards of a store with random boxes, so many in all."""
+    """Write all shards of a store with ``boxes`` random boxes in total."""
     generator, images = np.random.default_rng(0), writer.count
     for shard in writer.begin():
         indices = writer.indices(shard)
@@ -62,17 +62,17 @@ def write_shards(writer: Any, boxes: float, classes: int) -> None:
         records, start = [], 0
         for i, (height, width), count in zip(indices, sizes, counts.tolist(), strict=True):
             label = i % classes
-            own = [[*row, label, 0] for row in rows[start : start + count]]
+            image_boxes = [[*row, label, 0] for row in rows[start : start + count]]
             start += count
             record: dict[str, Any] = {
-                "file_name": made_up_name(i, classes),
+                "file_name": image_name(i, classes),
                 "height": height,
                 "width": width,
-                "boxes": own,
+                "boxes": image_boxes,
                 "top1": True,
             }
-            if not own:
-                record["reason"] = "made up without"
+            if not image_boxes:
+                record["reason"] = "generated without boxes"
             records.append(record)
         writer.write(shard, records)
 
@@ -85,13 +85,13 @@ def _rows(generator: np.random.Generator, count: int) -> list[list[float]]:
 
 
 def private_megabytes() -> float:
-    """Memory of this process that no other shares."""
+    """Private memory of this process in MB."""
     status = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith("RssAnon")).split()[1]) / 1024
 
 
 def open_one(kind: str, ann_file: str, queue: Any) -> None:
-    """Open a data set and take samples of it, in a process of its own."""
+    """Open a data set and read samples of it, in a separate process."""
     from mmdet.registry import DATASETS
     from mmengine.registry import init_default_scope
 
@@ -117,7 +117,7 @@ def open_one(kind: str, ann_file: str, queue: Any) -> None:
 
 
 def report(kind: str, ann_file: Path) -> None:
-    """Open in a fresh process and print what it took."""
+    """Open a data set in a new process and print its time and memory."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
     process = context.Process(target=open_one, args=(kind, str(ann_file), queue))
@@ -132,7 +132,7 @@ def report(kind: str, ann_file: Path) -> None:
 
 
 def reduced(annotations: Path, out: Path, images: int) -> None:
-    """Write the first images of a COCO file as one of its own."""
+    """Write a COCO file with the first images of another one."""
     from dap.files import write_coco
     from dap.store.coco_reader import CocoReader
 
@@ -143,19 +143,10 @@ def reduced(annotations: Path, out: Path, images: int) -> None:
         write_coco(out, {}, reader.categories, map(json.dumps, kept), map(json.dumps, boxes))
 
 
-def read(photographs: Path, folder: Path, rounds: int = 5) -> None:
-    """Images per second of both data sets, in turn."""
-    from mmdet.registry import DATASETS
-    from mmengine.registry import init_default_scope
-
-    import dap.datasets
-    import dap.store.convert  # noqa: F401
-    from dap.store.convert import convert_annotations
-
-    init_default_scope("mmdet")
+def write_example_boxes(photographs: Path, out: Path) -> list[str]:
+    """Write a COCO file with three boxes per photograph; return the names of its classes."""
     import cv2
 
-    cv2.setNumThreads(1)
     files = sorted(path for path in photographs.glob("*/*") if path.is_file())[:300]
     classes = sorted({path.parent.name for path in files})
     images, boxes = [], []
@@ -171,7 +162,22 @@ def read(photographs: Path, folder: Path, rounds: int = 5) -> None:
                           "area": round(box[2] * box[3], 2)})  # fmt: skip
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
     coco = {"images": images, "annotations": boxes, "categories": categories}
-    (folder / "boxes.json").write_text(json.dumps(coco))
+    out.write_text(json.dumps(coco))
+    return classes
+
+
+def read(photographs: Path, folder: Path, num_rounds: int = 5) -> None:
+    """Measure images per second of both data sets, in turn."""
+    import cv2
+    from mmdet.registry import DATASETS
+    from mmengine.registry import init_default_scope
+
+    import dap.datasets  # noqa: F401
+    from dap.store.convert import convert_annotations
+
+    init_default_scope("mmdet")
+    cv2.setNumThreads(1)
+    classes = write_example_boxes(photographs, folder / "boxes.json")
     convert_annotations(folder / "boxes.json", folder / "store")
     pipeline = [
         {"type": "LoadImageFromFile"},
@@ -192,9 +198,9 @@ def read(photographs: Path, folder: Path, rounds: int = 5) -> None:
         ),
     }  # fmt: skip
     rates: dict[str, list[float]] = {name: [] for name in datasets}
-    for _ in range(rounds):
+    for _ in range(num_rounds):
         for name, dataset in datasets.items():
-            np.random.seed(0)  # noqa: NPY002 - what mmdet's transforms draw from
+            np.random.seed(0)  # noqa: NPY002 - used by mmdet's transforms
             begin = time.perf_counter()
             for index in range(len(dataset)):
                 dataset[index]
@@ -202,15 +208,15 @@ def read(photographs: Path, folder: Path, rounds: int = 5) -> None:
             begin = time.perf_counter()
             for index in range(len(dataset)):
                 dataset.get_data_info(index)
-            alone = 1e6 * (time.perf_counter() - begin) / len(dataset)
-    for name, own in rates.items():
-        print(f"{name}: {statistics.median(own):.1f} images/s, rounds "
-              f"{' '.join(f'{rate:.1f}' for rate in own)}")  # fmt: skip
-    print(f"(of an image's time, the last look-up alone took {alone:.0f} µs)")
+            look_up = 1e6 * (time.perf_counter() - begin) / len(dataset)
+    for name, rounds in rates.items():
+        print(f"{name}: {statistics.median(rounds):.1f} images/s, rounds "
+              f"{' '.join(f'{rate:.1f}' for rate in rounds)}")  # fmt: skip
+    print(f"(get_data_info of the last data set took {look_up:.0f} µs per image)")
 
 
 def main() -> None:
-    """Measure what was asked for."""
+    """Run one of the benchmarks."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

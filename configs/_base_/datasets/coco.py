@@ -1,4 +1,4 @@
-"""COCO 2017 at short side 800 (paper, section 4.1), mmdet's own, for training by iterations."""
+"""mmdet's COCO 2017 at short side 800 (paper, section 4.1), for training by iterations."""
 
 _base_ = ["mmdet::_base_/datasets/coco_detection.py"]
 

@@ -1,10 +1,10 @@
 """Pseudo boxes of ImageNet-1k as data sets (paper, section 4.1), without a pipeline.
 
-The 1000 categories are those of the store, in its order. 1000 images are held out: whether the
-detector finds their boxes shows whether the training works.
+The 1000 categories are those of the store, in its order. 1000 images are held out of the training,
+to validate the detector on their pseudo boxes.
 
-They are variables, which a config takes by ``_base_.``, because one that inherits a whole recipe of
-MMDetection cannot inherit a second base that sets ``train_dataloader``.
+The data sets are variables, which configs use as ``_base_.NAME``: a config that inherits a whole
+recipe of MMDetection cannot inherit a second base that sets ``train_dataloader``.
 """
 
 box_set = dict(
@@ -15,7 +15,7 @@ box_set = dict(
     data_prefix=dict(img="data/imagenet/train/"),
     filter_cfg=dict(filter_empty_gt=True),
 )
-# Files and held_out are those of the training set, see dap.HeldOutValLoop.
+# dap.HeldOutValLoop sets files and held_out to those of the training set.
 held_out_set = dict(type="dap.PseudoBoxDataset", part="val", test_mode=True)
 short_sides = dict(
     type="RandomChoiceResize",

@@ -1,7 +1,7 @@
-"""ILSVRC DET, 200 classes, at Step 3's scales (paper, section 4.3, Table 8).
+"""ILSVRC DET, 200 classes, at the scales of Step 3 (paper, section 4.3, Table 8).
 
 ``python tools/xml_to_coco.py data/ILSVRC/Annotations/DET/train data/ILSVRC/Data/DET/train --out
-data/ILSVRC/det_train.json`` makes the file; its categories are WordNet ids.
+data/ILSVRC/det_train.json`` writes the annotation file. Its categories are WordNet ids.
 """
 
 _base_ = ["./in1k_boxes.py"]

@@ -1,6 +1,6 @@
 """VOC 2007 + 2012 trainval / VOC 2007 test at short side 640 (paper, section 4.1, Table 2).
 
-Each image once an epoch; all else as for VOC 2007.
+Each image is used once per epoch. All other settings are those of VOC 2007.
 """
 
 _base_ = ["./voc07.py"]

@@ -1,10 +1,10 @@
 """VOC 2007 trainval and test as data sets, without a pipeline, and both AP metrics (Table 2).
 
-Difficult objects are no training targets and count neither way in the metric, as VOC demands; no
-object is dropped for being small. The precise values are ``voc_area/mAP`` and ``voc_07/mAP``.
+Objects marked as difficult are not used in training and are ignored in the evaluation, as VOC
+defines it. Small objects are kept. ``voc_area/mAP`` and ``voc_07/mAP`` have full precision.
 
-They are variables, which a config takes by ``_base_.``, because one that inherits a whole recipe of
-MMDetection cannot inherit a second base that sets ``train_dataloader``.
+The data sets are variables, which configs use as ``_base_.NAME``: a config that inherits a whole
+recipe of MMDetection cannot inherit a second base that sets ``train_dataloader``.
 """
 
 voc_classes = (

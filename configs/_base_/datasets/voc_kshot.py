@@ -1,8 +1,8 @@
 """Images drawn from VOC 2007 + 2012 trainval / VOC 2007 test (paper, section 4.1, Figure 4).
 
-``python tools/few_shot.py --voc data/VOCdevkit/VOC2007 data/VOCdevkit/VOC2012 --shots 5 10`` makes
-such files; the config that inherits this names one of them in ``ann_file``. Any COCO file with
-VOC's 20 names will do, in whatever order it has them.
+``python tools/few_shot.py --voc data/VOCdevkit/VOC2007 data/VOCdevkit/VOC2012 --shots 5 10``
+writes the annotation files. A config that inherits this one sets ``ann_file`` to one of them. Other
+COCO files must have VOC's 20 category names, in any order.
 """
 
 _base_ = ["./voc07.py"]

@@ -1,4 +1,4 @@
-"""Mask R-CNN R50-FPN with BN fixed, stem and stage 1 frozen (paper, section 4.1)."""
+"""Mask R-CNN R50-FPN with frozen BN layers, stem and stage 1 (paper, section 4.1)."""
 
 _base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py"]
 

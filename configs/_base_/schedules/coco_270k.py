@@ -1,4 +1,4 @@
-"""Three times coco_90k.py, every step of it (paper, Table 10)."""
+"""The schedule of coco_90k.py, three times as long (paper, Table 10)."""
 
 _base_ = ["./coco_90k.py"]
 

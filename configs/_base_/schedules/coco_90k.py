@@ -1,12 +1,12 @@
-"""90 K steps on COCO, LR .02 ÷ 10 at 60 K and 80 K, batch 16 (paper, section 4.1)."""
+"""90 K steps on COCO, LR .02, divided by 10 at 60 K and 80 K, batch 16 (paper, section 4.1)."""
 
 _base_ = ["../dap_runtime.py"]
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=90000, val_interval=5000)  # Figure 5's curve
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=90000, val_interval=5000)  # curve of Figure 5
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 param_scheduler = [
-    # The paper says nothing of a warm-up; this is the one of its code base, maskrcnn-benchmark.
+    # The paper gives no warm-up. This is that of its code base, maskrcnn-benchmark.
     dict(type="LinearLR", start_factor=1.0 / 3, begin=0, end=500, by_epoch=False),
     dict(type="MultiStepLR", milestones=[60000, 80000], gamma=0.1, by_epoch=False),
 ]

@@ -1,4 +1,4 @@
-"""5 epochs with batch 32, all else as in Step 3 (paper, section 4.3, Table 8)."""
+"""5 epochs with batch 32; other settings as in pretrain_in1k.py (paper, section 4.3, Table 8)."""
 
 _base_ = ["./pretrain_in1k.py"]
 

@@ -1,4 +1,4 @@
-"""One pass over ImageNet-1k with batch 32 (paper, section 4.1; LR and warm-up: its release)."""
+"""One pass over ImageNet-1k with batch 32 (paper, section 4.1; LR and warm-up of its code)."""
 
 _base_ = ["../dap_runtime.py"]
 
@@ -13,6 +13,7 @@ optim_wrapper = dict(
 auto_scale_lr = dict(enable=True, base_batch_size=32)
 default_hooks = dict(
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=5000, max_keep_ckpts=2),
-    pictures=dict(type="dap.DetectorPicturesHook", interval=2000),  # four images; num_images=0: off
+    logger=dict(log_metric_by_epoch=False),  # else each validation is at step 0
+    visualization=dict(type="dap.ValidationPicturesHook"),  # four images; num_images=0: none
 )
 log_processor = dict(by_epoch=False)

@@ -1,4 +1,4 @@
-"""14 epochs on VOC, LR .01 → .001 at epoch 10, batch 16 (paper, section 4.1)."""
+"""14 epochs on VOC, LR .01, .001 from epoch 10, batch 16 (paper, section 4.1)."""
 
 _base_ = ["../dap_runtime.py"]
 
@@ -6,7 +6,7 @@ train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=14, val_interval=1)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 param_scheduler = [
-    # The paper says nothing of a warm-up; this is the one of its code base, maskrcnn-benchmark.
+    # The paper gives no warm-up. This is that of its code base, maskrcnn-benchmark.
     dict(type="LinearLR", start_factor=1.0 / 3, begin=0, end=500, by_epoch=False),
     dict(type="MultiStepLR", milestones=[10], gamma=0.1, by_epoch=True),
 ]

@@ -1,4 +1,4 @@
-"""DINO R50 on COCO by MMDetection's own recipe: CLS, ImageNet-1k."""
+"""DINO R50 on COCO with MMDetection's recipe: CLS, ImageNet-1k."""
 
 _base_ = "mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py"
 

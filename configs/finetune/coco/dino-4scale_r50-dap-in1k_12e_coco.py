@@ -1,4 +1,4 @@
-"""DINO R50 on COCO by MMDetection's own recipe: DAP, ImageNet-1k."""
+"""DINO R50 on COCO with MMDetection's recipe: DAP, ImageNet-1k."""
 
 _base_ = ["./dino-4scale_r50-cls-in1k_12e_coco.py"]
 

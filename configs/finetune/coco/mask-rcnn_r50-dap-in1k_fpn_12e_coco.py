@@ -1,4 +1,4 @@
-"""Mask R-CNN R50-FPN on COCO by MMDetection's own recipe: DAP, ImageNet-1k."""
+"""Mask R-CNN R50-FPN on COCO with MMDetection's recipe: DAP, ImageNet-1k."""
 
 _base_ = ["./mask-rcnn_r50-cls-in1k_fpn_12e_coco.py"]
 

@@ -1,4 +1,4 @@
-"""RTMDet-s on COCO by MMDetection's own recipe: CLS, ImageNet-1k."""
+"""RTMDet-s on COCO with MMDetection's recipe: CLS, ImageNet-1k."""
 
 _base_ = "mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py"
 

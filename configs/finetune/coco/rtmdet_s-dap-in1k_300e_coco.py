@@ -1,4 +1,4 @@
-"""RTMDet-s on COCO by MMDetection's own recipe: DAP, ImageNet-1k."""
+"""RTMDet-s on COCO with MMDetection's recipe: DAP, ImageNet-1k."""
 
 _base_ = ["./rtmdet_s-cls-in1k_300e_coco.py"]
 

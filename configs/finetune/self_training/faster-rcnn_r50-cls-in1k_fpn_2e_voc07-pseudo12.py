@@ -1,4 +1,4 @@
-"""2 more epochs of the CLS detector on VOC 2007 and its pseudo labels on 2012 (paper, Table 9)."""
+"""Self-training of the CLS detector on VOC 2007 and pseudo labels of 2012 (paper, Table 9)."""
 
 _base_ = [
     "../../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",

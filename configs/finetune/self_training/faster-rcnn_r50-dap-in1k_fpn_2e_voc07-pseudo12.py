@@ -1,4 +1,4 @@
-"""2 more epochs of the DAP detector on VOC 2007 and its pseudo labels on 2012 (paper, Table 9)."""
+"""Self-training of the DAP detector on VOC 2007 and pseudo labels of 2012 (paper, Table 9)."""
 
 _base_ = ["./faster-rcnn_r50-cls-in1k_fpn_2e_voc07-pseudo12.py"]
 

@@ -1,6 +1,6 @@
 """Predictions of a VOC detector on unlabelled images and their mirrors (paper, Table 9).
 
-``mim test mmdet THIS --checkpoint CHECKPOINT --tta``, the list of images being made by
+Run ``mim test mmdet THIS --checkpoint CHECKPOINT --tta``. The list of images is written by
 ``python tools/unlabelled_images.py data/VOCdevkit/VOC2012 --split trainval``.
 """
 
@@ -24,7 +24,7 @@ test_evaluator = dict(
     format_only=True,
     outfile_prefix="work_dirs/predict_faster-rcnn_r50_fpn_voc12/predictions",
 )
-# Image and mirror: the best of the boxes that overlap keeps its score, in whichever view it is.
+# NMS over image and mirror: of overlapping boxes, the best one of either view keeps its score.
 tta_model = dict(
     type="DetTTAModel",
     tta_cfg=dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=100),

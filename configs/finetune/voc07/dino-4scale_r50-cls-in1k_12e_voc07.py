@@ -1,4 +1,4 @@
-"""DINO R50 on VOC 2007 by MMDetection's own recipe: CLS, ImageNet-1k."""
+"""DINO R50 on VOC 2007 with MMDetection's recipe: CLS, ImageNet-1k."""
 
 _base_ = ["../coco/dino-4scale_r50-cls-in1k_12e_coco.py", "../../_base_/datasets/voc07_sets.py"]
 

@@ -1,4 +1,4 @@
-"""DINO R50 on VOC 2007 by MMDetection's own recipe: DAP, ImageNet-1k."""
+"""DINO R50 on VOC 2007 with MMDetection's recipe: DAP, ImageNet-1k."""
 
 _base_ = ["./dino-4scale_r50-cls-in1k_12e_voc07.py"]
 

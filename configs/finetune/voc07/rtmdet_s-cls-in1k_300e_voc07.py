@@ -1,4 +1,4 @@
-"""RTMDet-s on VOC 2007 by MMDetection's own recipe: CLS, ImageNet-1k."""
+"""RTMDet-s on VOC 2007 with MMDetection's recipe: CLS, ImageNet-1k."""
 
 _base_ = ["../coco/rtmdet_s-cls-in1k_300e_coco.py", "../../_base_/datasets/voc07_sets.py"]
 

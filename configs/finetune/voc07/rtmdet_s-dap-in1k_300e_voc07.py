@@ -1,4 +1,4 @@
-"""RTMDet-s on VOC 2007 by MMDetection's own recipe: DAP, ImageNet-1k."""
+"""RTMDet-s on VOC 2007 with MMDetection's recipe: DAP, ImageNet-1k."""
 
 _base_ = ["./rtmdet_s-cls-in1k_300e_voc07.py"]
 

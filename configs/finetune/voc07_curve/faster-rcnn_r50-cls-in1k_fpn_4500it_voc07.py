@@ -1,4 +1,4 @@
-"""Faster R-CNN R50-FPN on VOC 2007 by iterations: CLS, ImageNet-1k (paper, Figure 5)."""
+"""Faster R-CNN R50-FPN on VOC 2007, learning curve: CLS, ImageNet-1k (paper, Figure 5)."""
 
 _base_ = [
     "../../_base_/models/faster-rcnn_r50_fpn_frozen-bn.py",

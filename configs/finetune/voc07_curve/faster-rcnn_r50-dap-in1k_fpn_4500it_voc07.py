@@ -1,4 +1,4 @@
-"""Faster R-CNN R50-FPN on VOC 2007 by iterations: DAP, ImageNet-1k (paper, Figure 5)."""
+"""Faster R-CNN R50-FPN on VOC 2007, learning curve: DAP, ImageNet-1k (paper, Figure 5)."""
 
 _base_ = ["./faster-rcnn_r50-cls-in1k_fpn_4500it_voc07.py"]
 

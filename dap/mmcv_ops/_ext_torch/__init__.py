@@ -17,7 +17,6 @@ from .focal_loss import (
     softmax_focal_loss_backward,
     softmax_focal_loss_forward,
 )
-from .info import get_compiler_version, get_compiling_cuda_version
 from .masked_conv import masked_col2im_forward, masked_im2col_forward
 from .roi_align import roi_align_backward, roi_align_forward
 from .roi_pool import roi_pool_backward, roi_pool_forward
@@ -28,6 +27,17 @@ from .sync_bn import (
     sync_bn_forward_output,
     sync_bn_forward_var,
 )
+
+
+def get_compiler_version() -> str:
+    """Return the origin of the operators, for ``mmcv.ops.get_compiler_version``."""
+    return "none (operators by torch and torchvision)"
+
+
+def get_compiling_cuda_version() -> str:
+    """Report that no CUDA toolkit was used to compile them. They run on torch's CUDA."""
+    return "not available"
+
 
 __all__ = [
     "bbox_overlaps",

@@ -60,14 +60,15 @@ def _decay(overlaps: np.ndarray, iou_threshold: float, sigma: float, method: int
 
 
 def _drop_by_last(alive: np.ndarray) -> np.ndarray:
-    """Return the order that remains if each dropped item is replaced by the last living one.
+    """Return the order of the kept items if each dropped item is replaced by the last kept one.
+
+    mmcv removes boxes in this way, which determines the order of equal scores.
 
     Args:
-        alive: Which of N items stay, bool, shape (N,).
+        alive: Which of N items are kept, bool, shape (N,).
 
     Returns:
-        Indices of the living items, int64, shape (K,). mmcv drops in this way, which
-        decides the order of equal scores.
+        Indices of the kept items, int64, shape (K,).
     """
     count = int(alive.sum())
     order = np.arange(count)
@@ -93,8 +94,8 @@ def softnms(
         boxes: Shape (N, 4), xyxy.
         scores: Shape (N,).
         dets: Output, shape (N, 5); its first K rows become boxes and lowered scores.
-        iou_threshold: Of the methods 0 and 1.
-        sigma: Of method 2.
+        iou_threshold: IoU threshold of the methods 0 and 1.
+        sigma: Width of the Gaussian of method 2.
         min_score: Boxes whose score falls below it are dropped.
         method: 0 naive (drop), 1 linear, 2 gaussian.
         offset: 0 or 1; width = x2 - x1 + offset.
@@ -129,11 +130,11 @@ def softnms(
 
 @operator
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Group boxes with the better box that suppresses them.
+    """Group each kept box with the boxes that it suppresses.
 
     Args:
         dets: Boxes and scores, shape (N, 5).
-        iou_threshold: A box joins a better one's group from this IoU on.
+        iou_threshold: A box is suppressed if its IoU with a better one is at least this.
 
     Returns:
         Per kept box, by falling score: its index, then those of the boxes it suppresses.
@@ -162,7 +163,7 @@ def bbox_overlaps(
         bboxes2: Shape (N, 4); M = N if ``aligned``.
         ious: Output, shape (M,) if ``aligned``, else (M, N).
         mode: 0 or 1.
-        aligned: Compare row by row instead of all with all.
+        aligned: Compare boxes of the same row, instead of all pairs.
         offset: 0 or 1; width = x2 - x1 + offset.
     """
     boxes1, boxes2 = map(at_least_float32, (bboxes1, bboxes2))

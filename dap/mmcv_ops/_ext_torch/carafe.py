@@ -1,4 +1,4 @@
-"""CARAFE: upsampling whose kernel is a function of the position.
+"""CARAFE: upsampling with a different kernel at each position.
 
 Output (y, x) is a sum over the k x k cells around feature cell (y // s, x // s), each
 multiplied by its mask; s is the scale factor. The sum runs over the cells, with one
@@ -23,7 +23,7 @@ def _split(maps: Tensor, groups: int, scale: int) -> Tensor:
 
 
 def _cells(padded: Tensor, kernel: int, groups: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield each cell of the kernel and a view of what it sees, (N, G, C / G, H, 1, W, 1)."""
+    """Yield each cell of the kernel with the features at it, a view (N, G, C / G, H, 1, W, 1)."""
     height, width = (size - kernel + 1 for size in padded.shape[2:])
     for cell in range(kernel * kernel):
         y, x = divmod(cell, kernel)
@@ -86,7 +86,7 @@ def carafe_naive_forward(
         masks: Shape (N, group_size * kernel_size ** 2, H * s, W * s).
         output: Shape (N, C, H * s, W * s).
         kernel_size: Odd.
-        group_size: Groups of channels with masks of their own.
+        group_size: Number of channel groups, each with its own masks.
         scale_factor: s.
     """
     _forward(features, masks, output, kernel_size, group_size, scale_factor)

@@ -1,4 +1,4 @@
-"""What all operators share: no autograd, no autocast, float32 for 16-bit floats, chunks."""
+"""Helpers of all operators: no autograd and autocast, float32 for 16-bit floats, chunks."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -11,10 +11,10 @@ Result = TypeVar("Result")
 
 
 def operator(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Run a function as a compiled operator runs: without autograd and without autocast.
+    """Decorate a function to run like a compiled operator: without autograd and autocast.
 
     Args:
-        function: Its first argument is a tensor, whose device is the operator's.
+        function: A function whose first argument is a tensor on the device of the operator.
 
     Returns:
         The function under ``no_grad`` and with autocast switched off for that device.
@@ -35,14 +35,14 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 
 def slices(length: int, step: int) -> Iterator[slice]:
-    """Cut ``range(length)`` into consecutive slices of at most ``step`` (at least one) items."""
+    """Split ``range(length)`` into consecutive slices of at most ``step`` (at least one) items."""
     step = max(1, step)
     for start in range(0, length, step):
         yield slice(start, min(length, start + step))
 
 
 def channel_rows(features: Tensor) -> Tensor:
-    """Lay out features (B, C, H, W) as rows (B * H * W, C), at least float32."""
+    """Arrange features (B, C, H, W) as rows (B * H * W, C), at least float32."""
     features = at_least_float32(features)
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
 

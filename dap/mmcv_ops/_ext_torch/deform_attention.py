@@ -1,7 +1,7 @@
 """Multi-scale deformable attention by bilinear sampling, in chunks of queries.
 
-At a time at most four times as many sampled values are held as the output has elements:
-a level of four points per query, as in Deformable DETR.
+A chunk has at most four sampled values per element of the output, the number of points
+per query and level in Deformable DETR.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Deformable convolutions, versions 1 and 2, by torchvision.
 
-mmcv's ``im2col_step`` only limits memory; torchvision chooses its own.
+mmcv's ``im2col_step``, which only limits memory, is ignored.
 """
 
 from typing import Any
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from .common import at_least_float32, operator
 
-OUTSIDE = -1e4  # a shift that leaves any map, and that float16 can hold
+OUTSIDE = -1e4  # an offset to a position outside any map, representable in float16
 
 
 def _prepare(offset: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Convert what torchvision's kernels do not take: bfloat16, and float16 on the CPU.
+    """Convert dtypes that torchvision's kernels do not support: bfloat16, and float16 on the CPU.
 
-    A sample whose offset is not finite counts as zero in mmcv. torchvision would read
-    outside the map if it is NaN.
+    In mmcv a sample whose offset is not finite is zero. torchvision would read outside the
+    map if it is NaN.
     """
     converted = (offset.nan_to_num(nan=OUTSIDE, posinf=OUTSIDE, neginf=OUTSIDE), *tensors)
     if offset.dtype == torch.bfloat16 or offset.device.type == "cpu":
@@ -32,7 +32,7 @@ def _geometry(sizes: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _empty_mask_and_bias(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mask and bias that torchvision expects where there are none."""
+    """Return the mask and bias that torchvision expects if there are none."""
     return input.new_zeros(len(input), 1), input.new_zeros(len(weight))
 
 
@@ -90,8 +90,8 @@ def deform_conv_backward_input(
 ) -> None:
     """Write the gradients by input and offset; see ``deform_conv_forward``.
 
-    torchvision computes the weight's gradient in the same call. It is kept on the
-    buffer ``columns``, which mmcv hands to ``deform_conv_backward_parameters`` next.
+    torchvision computes the gradient by the weight in the same call. It is stored on the
+    buffer ``columns``, which mmcv then passes to ``deform_conv_backward_parameters``.
     """
     grad_input, columns.grad_weight, grad_offset = _gradients(  # type: ignore[attr-defined]
         input, offset, gradOutput, weight, sizes
@@ -121,12 +121,12 @@ def deform_conv_backward_parameters(
 def _at_output_size(name: str, field: Tensor, output: Tensor) -> Tensor:
     """Read offsets or masks of each image as mmcv's kernels of version 2 do.
 
-    They take the numbers in memory one after the other as (channels, H', W') of the
-    output, whatever the field's own H and W are. DyHead trains and predicts with
-    fields of twice the output's size, so that its weights depend on it.
+    They read the values in memory as (channels, H', W') of the output, independently of
+    the H and W of the field. DyHead trains and predicts with fields of twice the size of
+    the output, so that its weights depend on this.
 
     Args:
-        name: Of the field, for the error.
+        name: Name of the field, for the error.
         field: Shape (N, channels, H, W).
         output: Shape (N, O, H', W').
 
@@ -134,7 +134,7 @@ def _at_output_size(name: str, field: Tensor, output: Tensor) -> Tensor:
         Shape (N, channels, H', W').
 
     Raises:
-        ValueError: If the field has fewer numbers than the output needs.
+        ValueError: If the field has fewer values than the output needs.
     """
     if field.shape[2:] == output.shape[2:]:
         return field
@@ -190,8 +190,8 @@ def modulated_deform_conv_forward(
         pad_w: Columns of zeros at both ends.
         dilation_h: Dilation along y.
         dilation_w: Dilation along x.
-        group: Groups of channels.
-        deformable_group: Groups of channels with offsets and masks of their own.
+        group: Number of groups of channels.
+        deformable_group: Number of channel groups, each with its own offsets and masks.
         with_bias: Whether ``bias`` is added.
 
     Raises:

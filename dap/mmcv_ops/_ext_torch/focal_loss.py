@@ -1,11 +1,11 @@
 """Focal losses and their gradients in closed form, with the conventions of mmcv's CUDA kernels.
 
-Both work through rows in chunks, so that beyond inputs and outputs only a few
-megabytes are needed. 16-bit inputs are computed in float32 and rounded once.
+Rows are processed in chunks, so that only a few megabytes are needed in addition to inputs
+and outputs. 16-bit inputs are computed in float32 and rounded once.
 
-A target outside [0, C) has no positive class: all classes of its row are negatives in
-the sigmoid loss; the softmax loss is zero for negative targets. mmcv reads beyond its
-array of class weights for such rows; here their weight is 1.
+A target outside [0, C) has no positive class: in the sigmoid loss all classes of its row
+are negatives; the softmax loss is zero for negative targets. mmcv reads outside the array
+of class weights for such rows; here their weight is 1.
 """
 
 import torch
@@ -18,7 +18,7 @@ SMALLEST = torch.finfo(torch.float32).tiny  # mmcv clamps probabilities to it be
 
 
 def _check_targets(target: Tensor, largest: int) -> None:
-    """Raise ValueError if a target is larger than the largest that has a meaning."""
+    """Raise ValueError if a target is larger than the largest valid one."""
     if target.numel() and (value := int(target.max())) > largest:
         raise ValueError(f"target contains the class {value}, expected at most {largest}")
 

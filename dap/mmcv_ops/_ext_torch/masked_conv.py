@@ -1,4 +1,4 @@
-"""The two copies around the matrix product of a masked convolution (``mmcv.ops.MaskedConv2d``)."""
+"""The copies before and after the matrix product in ``mmcv.ops.MaskedConv2d``."""
 
 import torch
 from torch import Tensor

@@ -8,7 +8,7 @@ CURE = (
     "torch installed, `MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0`"
 )
 
-# Beginning of the operators' names -> what of mmcv.ops calls them, and who uses that.
+# Prefix of operators -> the function or layer of mmcv.ops that calls them, and its users.
 CALLERS = {
     "active_rotated_filter": ("active_rotated_filter", "MMRotate's S2ANet and ReDet"),
     "assign_score_withk": ("assign_score_withk", "MMDetection3D's PAConv"),
@@ -28,19 +28,19 @@ CALLERS = {
     "filtered_lrelu": ("filtered_lrelu", "MMagic's StyleGAN3"),
     "furthest_point_sampling": ("furthest_point_sample", "MMDetection3D"),
     "fused_bias_leakyrelu": ("FusedBiasLeakyReLU", "MMagic's StyleGAN2"),
-    "fused_indice": ("SparseConv2d and its kin", "MMDetection3D"),
+    "fused_indice": ("SparseConv2d and related layers", "MMDetection3D"),
     "gather_points": ("gather_points", "MMDetection3D"),
-    "get_indice_pairs": ("SparseConv2d and its kin", "MMDetection3D"),
+    "get_indice_pairs": ("SparseConv2d and related layers", "MMDetection3D"),
     "group_points": ("QueryAndGroup", "MMDetection3D"),
     "hard_voxelize": ("Voxelization", "MMDetection3D"),
-    "indice_": ("SparseConv2d and its kin", "MMDetection3D"),
+    "indice_": ("SparseConv2d and related layers", "MMDetection3D"),
     "iou3d": ("boxes_iou3d and nms3d", "MMDetection3D"),
     "knn": ("knn", "MMDetection3D"),
     "min_area_polygons": ("min_area_polygons", "MMRotate"),
     "nms_quadri": ("nms_quadri", "MMRotate"),
     "nms_rotated": ("nms_rotated", "MMRotate, and MMDetection for rotated boxes"),
     "pixel_group": ("pixel_group", "MMOCR's PANet"),
-    "points_in_boxes": ("points_in_boxes_part and its kin", "MMDetection3D"),
+    "points_in_boxes": ("points_in_boxes_part and related functions", "MMDetection3D"),
     "points_in_polygons": ("points_in_polygons", "MMRotate"),
     "prroi_pool": ("PrRoIPool", "no detector of MMDetection 3.3"),
     "psamask": ("PSAMask", "MMSegmentation's PSANet"),
@@ -61,14 +61,13 @@ CALLERS = {
 def missing_operator(name: str) -> Callable[..., NoReturn]:
     """Return a function in place of the operator ``name``, which raises when it is called.
 
-    ``mmcv.ops`` looks up all operators when it is imported, so that the lookup itself
-    must succeed.
+    ``mmcv.ops`` looks up all operators on import, so the lookup itself must succeed.
 
     Args:
         name: Attribute that the module ``mmcv._ext`` does not have.
 
     Raises:
-        AttributeError: If ``name`` begins with an underscore and thus is no operator.
+        AttributeError: If ``name`` starts with an underscore, and thus is no operator.
     """
     if name.startswith("_"):
         raise AttributeError(f"module 'mmcv._ext' has no attribute {name!r}")
@@ -77,7 +76,7 @@ def missing_operator(name: str) -> Callable[..., NoReturn]:
 
     def operator(*args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError(
-            f"mmcv's operator {name}{caller} is not among those that run without a compiler; {CURE}"
+            f"mmcv's operator {name}{caller} is not available without a compiler; {CURE}"
         )
 
     operator.__name__ = name

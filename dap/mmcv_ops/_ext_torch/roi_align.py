@@ -10,7 +10,7 @@ MAX, AVERAGE = 0, 1
 
 
 def _needs_float32(tensor: Tensor) -> bool:
-    """Say whether torchvision's kernels lack the dtype."""
+    """Whether torchvision's kernels do not support the dtype."""
     return tensor.dtype == torch.bfloat16
 
 
@@ -75,10 +75,10 @@ def _max_forward(
     bins: tuple[int, int],
     sampling_ratio: int,
 ) -> None:
-    """Write the largest sample of each bin and where it lies. The first of equal ones counts."""
+    """Write the largest sample of each bin, the first of equal ones, and its position."""
     height, width = input.shape[2:]
     rows = channel_rows(input)
-    # What a bin without samples holds in mmcv: its start value of the search.
+    # In mmcv, a bin without samples keeps the initial value of the maximum.
     output.fill_(-10000 if input.device.type == "cpu" else torch.finfo(torch.float32).min)
     argmax_y.fill_(-1)
     argmax_x.fill_(-1)

@@ -1,7 +1,7 @@
 """RoIPool as mmcv defines it.
 
-torchvision's operator rounds RoIs to whole cells first; mmcv's does not, so that the
-bins differ and torchvision's cannot be used.
+torchvision's operator rounds RoIs to whole cells first and mmcv's does not, so that their
+bins differ.
 """
 
 import torch
@@ -82,7 +82,7 @@ def roi_pool_forward(
     x = _edges(x1, sizes[1], pooled_width, width)
     malformed = (sizes[0] <= 0) | (sizes[1] <= 0)
     base = (boxes[:, 0].long() * height * width)[:, None, None]
-    # RoIs of similar size together, since the loop over cells runs to the largest bin.
+    # RoIs are grouped by size, because the loop over cells runs up to the largest bin.
     for part in (sizes[0] * sizes[1]).argsort().split(ROIS_AT_A_TIME):
         if not len(part):
             continue

@@ -1,4 +1,4 @@
-"""Batch normalisation whose statistics processes share (``MMSyncBN``): the sums of one process."""
+"""The part of one process in synchronised batch normalisation (``MMSyncBN``)."""
 
 from torch import Tensor
 
@@ -34,7 +34,7 @@ def sync_bn_forward_output(
     momentum: Tensor,
     group_size: int,
 ) -> None:
-    """Normalise, and bring the running statistics forward.
+    """Normalise, and update the running statistics.
 
     Args:
         input: Features, shape (N, C, L).

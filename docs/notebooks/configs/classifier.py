@@ -1,4 +1,4 @@
-"""A small classifier of the made-up class folders, and how its boxes are made."""
+"""A small classifier of the synthetic class folders, and the settings of its boxes."""
 
 _base_ = ["mmpretrain::_base_/default_runtime.py"]
 
@@ -10,7 +10,7 @@ model = dict(
         depth=18,
         stem_channels=8,
         base_channels=8,
-        strides=(1, 2, 2, 1),  # the last stage stays at stride 16: a finer map
+        strides=(1, 2, 2, 1),  # the last stage has stride 16, for a finer map
         style="pytorch",
     ),
     neck=dict(type="GlobalAveragePooling"),

@@ -8,7 +8,7 @@ train_dataloader = dict(
         type="dap.CheckedCocoDataset",
         ann_file="target/train/annotations.json",
         data_prefix=dict(img="target/train/images/"),
-        metainfo=dict(classes=()),  # all of the file
+        metainfo=dict(classes=()),  # all categories of the file
     )
 )
 val_dataloader = dict(

@@ -1,4 +1,4 @@
-"""Step 4 from the pre-trained detector (DAP); all else is as in finetune_cls.py."""
+"""Step 4 from the pre-trained detector (DAP); other settings as in finetune_cls.py."""
 
 _base_ = ["./finetune_cls.py"]
 

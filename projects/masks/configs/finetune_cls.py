@@ -2,15 +2,9 @@
 
 _base_ = ["../../quickstart/configs/finetune_cls.py", "./mask_head.py"]
 
-model = dict(
-    type="MaskRCNN",
-    roi_head=dict(
-        mask_roi_extractor=_base_.mask_roi_extractor,
-        mask_head=dict(**_base_.mask_head, num_classes=8),
-    ),
-    train_cfg=dict(rcnn=dict(mask_size=_base_.mask_size)),
-    test_cfg=dict(rcnn=dict(mask_thr_binary=0.5)),
-)
+model = _base_.mask_rcnn
+model.roi_head.mask_head.num_classes = 8
+model.test_cfg = dict(rcnn=dict(mask_thr_binary=0.5))
 dataset = dict(
     _delete_=True,
     type="dap.CheckedCocoDataset",

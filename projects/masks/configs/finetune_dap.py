@@ -1,6 +1,7 @@
-"""Step 4 from a pre-trained detector (DAP); all else is as in finetune_cls.py.
+"""Step 4 from a pre-trained detector (DAP); other settings as in finetune_cls.py.
 
-The one that was pre-trained on boxes alone has no mask head: ``allow_missing`` in the command.
+For the detector that was pre-trained on boxes alone, and has no mask head, ``run.py`` passes
+``allow_missing``.
 """
 
 _base_ = ["./finetune_cls.py"]

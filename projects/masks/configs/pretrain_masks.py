@@ -1,15 +1,9 @@
-"""Step 3 with masks: as the quick start's, and the mask head learns from the masks of the boxes."""
+"""Step 3 of the quick start with masks: the mask head is trained on the masks of the boxes."""
 
 _base_ = ["../../quickstart/configs/pretrain_detector.py", "./mask_head.py"]
 
-model = dict(
-    type="MaskRCNN",
-    roi_head=dict(
-        mask_roi_extractor=_base_.mask_roi_extractor,
-        mask_head=dict(**_base_.mask_head, num_classes=16),
-    ),
-    train_cfg=dict(rcnn=dict(mask_size=_base_.mask_size)),
-)
+model = _base_.mask_rcnn
+model.roi_head.mask_head.num_classes = 16
 train_dataloader = dict(
     dataset=dict(
         pipeline=[

@@ -1,6 +1,6 @@
-"""Step 1: a narrow ResNet-18 without its last stage, on the shapes; Step 2 follows by its hook.
+"""Step 1: a narrow ResNet-18 without its last stage, on the shapes; its hook runs Step 2.
 
-Paths are relative to the folder the command runs in, as ``run.py`` does.
+Paths are relative to the work directory, in which ``run.py`` runs the training.
 """
 
 _base_ = ["mmpretrain::_base_/default_runtime.py"]
@@ -11,7 +11,7 @@ model = dict(
     backbone=dict(
         type="ResNet",
         depth=18,
-        num_stages=3,  # a small receptive field: sharper maps, and half the time
+        num_stages=3,  # smaller receptive field: sharper maps, half the time
         out_indices=(2,),
         stem_channels=16,
         base_channels=16,
@@ -70,7 +70,7 @@ randomness = dict(seed=0)
 
 pseudo_boxes = dict(
     rule="extent",
-    thresholds=(1.2,),  # of Otsu's: the maps of this small network are wide, and fit best here
-    short_sides=(192,),  # objects and network are a third of ImageNet's
+    thresholds=(1.2,),  # times Otsu's threshold; the maps of this small network are wide
+    short_sides=(192,),  # a third of 576, as images are about a third of ImageNet's
 )
 custom_hooks = [dict(type="dap.PseudoBoxHook", num_workers=1)]

@@ -1,4 +1,4 @@
-"""A Faster R-CNN for two CPU cores: three narrow pyramid levels, few RoIs, small head."""
+"""A Faster R-CNN for two CPU cores: narrow backbone of three stages, few RoIs, small head."""
 
 _base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py"]
 
@@ -7,7 +7,7 @@ channels = 40
 model = dict(
     backbone=dict(
         depth=18,
-        num_stages=3,  # as the classifier's
+        num_stages=3,  # as in the classifier
         out_indices=(0, 1, 2),  # strides 4, 8, 16
         stem_channels=16,
         base_channels=16,

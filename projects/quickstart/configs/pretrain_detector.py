@@ -1,4 +1,4 @@
-"""Step 3: the whole detector on the pseudo boxes, backbone from the classifier."""
+"""Step 3: pre-train the whole detector on the pseudo boxes, from the classifier's backbone."""
 
 _base_ = ["./detector_model.py", "mmdet::_base_/default_runtime.py"]
 

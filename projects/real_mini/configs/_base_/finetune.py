@@ -68,6 +68,7 @@ test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),  # CLS: AP50 32.9 → 38.9
     clip_grad=dict(max_norm=2),
 )
 param_scheduler = [

@@ -1,0 +1,1 @@
+from tests.support.scope import mmpretrain_scope  # noqa: F401

@@ -1,0 +1,49 @@
+"""Stores of pseudo boxes, written from records made by hand."""
+
+from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore
+from dap.store.writer import StoreWriter
+
+CATEGORIES = [
+    {"id": 3, "name": "n3", "readable_name": "crane"},
+    {"id": 11, "name": "n11", "readable_name": "crane"},
+    {"id": 7, "name": "n7", "readable_name": "owl"},
+]
+
+
+def write_store(folder, records, categories, shard_size, settings, image_root=""):
+    """Write a finished store, and give its folder.
+
+    Args:
+        folder: Where to.
+        records: One dict per image, as the writer takes them.
+        categories: Dicts with an id and a name; labels count them from 0.
+        shard_size: Images per shard.
+        settings: What the store says that Step 2 was run with.
+        image_root: Folder of the images.
+    """
+    described = {
+        "settings": settings,
+        "classifier": {},
+        "image_list": {"count": len(records), "root": str(image_root)},
+        "shard_size": shard_size,
+        "categories": categories,
+    }
+    writer = StoreWriter(folder, described)
+    for shard in writer.begin():
+        writer.write(shard, [records[i] for i in writer.indices(shard)])
+    writer.finish()
+    return folder
+
+
+def store_of(folder, records, **settings):
+    """A store in shards of two images, of :data:`CATEGORIES`, by the paper's rule at two τ."""
+    settings = {"thresholds": (0.2, 0.5), "nms_iou": None, "rule": "paper", **settings}
+    described = PseudoBoxSettings(**settings).as_json()
+    return PseudoBoxStore(write_store(folder, records, CATEGORIES, 2, described))
+
+
+def image_record(name, *boxes):
+    """An image of 100 x 100 pixels: rows of box, label, index of τ."""
+    rows = [[*box, label, tau] for box, label, tau in boxes]
+    reason = {} if rows else {"reason": "its map is constant"}
+    return {"file_name": name, "height": 100, "width": 100, "boxes": rows, **reason}
