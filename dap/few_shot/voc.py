@@ -15,13 +15,7 @@ from mmengine.logging import print_log
 
 from dap.coco_boxes import LeftOutBoxes
 from dap.datasets.detection_data import coco_content
-from dap.datasets.voc_files import (
-    VOC_CLASSES,
-    ImageFinder,
-    alike_names,
-    parse_voc,
-    split_file,
-)
+from dap.datasets.voc_files import VOC_CLASSES, ImageFinder, alike_names, parse_voc, split_file
 from dap.files import read_bytes, split_lines
 
 from .source import DetectionSource, make_source, warn
