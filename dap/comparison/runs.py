@@ -156,9 +156,10 @@ def _zero_results(config: Mapping[str, Any] | None) -> dict[str, float]:
     for evaluator in evaluators:
         if type_name(evaluator) != "CocoMetric" or evaluator.get("format_only"):
             return {}
-        metrics = evaluator.get("metric") or "bbox"
-        for metric in [metrics] if isinstance(metrics, str) else metrics:
-            name = f"{evaluator.get('prefix') or 'coco'}/{metric}_mAP"
+        metric = evaluator.get("metric") or "bbox"
+        metrics = {metric} if isinstance(metric, str) else set(metric)
+        for kind in sorted(metrics & {"bbox", "segm"}):
+            name = f"{evaluator.get('prefix') or 'coco'}/{kind}_mAP"
             results |= {name: 0.0, f"{name}_50": 0.0, f"{name}_75": 0.0}
     return results
 

@@ -95,6 +95,7 @@ class TestLogs:
         [
             None,
             changed(CLS, val_evaluator__format_only=True),
+            changed(CLS, val_evaluator__metric="proposal"),
             changed(CLS, val_evaluator={"type": "VOCMetric"}),
         ],
     )

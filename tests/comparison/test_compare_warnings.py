@@ -113,7 +113,7 @@ class TestWarnings:
     def test_different_seeds(self, four_runs, tmp_path):
         third = write_run(tmp_path / "dap_seed2", {25: 34, 50: 49, 100: 53}, DAP, 2)
         (warning,) = warnings(compare([*four_runs, third], tmp_path / "out"))
-        assert "different seeds, 0, 1, 2 and 0, 1: runs of equal" in warning
+        assert "different seeds, 0, 1, 2 and 0, 1: compare runs" in warning
 
     def test_hash_in_an_address_tells_other_weights(self):
         """The hash in the name of a local file, by extract_detector, may be due to the seed."""

@@ -208,7 +208,7 @@ def test_image_that_lacks_something(files, lacking):
 
 def test_image_ids_that_stand_twice(files):
     images = [*IMAGES, IMAGES[1] | {"file_name": "z.jpg"}]
-    message = r"images\.json: 1 image ids stand there twice, such as 3.*unlabelled_images\.py"
+    message = r"images\.json: 1 image ids occur twice, such as 3.*unlabelled_images\.py"
     with pytest.raises(ValueError, match=message):
         write_pseudo_labels(*files([found(5, 0.9)], images=images))
 
