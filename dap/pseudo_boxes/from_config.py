@@ -223,8 +223,8 @@ def build_class_folders(
     if len(folders) == num_classes and not all(map(is_wordnet_id, folders)):
         raise ValueError(
             f"images: {root} holds {len(folders)} class folders, as many as the classifier has "
-            f"classes, but none is named like one: {folders[0]!r}, … there, {readable[0]!r}, … "
-            f"here. {CURE}"
+            f"classes, but none has the name of a class: the folders are {folders[0]!r}, …, the "
+            f"classes {readable[0]!r}, …. {CURE}"
         )
     return build(readable_names=readable)
 

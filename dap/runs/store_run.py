@@ -140,8 +140,8 @@ class StoreRun:
         """Compute and write the missing shards of this rank, in order."""
         writer = self.writer
         groups = _groups(missing, writer, source)[self.ranks.rank :: self.ranks.size]
-        wanted = {*missing}
-        share = [shard for group in groups for shard in group if shard in wanted]
+        to_write = {*missing}
+        share = [shard for group in groups for shard in group if shard in to_write]
         progress = Progress(writer.images_of(share), writer.images_of(missing), self.ranks.size)
         image_done = None if on_start is None else on_start(progress)
         health = Health(self.execution.max_bad_fraction, writer.folder)
@@ -151,7 +151,7 @@ class StoreRun:
         )  # fmt: skip
         for shard in (shard for group in groups for shard in group):
             computed = [early[i] if i in early else next(stream) for i in writer.indices(shard)]
-            if shard not in wanted:
+            if shard not in to_write:
                 continue
             for image, record in computed:
                 health.add(image.entry.path, image.readable, record)
