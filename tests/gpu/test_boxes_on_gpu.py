@@ -8,10 +8,10 @@ import pytest
 import runs
 import torch
 from runs import DEVICE, NEEDS_GPU, SHARDS_BEFORE_KILL, SMALL_WINDOW, agreement
-from test_engine import tree
 
 from dap.pseudo_boxes import pipeline
 from dap.testing import draw_image, write_image
+from tests.support.planted_runs import tree
 from tests.support.workplace import ROOT, Place
 
 pytestmark = NEEDS_GPU

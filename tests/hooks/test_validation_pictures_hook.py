@@ -17,10 +17,10 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import nn
-from workplace import CONFIGS, SERVER, SMALL_FASTER_RCNN, SMALL_STEP_3, make_store
 
 from dap.hooks.validation_pictures_hook import ValidationPicturesHook
 from dap.testing import make_coco
+from tests.support.workplace import CONFIGS, SERVER, SMALL_FASTER_RCNN, SMALL_STEP_3, make_store
 
 PRETRAIN = CONFIGS / "pretrain" / "faster-rcnn_r50_fpn_40k_in1k-boxes.py"
 PALETTE_RGB = [(255, 0, 255), (255, 255, 0), (0, 255, 255)]  # unlike those of the objects

@@ -11,28 +11,12 @@ from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from mmpretrain.registry import MODELS
 from pycocotools.coco import COCO
 
-from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes
+from dap.pseudo_boxes import Execution, PseudoBoxSettings
 from dap.runs import health
 from dap.testing import draw_image, make_class_folders, write_image
 from tests.support.planted import model_config, planted_classifier, planted_state
+from tests.support.planted_runs import generate, tree
 from tests.support.zoo import zoo_run
-
-SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5), rule="paper")
-
-
-def generate(root: Path, out: Path, **kwargs):
-    kwargs = {"settings": SETTINGS, **kwargs}
-    kwargs.setdefault("execution", Execution(kwargs.pop("num_workers", 0)))
-    model = kwargs.pop("model", None) or planted_classifier()
-    dataset = kwargs.pop("dataset", None) or CustomDataset(data_root=str(root))
-    summary = generate_pseudo_boxes(model, dataset, out, **kwargs)
-    return summary, json.loads((out / "annotations.json").read_text())
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """All files below a folder by their path, sorted."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.fixture

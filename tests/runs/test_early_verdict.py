@@ -5,12 +5,12 @@ import torch
 from mmengine.config import Config
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import MODELS
-from test_engine import SETTINGS, generate, tree
 
 from dap.pseudo_boxes import Execution, generate_from_config, generate_pseudo_boxes
 from dap.runs.verdict import verdict_on_records
 from dap.testing import COLOURS_BGR, draw_image, make_class_folders, write_image
 from tests.support.planted import WEIGHT, model_config, planted_classifier
+from tests.support.planted_runs import SETTINGS, generate, tree
 from tests.support.rank_processes import in_ranks
 from tests.support.zoo import save_random_weights, zoo_config
 

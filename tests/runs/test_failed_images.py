@@ -6,7 +6,6 @@ import os
 
 import pytest
 from mmpretrain.datasets import CustomDataset
-from test_engine import SETTINGS, tree
 
 from dap.images import labelled_images, reading
 from dap.images.labelled_images import LabelledImages
@@ -14,6 +13,7 @@ from dap.pseudo_boxes import Execution, PseudoBoxStore, generate_from_config, ge
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
 from tests.support.planted import planted_classifier
+from tests.support.planted_runs import SETTINGS, tree
 from tests.support.zoo import save_random_weights, zoo_config
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from mmpretrain.datasets import CustomDataset
-from test_engine import SETTINGS, tree
 
 from dap.files import locked
 from dap.pseudo_boxes import Execution, PseudoBoxStore, generate_pseudo_boxes
@@ -16,6 +15,7 @@ from dap.runs import health
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
 from tests.support.planted import planted_classifier
+from tests.support.planted_runs import SETTINGS, tree
 from tests.support.zoo import zoo_run
 
 

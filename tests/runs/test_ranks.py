@@ -4,7 +4,6 @@ import time
 
 import pytest
 from mmpretrain.datasets import CustomDataset
-from test_engine import SETTINGS, tree
 
 from dap.images.labelled_images import LabelledImages
 from dap.pseudo_boxes import (
@@ -17,6 +16,7 @@ from dap.ranks import all_ranks
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
 from tests.support.planted import planted_classifier, planted_state
+from tests.support.planted_runs import SETTINGS, tree
 from tests.support.rank_processes import in_ranks
 from tests.support.zoo import save_random_weights, zoo_config
 

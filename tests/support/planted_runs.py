@@ -1,0 +1,26 @@
+"""Runs of Step 2 with the planted classifier, and what they wrote."""
+
+import json
+from pathlib import Path
+
+from mmpretrain.datasets import CustomDataset
+
+from dap.pseudo_boxes import Execution, PseudoBoxSettings, generate_pseudo_boxes
+from tests.support.planted import planted_classifier
+
+SETTINGS = PseudoBoxSettings(short_sides=(128,), thresholds=(0.3, 0.5), rule="paper")
+
+
+def generate(root: Path, out: Path, **kwargs):
+    kwargs = {"settings": SETTINGS, **kwargs}
+    kwargs.setdefault("execution", Execution(kwargs.pop("num_workers", 0)))
+    model = kwargs.pop("model", None) or planted_classifier()
+    dataset = kwargs.pop("dataset", None) or CustomDataset(data_root=str(root))
+    summary = generate_pseudo_boxes(model, dataset, out, **kwargs)
+    return summary, json.loads((out / "annotations.json").read_text())
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All files below a folder by their path, sorted."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
