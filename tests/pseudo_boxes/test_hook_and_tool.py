@@ -181,7 +181,7 @@ def bad_inputs(tmp_path, config, checkpoint):
         ),
         "folders of other classes": (
             (config, named, "--images", other_names),
-            ("none is named like one", "apple", "--classes"),
+            ("none has the name of a class", "apple", "--classes"),
         ),
         "missing config": ((tmp_path / "none.py", checkpoint), ("none.py",)),
         "slurm without srun": (
