@@ -14,13 +14,13 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, MODELS
-from test_readme_configs import save_pretrained
 
 import dap_cli
 from dap.launch import installed_tool
 from dap.testing import make_class_folders, make_coco, make_voc
 from tests.support.markdown_files import ROOT, blocks, commands, markdown_files
 from tests.support.workplace import Place
+from tests.test_readme_configs import save_pretrained
 
 OTHER_PROGRAMS = {"pip", "conda", "pytest", "sphinx-build", "pre-commit", "uv", "source"}
 FOLDERS = {"crack": "blue", "dent": "green", "scratch": "red"}

@@ -206,8 +206,11 @@ class Plan:
         name = f"{self._seeded(run.name, seed) if run.checkpoint else trained}/test"
         out = f"{self.root}/{name}"
         # Of a trained run, the options decide the training alone; those of a k-shot run are passed
-        # so that the config that MMEngine keeps has its number of images per class.
-        options = self._options(run) if run.checkpoint or run.shots else {}
+        # so that the config that MMEngine keeps has its number of images per class, and its seed.
+        options = {
+            key: of_seed(value, seed) if isinstance(value, str) else value
+            for key, value in (self._options(run) if run.checkpoint or run.shots else {}).items()
+        }
         config = self.configs.load(run.config, options)
         if _is_coco(config):  # for figures in full precision
             options["test_evaluator.outfile_prefix"] = f"{out}/predictions"

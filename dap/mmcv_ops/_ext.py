@@ -4,6 +4,5 @@ The functions have the names, arguments and in-place outputs of the compiled mod
 Other operators of mmcv are functions that raise an error with the cure.
 """
 
-from dap.mmcv_ops._ext_torch.missing import missing_operator as __getattr__  # noqa: F401
-
 from ._ext_torch import *  # noqa: F403
+from ._ext_torch.missing import missing_operator as __getattr__  # noqa: F401

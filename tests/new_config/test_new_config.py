@@ -211,7 +211,7 @@ def test_missing_weights_are_refused(tmp_path, data):
 
 
 def test_missing_boxes_or_images_are_refused(tmp_path, data):
-    with pytest.raises(FileNotFoundError, match="nowhere is not there; expected a folder"):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist; expected a folder"):
         new_configs("retinanet_r50_fpn_1x_coco", tmp_path / "nowhere", out=tmp_path)
     with pytest.raises(ValueError, match=r"first image, .* does not exist; give the folder"):
         new_configs(

@@ -103,7 +103,7 @@ def test_damaged_shard_is_found_on_opening_and_made_again(
         content[len(content) // 2] ^= 1
         shard.write_bytes(content if damage == "flipped" else content[:-100])
     words = "is missing, 1 of 3" if damage == "missing" else "is damaged: its SHA-256"
-    with pytest.raises(ValueError, match=f"{shard.name} {words}.*Run the command that made it"):
+    with pytest.raises(ValueError, match=f"{shard.name} {words}.*Run the command that wrote it"):
         PseudoBoxStore(out)
     run(root, out)
     assert computed == [1]
