@@ -63,7 +63,7 @@ def start_tool(*arguments, launcher=(), options=("--no-normalization",)):
         [sys.executable, "-W", "ignore", *launcher, str(TOOL), *map(str, arguments), *options],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         timeout=300,
     )
 
