@@ -68,7 +68,8 @@ test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),  # CLS: AP50 32.9 → 38.9
+    # Chosen for CLS on VOC: AP50 38.9, with the full rate for the backbone 32.9.
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),
     clip_grad=dict(max_norm=2),
 )
 param_scheduler = [
