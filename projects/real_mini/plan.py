@@ -209,13 +209,14 @@ class Benchmark:
     Attributes:
         images: Folder of class folders, the photographs.
         target: The detection set; its files must be there.
-        shots: Images per class.
+        shots: Images per class; None for all images.
         seeds: Of draws and fine-tunings. Pre-trainings have seed 0.
         scale: ``'small'``, ``'cpu'`` or ``'gpu'``.
         processes: Of Step 2 on a CPU.
         length: Of all trainings, in shares of the configs'.
         finetuning: Of the fine-tunings, in shares of the config's, beside ``length``.
-        at: Images per class at which all arms are compared; the second of ``shots`` by default.
+        at: Images per class at which all arms are compared; by default the second number of
+            ``shots``.
         repeated: Kinds of boxes, as in :class:`Arm`, whose pre-training has the fine-tuning's seed.
         short_sides: Of the views of Step 2 in pixels; None for its default.
         truth: COCO file with true boxes of ``images``, for the arm that is trained on them.
@@ -226,7 +227,7 @@ class Benchmark:
 
     images: Path
     target: Target
-    shots: Sequence[int]
+    shots: Sequence[int | None]
     seeds: Sequence[int]
     scale: str
     processes: int
@@ -241,10 +242,14 @@ class Benchmark:
     proposals: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        numbers = sorted(k for k in self.shots if k is not None)
+        if not numbers:
+            raise ValueError("--shots all: expected a number of images per class too")
         if not self.at:
-            self.at = [sorted(self.shots)[min(1, len(self.shots) - 1)]]
-        if unknown := sorted(set(self.at) - set(self.shots)):
-            raise ValueError(f"--at {unknown}: expected some of --shots {sorted(self.shots)}")
+            self.at = [numbers[min(1, len(numbers) - 1)]]
+        if unknown := sorted(set(self.at) - set(numbers)):
+            raise ValueError(f"--at {unknown}: expected some of --shots {numbers}")
+        self.shots = [*numbers, *([None] if None in self.shots else [])]
 
     @property
     def one_k(self) -> int:
@@ -265,7 +270,7 @@ class Benchmark:
         whole = {arm.name for part in chosen for arm in AT_ALL_K.get(part, ())}
         for seed in self.seeds:  # so that whatever ends early has all arms
             checkpoints = {arm.name: self._pretrained(arm, seed) for arm in arms if arm.boxes}
-            for k in (*sorted(self.shots), None):
+            for k in self.shots:
                 for arm in arms:
                     if arm.name in whole or k in self.at:
                         self._finetuned(arm, checkpoints.get(arm.name), k, seed)

@@ -40,6 +40,11 @@ MALLOC = {
 }
 
 
+def images_per_class(word: str) -> int | None:
+    """Read a value of ``--shots``: a number, or None for ``'all'``."""
+    return None if word == "all" else int(word)
+
+
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -59,7 +64,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--classes", type=Path, help="file: classes of --voc to keep, one per line")
     parser.add_argument("--name", help="of the detection set in folders; default: its folder's")
     parser.add_argument("--parts", nargs="+", default=["core"], choices=["core", "all", *PARTS])
-    parser.add_argument("--shots", type=int, nargs="+", default=[5, 10, 20], metavar="K")
+    parser.add_argument(
+        "--shots", type=images_per_class, nargs="+", default=[5, 10, 20, None], metavar="K",
+        help="images per class to draw; 'all' for all images; default: 5 10 20 all",
+    )  # fmt: skip
     parser.add_argument(
         "--at", type=int, nargs="+", default=[], metavar="K",
         help="of --shots, those at which all arms are compared; default: the second",

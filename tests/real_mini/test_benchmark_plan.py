@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parents[2] / "projects" / "real_mini"
 
 @pytest.mark.parametrize("scale", ["small", "cpu", "gpu"])
 def test_every_job_reads_what_earlier_ones_make(project, make_plan, scale):
-    plan = make_plan("all", shots=(5, 10), seeds=(0, 1), scale=scale, truth="/true.json")
+    plan = make_plan("all", shots=(5, 10, None), seeds=(0, 1), scale=scale, truth="/true.json")
     made = set()
     for job in plan.jobs.values():
         assert set(job.reads) <= made
@@ -163,7 +163,7 @@ def test_pretraining_repeated_with_each_seed(make_plan):
     """DAP, centre and whole are pre-trained once per seed, all others with seed 0 alone."""
     repeated = ["pseudo", "centre", "whole"]
     plan = make_plan(
-        "core", "paper", shots=(5, 10, 20), seeds=(0, 2), at=[5, 10], repeated=repeated
+        "core", "paper", shots=(None, 20, 10, 5), seeds=(0, 2), at=[5, 10], repeated=repeated
     )
     pretrained = {name for name in plan.jobs if name.startswith("pretrain_")}
     assert pretrained == {
@@ -201,6 +201,14 @@ def test_boxes_of_both_rules_and_true_ones(make_plan):
 def test_arms_are_compared_at_drawn_numbers_of_images(make_plan):
     with pytest.raises(ValueError, match=r"--at \[7\]: expected some of --shots \[5, 10\]"):
         make_plan(shots=(10, 5), at=[5, 7])
+    with pytest.raises(ValueError, match="--shots all: expected a number of images per class too"):
+        make_plan(shots=(None,))
+
+
+def test_all_images_only_on_request(make_plan):
+    plan = make_plan("head", shots=(5, 10))
+    assert {tuple(by_k) for by_k in plan.arms.values()} == {(5, 10), (10,)}
+    assert not any("_all_" in name for name in plan.jobs)
 
 
 def test_some_classes_of_a_voc_folder(project, work_dir):

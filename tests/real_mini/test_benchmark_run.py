@@ -51,7 +51,7 @@ def test_benchmark_from_nothing_to_a_report(tmp_path):
     make_voc(tmp_path / "zoo", {"trainval": 8, "test": 3})
     command = [
         *(sys.executable, "-W", "ignore", str(PROJECT / "run.py"), "--images", "photographs"),
-        *("--voc", "zoo", "--shots", "1", "2", "--seeds", "0", "--length", "0.02"),
+        *("--voc", "zoo", "--shots", "1", "2", "all", "--seeds", "0", "--length", "0.02"),
         *("--processes", "2"),
     ]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
