@@ -1,4 +1,10 @@
-"""Reading the COCO file of a store line by line."""
+"""Reading the COCO file of a store line by line.
+
+Why not ijson, which streams JSON of any layout: it refuses a file in which an image has a name that
+is not UTF-8, which Step 2 accepts, and its errors have neither line nor offset. Why not json.load:
+3.5 GB for a file of the size of ImageNet-1k. To read 100,000 images with three boxes each, ijson
+takes 1.4 times the CPU time of this module, json.load 1.3 (tools/benchmarks/coco_readers.py).
+"""
 
 from __future__ import annotations
 

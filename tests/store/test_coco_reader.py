@@ -31,6 +31,12 @@ def test_what_is_written_is_read(tmp_path, images, boxes):
     assert read(path) == ({"x": 1}, CATEGORIES, images, boxes)
 
 
+def test_name_that_is_not_utf8(tmp_path):
+    """``os.fsdecode`` makes a lone surrogate of such a byte."""
+    images = [{"id": 1, "file_name": "caf\udce9.jpg"}]
+    assert read(write(tmp_path / "x.json", images))[2] == images
+
+
 DAMAGES = {
     "one line": (lambda lines: [json.dumps(json.loads("".join(lines)))], "line 1: expected"),
     "no text": (lambda lines: ["\udcff\udcfe", *lines], "line 1: expected 'text'"),
