@@ -12,22 +12,13 @@ from dap.evaluation.ground_truth import read_ground_truth
 from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes
 from dap.testing import draw_image, write_image
 
-CONFIG = """
-custom_imports = dict(imports=['tests.support.planted'], allow_failed_imports=False)
-model = dict(
-    type='ImageClassifier', backbone=dict(type='MeanColours'),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=3, in_channels=3),
-    data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3))
-"""
-
 
 @pytest.fixture
 def planted_run(tmp_path):
     """Images of rectangles on grey, their ground truth, and a run of Step 2 on them."""
     from mmpretrain.datasets import CustomDataset
 
-    from tests.support.planted import planted_classifier, planted_state
+    from tests.support.planted import config_text, planted_classifier, planted_state
 
     init_default_scope("mmpretrain")
     lines = []
@@ -39,7 +30,7 @@ def planted_run(tmp_path):
         )
         lines.append(f"{number},{colour} {x} 32 {x + 64} 96")
     (tmp_path / "truth.csv").write_text("\n".join(["ImageId,PredictionString", *lines]))
-    (tmp_path / "config.py").write_text(CONFIG)
+    (tmp_path / "config.py").write_text(config_text())
     torch.save({"state_dict": planted_state(), "meta": {}}, tmp_path / "planted.pth")
     generate_pseudo_boxes(
         planted_classifier(),

@@ -26,6 +26,7 @@ from dap.store.shard import Shard, encode_shard
 from dap.store.writer import StoreWriter
 from dap.testing import draw_image, make_class_folders, write_image
 from tests.support.planted import planted_classifier
+from tests.support.stores import interrupted_writing
 from tests.support.zoo import zoo_run
 
 TAUS = (0.2, 0.3, 0.4, 0.5)
@@ -221,23 +222,13 @@ def test_killed_run_is_taken_up(source, tmp_path, lost):
     assert contents(out) == before
 
 
-def test_killed_in_the_middle_goes_on_with_the_missing_shards(source, tmp_path, monkeypatch):
+def test_killed_in_the_middle_goes_on_with_the_missing_shards(source, tmp_path):
     out, expected = tmp_path / "out", tmp_path / "expected"
     select_boxes(source, expected)
-    written, write = [], StoreWriter.write
-
-    def stopping(writer, number, records, **given):
-        if number == 2 and len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(number)
-        write(writer, number, records, **given)
-
-    monkeypatch.setattr(StoreWriter, "write", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_writing(2):
         select_boxes(source, out)
     with pytest.raises(ValueError, match="not finished"):
         PseudoBoxStore(out)
-    monkeypatch.setattr(StoreWriter, "write", write)
     times_of_shards = times(out / "shards")
     select_boxes(source, out)
     assert times(out / "shards")[:2] == times_of_shards
