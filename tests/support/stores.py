@@ -47,11 +47,15 @@ def store_of(folder, records, **settings):
     return PseudoBoxStore(write_store(folder, records, CATEGORIES, 2, described))
 
 
+def image(name, height, width, *boxes):
+    """The record of an image: boxes are rows of corners, label, index of τ."""
+    reason = {} if boxes else {"reason": "its map is constant"}
+    return {"file_name": name, "height": height, "width": width, "boxes": list(boxes), **reason}
+
+
 def image_record(name, *boxes):
-    """An image of 100 x 100 pixels: rows of box, label, index of τ."""
-    rows = [[*box, label, tau] for box, label, tau in boxes]
-    reason = {} if rows else {"reason": "its map is constant"}
-    return {"file_name": name, "height": 100, "width": 100, "boxes": rows, **reason}
+    """An image of 100 x 100 pixels: boxes are corners, label, index of τ."""
+    return image(name, 100, 100, *([*box, label, tau] for box, label, tau in boxes))
 
 
 @contextmanager
