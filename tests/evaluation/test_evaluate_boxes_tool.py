@@ -50,8 +50,8 @@ class TestTool:
         said = done.stdout
         assert "5 images with 5 objects and 4 boxes evaluated; of 7 images" in said
         assert "CorLoc, mean over classes          50.0" in said
-        assert "worst classes     0.0  n11 crane: 2 images missed, 0 found" in said
-        assert "note: 1 categories of the ground truth, with 1 objects" in said
+        assert "worst classes     0.0  n11 crane: missed images: 2, found: 0" in said
+        assert "ground truth that are not in the store: 1, with 1 of the objects" in said
         expected = evaluate_boxes(store, read_ground_truth(truth))
         assert json.loads(out.read_text()) == expected
         assert os.listdir(out.parent) == ["quality.json"]
@@ -69,7 +69,7 @@ class TestTool:
         assert "4 images with 4 objects and 4 boxes evaluated" in table
         assert "GT-known localisation, IoU .5     100.0" in table
         assert "MaxBoxAccV2 of 4 maps             100.0" in table
-        assert "worst classes   100.0  blue: 0 images missed, 1 found" in table
+        assert "worst classes   100.0  blue: missed images: 0, found: 1" in table
         assert "note: NMS at IoU 0.8 has merged the boxes" in table
         assert "red" not in table
         found = json.loads(out.read_text())

@@ -132,4 +132,4 @@ def test_step_of_unknown_cost_is_named(tmp_path):
     plan = Plan(own_tree(tmp_path, name, text))
     plan.add(find_experiment("table2").select(("07", "cls-in1k")))
     said = describe_total(plan.jobs.values())
-    assert said.endswith("1 steps of unknown cost not counted (my-pretraining)")
+    assert said.endswith(", without the steps of unknown cost: my-pretraining")

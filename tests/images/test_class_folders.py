@@ -58,9 +58,12 @@ def test_from_folders_with_all_kinds_of_files_to_boxes(tmp_path, capsys):
     assert summary["top1"] == 1.0
     assert [c["name"] for c in coco["categories"]] == list(names)
     output = capsys.readouterr().out
-    assert "1 files look like images and are not taken (without suffix 1), such as" in output
-    assert "2 hidden names and leftovers of systems were skipped" in output
-    assert "1 images are not taken, since they lie beside the class folders" in output
+    assert "files that look like images and are not taken: 1 (without suffix 1), such as" in output
+    assert "skipped hidden names and leftovers of systems: 2" in output
+    assert (
+        "images that lie beside the class folders, have no class, and are not taken: 1, such as"
+        in output
+    )
     assert "no image in" not in output
 
 
@@ -124,10 +127,10 @@ class TestWarningOfAConfigsDataset:
         warn_of_files_not_taken(dataset)
         files, links = capsys.readouterr().out.splitlines()
         assert "WARNING" in files
-        assert "CustomDataset of the config leaves out 3 files that look like images" in files
+        assert "CustomDataset of the config leaves out files that look like images: 3" in files
         assert "(.webp 2, .gif 1), such as 'cat/2.webp'" in files
         assert "`extensions=` in the config, or give the folder with --images" in files
-        assert "leaves out 1 dangling links (.jpg 1), such as 'dog/6.jpg'" in links
+        assert "leaves out dangling links: 1 (.jpg 1), such as 'dog/6.jpg'" in links
 
     def test_hidden_folders_that_mmpretrain_takes_for_classes_are_named(self, tmp_path, capsys):
         touch(tmp_path, ".ipynb_checkpoints/1.jpg", "cat/1.jpg")

@@ -154,7 +154,7 @@ class TestRoundTrip:
         )
         assert summary["without_boxes"] == {"the COCO file has none": 1}
         assert warnings[0].endswith(
-            "2 boxes without width, height or area, rounded to hundredths of a pixel, are dropped"
+            "boxes without width, height or area, rounded to hundredths of a pixel, are dropped: 2"
         )
         assert warnings[1].endswith(
             "left out: license (image): 1, licenses (file): 1, score (annotation): 1, "
