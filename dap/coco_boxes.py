@@ -109,8 +109,8 @@ class LeftOutBoxes:
             text += "; ".join(parts) + "."
         if self.swapped:
             text += (
-                f" The stated size of {len(self.swapped)} images looks swapped, as where EXIF turns"
-                f" a photograph: the boxes of {self.swapped[0]} fit only with width "
+                " Images whose stated size looks swapped, as where EXIF turns a photograph: "
+                f"{len(self.swapped)}. The boxes of {self.swapped[0]} fit only with width "
                 "and height swapped. Write the size of the image as it is displayed."
             )
         return text.strip()

@@ -121,7 +121,7 @@ def left_out_line(
     """
     lines = "".join(f"\n  {item['file']}: {item['reason']}" for item in left_out[:shown])
     more = f"\n  and {len(left_out) - shown} more" if len(left_out) > shown else ""
-    return f"{len(left_out)} {what}, all of them listed in the file's info:{lines}{more}"
+    return f"{what}: {len(left_out)}, all of them listed in the file's info:{lines}{more}"
 
 
 def output_file(path: str | os.PathLike[str]) -> Path:

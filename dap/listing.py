@@ -158,34 +158,34 @@ class FileListing:
             target = os.readlink(os.path.join(self.root, self.dangling.example))
             yield (
                 logging.WARNING,
-                f"{self.dangling.total} dangling links {self.dangling} -> {target!r}. Mount or "
+                f"dangling links: {self.dangling.total} {self.dangling} -> {target!r}. Mount or "
                 "download their targets",
             )
         if self.not_followed.total:
             yield (
                 logging.WARNING,
-                f"{self.not_followed.total} links to folders were not followed, such as "
+                f"links to folders that were not followed: {self.not_followed.total}, such as "
                 f"{self.not_followed.example!r}: the folders contain the link, or are listed "
                 "without it",
             )
         if self.not_taken.total:
             yield (
                 logging.WARNING,
-                f"{self.not_taken.total} files look like images and are not taken "
+                f"files that look like images and are not taken: {self.not_taken.total} "
                 f"{self.not_taken}. Supported are {', '.join(sorted(self.suffixes))}: convert the "
                 "files, or rename them to the suffix of their format",
             )
         if self.skipped.total:
             yield (
                 logging.INFO,
-                f"{self.skipped.total} hidden names and leftovers of systems were skipped "
+                f"skipped hidden names and leftovers of systems: {self.skipped.total} "
                 f"{self.skipped}",
             )
         if self.other_files.total:
             yield (
                 logging.INFO,
-                f"{self.other_files.total} other files were not taken {self.other_files}; "
-                f"{self._inspected} files were opened",
+                f"other files, which are not taken: {self.other_files.total} {self.other_files}; "
+                f"files that were opened: {self._inspected}",
             )
 
     def _scan(

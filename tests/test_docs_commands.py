@@ -19,18 +19,13 @@ import dap_cli
 from dap.launch import installed_tool
 from dap.testing import make_class_folders, make_coco, make_voc
 from tests.support.markdown_files import ROOT, blocks, commands, markdown_files
+from tests.support.planted import config_text, planted_state
 from tests.support.workplace import Place
 from tests.test_readme_configs import save_pretrained
 
 OTHER_PROGRAMS = {"pip", "conda", "pytest", "sphinx-build", "pre-commit", "uv", "source"}
 FOLDERS = {"crack": "blue", "dent": "green", "scratch": "red"}
-CLASSIFIER = """
-custom_imports = dict(imports=['tests.support.planted'], allow_failed_imports=False)
-model = dict(
-    type='ImageClassifier', backbone=dict(type='MeanColours'),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=3, in_channels=3),
-    data_preprocessor=dict(mean=[110.0] * 3, std=[60.0] * 3))
+STEP2 = """
 train_dataloader = dict(dataset=dict(type='CustomDataset', data_root='my_images'))
 pseudo_boxes = dict(short_sides=(128,))
 """
@@ -125,10 +120,9 @@ def test_an_option_that_does_not_exist_is_found(monkeypatch, capsys):
 def make_boxes_place(folder):
     """Class folders, a classifier whose maps are known, and true boxes."""
     images = make_class_folders(folder / "my_images", 4, FOLDERS)
-    (folder / "classifier.py").write_text(CLASSIFIER)
-    weight = torch.tensor([[1.0, -0.5, -0.5], [-0.5, 1.0, -0.5], [-0.5, -0.5, 1.0]])
-    state = {"head.fc.weight": weight, "head.fc.bias": torch.zeros(3)}
-    torch.save({"state_dict": state, "meta": {}}, folder / "classifier.pth")
+    classifier = config_text(data_preprocessor={"mean": [110.0] * 3, "std": [60.0] * 3})
+    (folder / "classifier.py").write_text(classifier + STEP2)
+    torch.save({"state_dict": planted_state(), "meta": {}}, folder / "classifier.pth")
     (folder / "classes.txt").write_text("crack\ndent\nscratch\n")
     truth = {
         "categories": [{"id": i, "name": name} for i, name in enumerate(FOLDERS)],

@@ -85,7 +85,7 @@ def test_hidden_names_and_leftovers_are_skipped_at_every_depth(tmp_path, capsys)
     assert files_below(tmp_path, IMAGE_SUFFIXES) == ["a/1.jpg", "a/b/2.jpg"]
     output = capsys.readouterr().out
     assert "INFO" in output
-    assert f"{tmp_path}: 9 hidden names and leftovers of systems were skipped (hidden 3" in output
+    assert f"{tmp_path}: skipped hidden names and leftovers of systems: 9 (hidden 3" in output
     assert "such as '$RECYCLE.BIN'" in output
 
 
@@ -97,8 +97,9 @@ def test_what_is_left_out_is_logged_and_nothing_else(tmp_path, capsys):
     files_below(tmp_path / "a", IMAGE_SUFFIXES)
     first, second = capsys.readouterr().out.splitlines()
     assert "WARNING" in first
-    assert "1 files look like images and are not taken (.heic 1), such as '2.heic'" in first
-    assert "1 other files were not taken (.txt 1), such as '3.txt'; 1 files were opened" in second
+    assert "files that look like images and are not taken: 1 (.heic 1), such as '2.heic'" in first
+    assert "other files, which are not taken: 1 (.txt 1), such as '3.txt'" in second
+    assert "files that were opened: 1" in second
     files_below(tmp_path, (".xml",))
     assert capsys.readouterr().out == ""
 
@@ -110,7 +111,7 @@ def test_dangling_links_are_listed_and_folders_named_like_images_are_folders(tmp
     (tmp_path / "4").symlink_to("/nowhere/4")
     assert files_below(tmp_path, IMAGE_SUFFIXES) == ["2.jpg", "3.png", "x.jpg/1.png"]
     output = capsys.readouterr().out
-    assert "3 dangling links" in output
+    assert "dangling links: 3" in output
     assert "such as '2.jpg' -> '/nowhere/2.jpg'" in output
 
 

@@ -1,6 +1,5 @@
 """The project on masks: its configs, its steps, its table, and a tiny run."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,23 +10,16 @@ import pytest
 from mmengine.config import Config
 
 from dap.store.masks import decode_mask
+from tests.support.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "projects" / "masks"
 QUICK_START = ROOT / "projects" / "quickstart"
 
 
-def load(path):
-    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def run():
-    return load(PROJECT / "run.py")
+    return load_script(PROJECT / "run.py")
 
 
 def config(name, folder=PROJECT):
@@ -36,7 +28,7 @@ def config(name, folder=PROJECT):
 
 def test_true_masks_are_those_of_the_painted_objects(tmp_path):
     """Boxes of the COCO file enclose its masks; a ring has a hole."""
-    shapes = load(QUICK_START / "shapes.py")
+    shapes = load_script(QUICK_START / "shapes.py")
     shapes.make_classification_set(tmp_path / "train", 1, 0, tmp_path / "true.json")
     shapes.make_detection_set(tmp_path / "voc", 1, 2, 0)
     ring = None

@@ -1,6 +1,5 @@
 """The quick start: its data, its chain of steps, what it does when killed, and its promise."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ import pytest
 from mmengine.config import Config, DictAction
 
 from dap.registry import DATASETS
+from tests.support.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "projects" / "quickstart"
@@ -21,11 +21,7 @@ RUN = [sys.executable, str(PROJECT / "run.py")]
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(f"quickstart_{name}", PROJECT / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(PROJECT / f"{name}.py")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +32,11 @@ def shapes():
 @pytest.fixture(scope="module")
 def run():
     return load("run")
+
+
+@pytest.fixture(scope="module")
+def chain(run):  # which lets it import the modules beside it
+    return load("chain")
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +70,16 @@ def test_true_boxes_are_tight(shapes):
                                              rows[-1] + 1]).max() <= 1  # fmt: skip
 
 
-def test_control_trains_on_the_true_boxes(shapes, run, tmp_path):
+def test_control_trains_on_the_true_boxes(shapes, chain, tmp_path):
     """Its options put a COCO file, all its categories, in the place of the pseudo boxes."""
     images = tmp_path / "images"
     shapes.make_classification_set(images, 1, 0, tmp_path / "true.json")
     config = Config.fromfile(str(PROJECT / "configs" / "pretrain_detector.py"))
-    options = (option.split("=") for option in run.TRUE_BOXES)
+    options = (option.split("=") for option in chain.TRUE_BOXES)
     config.merge_from_dict({k: DictAction._parse_iterable(v) for k, v in options})
-    stages = run.Chain(0, run.SIZES["full"]).stages(control=True)
+    stages = chain.Chain(0, chain.SIZES["full"]).stages(control=True)
     used = {word for stage in stages for step in stage for word in step.command}
-    assert used >= {*run.TRUE_BOXES}
+    assert used >= {*chain.TRUE_BOXES}
     settings = config.train_dataloader.dataset
     assert settings.ann_file == "data/true_boxes.json"
     settings.update(ann_file=str(tmp_path / "true.json"), pipeline=[])
@@ -87,7 +88,7 @@ def test_control_trains_on_the_true_boxes(shapes, run, tmp_path):
     assert len(dataset) == 16
 
 
-def test_twins_share_all_but_the_initialisation(run):
+def test_twins_share_all_but_the_initialisation(chain):
     cls, dap = (
         Config.fromfile(str(PROJECT / "configs" / f"finetune_{name}.py")).to_dict()
         for name in ("cls", "dap")
@@ -95,8 +96,8 @@ def test_twins_share_all_but_the_initialisation(run):
     del dap["model"]["init_cfg"], dap["model"]["backbone"]["init_cfg"]
     del cls["model"]["backbone"]["init_cfg"]
     assert cls == dap
-    for size in run.SIZES.values():
-        stages = run.Chain(0, size).stages(control=False)
+    for size in chain.SIZES.values():
+        stages = chain.Chain(0, size).stages(control=False)
         commands = {step.name: step.command for stage in stages for step in stage}
         dap, cls = ({*commands[name]} for name in ("dap", "cls"))
         assert {word.split("=")[0].rsplit("/")[-1] for word in dap ^ cls} == {
@@ -105,24 +106,24 @@ def test_twins_share_all_but_the_initialisation(run):
         }  # fmt: skip
 
 
-def test_full_size_is_what_the_configs_say(run):
+def test_full_size_is_what_the_configs_say(chain):
     """Checkpoints that steps name exist, and typical seconds are known for all steps."""
     lengths = [
         Config.fromfile(str(PROJECT / "configs" / f"{name}.py")).train_cfg.max_iters
         for name in ("classifier", "pretrain_detector", "finetune_cls")
     ]
-    assert [*run.SIZES["full"].lengths] == lengths
-    for size in run.SIZES.values():
-        names = {step.name for stage in run.Chain(0, size).stages(control=True) for step in stage}
+    assert [*chain.SIZES["full"].lengths] == lengths
+    for size in chain.SIZES.values():
+        names = {step.name for stage in chain.Chain(0, size).stages(control=True) for step in stage}
         assert names == set(size.seconds)
 
 
-def test_what_is_made_again_after_a_step(run):
+def test_what_is_made_again_after_a_step(chain):
     """Not the fine-tuning beside it, which needs nothing of it."""
-    chain = run.Chain(0, run.SIZES["tiny"])
-    assert run.names_after(chain, "dap") == ["pretrain_control", "control", "report"]
-    assert run.names_after(chain, "pretrain_dap")[:2] == ["dap", "cls"]
-    assert run.names_after(chain, "report") == []
+    tiny = chain.Chain(0, chain.SIZES["tiny"])
+    assert chain.names_after(tiny, "dap") == ["pretrain_control", "control", "report"]
+    assert chain.names_after(tiny, "pretrain_dap")[:2] == ["dap", "cls"]
+    assert chain.names_after(tiny, "report") == []
 
 
 def test_time_left(monkeypatch):

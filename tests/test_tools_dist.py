@@ -11,9 +11,10 @@ from dap import launch
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 
-def bash(script, *arguments, **environment):
+def bash(script, *arguments, cwd=None, **environment):
     return subprocess.run(
         ["bash", str(TOOLS / script), *arguments],
+        cwd=cwd,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -98,16 +99,13 @@ class TestScripts:
             "torch.distributed.destroy_process_group()\n",
         )
         (tmp_path / "a.py").touch()
-        done = subprocess.run(
-            ["bash", str(TOOLS / "dist_train.sh"), "a.py", "2", "--resume"],
+        done = bash(
+            *("dist_train.sh", "a.py", "2", "--resume"),
             cwd=tmp_path,
-            env={
-                **os.environ,
-                **{"PACKAGE": "adder", "PYTHONPATH": str(tmp_path)},
-                **{"CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable},
-            },
-            capture_output=True,
-            text=True,
+            PACKAGE="adder",
+            PYTHONPATH=str(tmp_path),
+            PYTHON=sys.executable,
+            CUDA_VISIBLE_DEVICES="",
         )
         assert done.returncode == 0, done.stderr
         total, arguments = json.loads((tmp_path / "said.json").read_text())
@@ -236,20 +234,13 @@ class TestSlurm:
             "open('said.json', 'w'))\n",
         )
         (tmp_path / "a.py").touch()
-        done = subprocess.run(
-            ["bash", str(TOOLS / "slurm_train.sh"), "gpu", "name", "a.py"],
+        done = bash(
+            *("slurm_train.sh", "gpu", "name", "a.py"),
             cwd=tmp_path,
-            env={
-                **os.environ,
-                **{
-                    "PACKAGE": "ranker",
-                    "PYTHONPATH": f"{tmp_path}:{TOOLS.parent}",
-                    "PYTHON": sys.executable,
-                },
-                "CUDA_VISIBLE_DEVICES": "",
-            },
-            capture_output=True,
-            text=True,
+            PACKAGE="ranker",
+            PYTHONPATH=f"{tmp_path}:{TOOLS.parent}",
+            PYTHON=sys.executable,
+            CUDA_VISIBLE_DEVICES="",
         )
         assert done.returncode == 0, done.stderr
         said = json.loads((tmp_path / "said.json").read_text())

@@ -23,17 +23,16 @@ if not os.environ.keys() & {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}:
     os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
 
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.logging import MMLogger
+from mmengine.config import Config
 
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.cam import RULES
 from dap.classifiers.libraries import classifier_config
 from dap.classifiers.methods import METHODS
-from dap.launch import init_processes
-from dap.pseudo_boxes import Execution, generate_from_config
+from dap.pseudo_boxes import generate_from_config
 from dap.pseudo_boxes.settings import AUTOCAST, with_changes
 from dap.ranks import end_group
+from dap.runs.options import add_run_options, execution_from, start_processes
 from dap.visualization.box_pictures import BoxPictures
 
 RULE_HELP = (
@@ -58,21 +57,11 @@ def parse_args() -> argparse.Namespace:
     add("--map-method", choices=METHODS, help="default: exact if possible")
     add("--masks", action="store_true", help="write the mask of each box's component")
     add("--autocast", choices=tuple(AUTOCAST), help="half precision on a GPU")
-    add("--workers", type=int, help="reading processes per rank; default: by the number of cores")
     add("--batch-size", type=int, help="images of 4:3 per batch; default: 32 on a GPU, 1 on a CPU")
-    bad, timeout = Execution.max_bad_fraction, Execution.read_timeout
-    add("--max-bad-fraction", type=float, default=bad, help="maximum share of failed images")
-    add("--read-timeout", type=float, default=timeout, help="seconds to read an image, at most")
     add("--shard-size", type=int, help="images per shard; default: by the number of images")
-    add("--retry-failed", action="store_true", help="retry images that failed in an earlier run")
     add("--keep-going", action="store_true", help="continue if the check of the first boxes fails")
     add("--no-normalization", action="store_true", help="the classifier expects pixels in 0-255")
-    add("--no-coco", action="store_true", help="do not write annotations.json")
-    add("--no-tf32", action="store_true", help="do not use TF32 on a GPU")
-    add("--device", help="cpu, cuda, cuda:N; default: cuda if available")
-    add("--launcher", choices=("none", "pytorch", "slurm"), default="none")
-    add("--cfg-options", nargs="+", action=DictAction, default={})
-    add("--local-rank", "--local_rank", type=int, default=0)
+    add_run_options(parser)
     return parser.parse_args()
 
 
@@ -90,25 +79,12 @@ def merge_options(config: Config, options: dict[str, object], flags: dict[str, o
 def main() -> None:
     """Run Step 2."""
     args = parse_args()
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     try:
         config = classifier_config(args.config, args.checkpoint)
         flags = {name: getattr(args, name) for name in ("rule", "autocast", "map_method", "masks")}
         merge_options(config, args.cfg_options, flags)
-        if args.launcher != "none":
-            init_processes(args.launcher)
-        MMLogger.get_instance("dap", logger_name="dap")
-        execution = Execution(
-            num_workers=args.workers,
-            batch_size=args.batch_size,
-            max_bad_fraction=args.max_bad_fraction,
-            retry_failed=args.retry_failed,
-            read_timeout=args.read_timeout,
-            shard_size=args.shard_size,
-            keep_going=args.keep_going,
-            coco=not args.no_coco,
-            tf32=not args.no_tf32,
-        )
+        start_processes(args)
+        execution = execution_from(args, shard_size=args.shard_size, keep_going=args.keep_going)
         generate_from_config(
             config,
             args.checkpoint,

@@ -30,10 +30,9 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(
-        f"{args.out}: {info['images']} images; {info['kept_by_score']} labels by score >= "
-        f"{args.score}, {info['kept_as_best']} more as the best of their image; "
-        f"{info['dropped_below_one_pixel']} predictions below one pixel, "
-        f"{info['images_without_labels']} images without labels"
+        f"{args.out}: images: {info['images']}, without labels: {info['images_without_labels']}; "
+        f"labels by score >= {args.score}: {info['kept_by_score']}, as the best of their image: "
+        f"{info['kept_as_best']}; predictions below one pixel: {info['dropped_below_one_pixel']}"
     )
 
 

@@ -37,7 +37,7 @@ def main() -> None:
         summary = write_unlabelled(args.root, args.out, args.split, classes)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"{args.out}: {summary['images']} images, {len(classes)} categories, no labels")
+    print(f"{args.out}: images: {summary['images']}, categories: {len(classes)}, no labels")
     if summary["left_out"]:
         print(f"warning: {left_out_line(summary['left_out'])}", file=sys.stderr)
 

@@ -167,7 +167,7 @@ def _difference_table(differences: Sequence[Difference]) -> list[str]:
         values = (shortened(difference.reference), shortened(difference.other))
         lines.append([f"`{difference.key}`", *(value.replace("|", r"\|") for value in values)])
     more = len(differences) - SHOWN_DIFFERENCES
-    rest = ["", f"and {more} more keys"] if more > 0 else []
+    rest = ["", f"and {more} more"] if more > 0 else []
     return [*map(markdown_line, lines), *rest]
 
 

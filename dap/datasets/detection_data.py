@@ -62,7 +62,7 @@ class DetectionSplit:
         for kind, items in kinds.items():
             named = "".join(f"\n  {item['file']}: {item['reason']}" for item in items[:_SHOWN])
             more = f"\n  and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-            line = f"{self.path}: {len(items)} {kind}:{named}{more}"
+            line = f"{self.path}: {kind}: {len(items)}{named}{more}"
             print_log(line, "current", logging.WARNING)
         left_out_boxes(self.path, self.content).report()
 

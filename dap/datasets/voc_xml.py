@@ -108,7 +108,7 @@ def convert_xml_tree(
         raise ValueError(
             f"{root}: none of {len(stems)} XML files has an object to train on, with an area "
             "and not difficult or ignore"
-            + (f", of the {len(names)} classes, such as {names[0]}" if names else "")
+            + (f"; classes: {len(names)}, such as {names[0]}" if names else "")
         )
     content = coco_content(names, [(r.file_name, r.size_wh[::-1]) for r in records], objects)
     faults = {"left_out": left_out, "dropped": dropped, "swapped": _swapped(records)}

@@ -26,8 +26,9 @@ def quality_table(result: Mapping[str, Any]) -> str:
     ]
     if matched["categories_not_in_store"]:
         lines.append(
-            f"note: {matched['categories_not_in_store']} categories of the ground truth, with "
-            f"{matched['objects_of_categories_not_in_store']} objects, are not in the store"
+            "note: categories of the ground truth that are not in the store: "
+            f"{matched['categories_not_in_store']}, with "
+            f"{matched['objects_of_categories_not_in_store']} of the objects"
         )
     if result["per_threshold"] and result["store"]["nms_iou"] is not None:
         lines.append(
@@ -36,13 +37,13 @@ def quality_table(result: Mapping[str, Any]) -> str:
         )
     if failed := result.get("score_maps", {}).get("failed"):
         name, why = next(iter(failed.items()))
-        lines.append(f"note: {len(failed)} images have no map, such as {name}: {why}")
+        lines.append(f"note: images without a map: {len(failed)}, such as {name}: {why}")
     if not result["class_agnostic"]:
         lines.append("")
         lines += [
             f"{'worst classes' if not i else '':<16}{_percent(worst['corloc'])}  "
             f"{' '.join(dict.fromkeys((worst['name'], worst.get('readable_name', '')))).strip()}: "
-            f"{len(worst['missed_images'])} images missed, {len(worst['found_images'])} found"
+            f"missed images: {len(worst['missed_images'])}, found: {len(worst['found_images'])}"
             for i, worst in enumerate(result["worst_classes"])
         ]
     return "\n".join(lines)

@@ -82,5 +82,5 @@ def describe_total(jobs: Iterable[Job]) -> str:
     text = f"about {hours:.0f} GPU hours in all with the paper's configs"
     unknown = [name for name, cost in costs.items() if cost is None]
     if unknown:
-        text += f", {len(unknown)} steps of unknown cost not counted ({', '.join(unknown)})"
+        text += f", without the steps of unknown cost: {', '.join(unknown)}"
     return text

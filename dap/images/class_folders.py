@@ -100,8 +100,8 @@ class ClassFolders(CustomDataset):
         listing.log()
         if without_class:
             _warn(
-                f"{self._root}: {len(without_class)} images are not taken, since they lie beside "
-                f"the class folders and have no class, such as {without_class[0]!r}"
+                f"{self._root}: images that lie beside the class folders, have no class, and are "
+                f"not taken: {len(without_class)}, such as {without_class[0]!r}"
             )
         if len(empty) == len(self._labels):
             others = f"; found others {listing.not_taken}" if listing.not_taken.total else ""
@@ -154,14 +154,14 @@ def warn_of_files_not_taken(dataset: Any) -> None:
     start = f"{root}: {type(dataset).__name__} of the config"
     if listing.not_taken.total:
         _warn(
-            f"{start} leaves out {listing.not_taken.total} files that look like images "
+            f"{start} leaves out files that look like images: {listing.not_taken.total} "
             f"{listing.not_taken}. Name their suffixes with `extensions=` in the config, or give "
             f"the folder with --images; {', '.join(IMAGE_SUFFIXES)} can be read"
         )
     if listing.dangling.total:
         _warn(
-            f"{start} leaves out {listing.dangling.total} dangling links {listing.dangling}. Mount "
-            "or fetch what they lead to"
+            f"{start} leaves out dangling links: {listing.dangling.total} {listing.dangling}. "
+            "Mount or fetch what they lead to"
         )
     hidden = sorted(filter(is_skipped, getattr(dataset, "folder_to_idx", ())))
     if hidden:

@@ -77,7 +77,7 @@ class Health:
         """Log a warning that names the first of the images that failed."""
         if self._failed:
             examples = "; ".join(self._examples)
-            print_log(f"{self._failed} images failed: {examples}", "current", logging.WARNING)
+            print_log(f"failed images: {self._failed} ({examples})", "current", logging.WARNING)
 
 
 def too_many(failed: int, count: int, limit: float) -> bool:

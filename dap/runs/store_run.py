@@ -169,7 +169,7 @@ class StoreRun:
         share = list(failed.items())[self.ranks.rank :: self.ranks.size]
         if share:
             count = sum(len(rows) for _, rows in share)
-            print_log(f"{count} images that failed are tried again", logger="current")
+            print_log(f"failed images that are tried again: {count}", logger="current")
         starts = [self.writer.indices(shard).start for shard, _ in share]
         stream = source.records(
             [[start + row for row in rows] for start, (_, rows) in zip(starts, share, strict=True)]

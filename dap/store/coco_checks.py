@@ -133,8 +133,8 @@ class CocoChecks:
         """Log a warning of the boxes and fields that were left out."""
         if self._dropped:
             self._warn(
-                f"{self._dropped} boxes without width, height or area, rounded to hundredths of a "
-                "pixel, are dropped"
+                "boxes without width, height or area, rounded to hundredths of a pixel, are "
+                f"dropped: {self._dropped}"
             )
         if self._left_out_fields:
             counts = sorted(self._left_out_fields.items())

@@ -131,6 +131,6 @@ def summary_line(summary: dict[str, Any]) -> str:
     return (
         f"{summary['images']} images, {merged['boxes']} boxes, "
         f"{merged['boxes_per_image']} boxes per image, mean size {merged['mean_width']} x "
-        f"{merged['mean_height']} px, {summary['images_without_boxes']} images without a box, "
-        f"{len(summary['failed'])} images failed, top-1 {summary['top1']}"
+        f"{merged['mean_height']} px, images without a box: {summary['images_without_boxes']}, "
+        f"failed images: {len(summary['failed'])}, top-1 {summary['top1']}"
     )

@@ -24,7 +24,8 @@ HERE = Path(__file__).resolve().parent
 QUICK_START = HERE.parent / "quickstart"
 sys.path.insert(0, str(QUICK_START))  # for its modules
 
-from run import SIZES, Chain, Size, project_sha256, run_chain, shortened  # noqa: E402
+from chain import SIZES, Chain, Size, shortened  # noqa: E402
+from run import project_sha256, run_chain  # noqa: E402
 from steps import Step, Steps, python  # noqa: E402
 
 import dap  # noqa: F401, E402  (lets checkpoints load)

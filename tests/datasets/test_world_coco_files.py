@@ -257,7 +257,7 @@ def test_size_that_looks_swapped_is_named_as_such(tmp_path, read, capsys):
     read(write(tmp_path / "a.json", phone()), tmp_path)
     shown = capsys.readouterr().out
     assert "2 of 3 boxes are left out of training: 2 outside the stated size" in shown
-    assert "stated size of 1 images looks swapped, as where EXIF turns a photograph" in shown
+    assert "stated size looks swapped, as where EXIF turns a photograph: 1. The boxes" in shown
     assert "phone.jpg (100 x 60)" in shown
 
 

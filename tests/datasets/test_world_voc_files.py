@@ -162,7 +162,7 @@ def test_tool_names_files_of_dropped_boxes_and_similar_classes(tmp_path, run_her
     folders = (root / "Annotations", root / "JPEGImages")
     done = run_here("xml_to_coco", "--one-based", *folders, "--out", root / "v.json")
     assert done.returncode == 0, done.stderr
-    assert "warning: 2 boxes dropped, all of them listed in the file's info:" in done.stderr
+    assert "warning: boxes dropped: 2, all of them listed in the file's info:" in done.stderr
     assert "turned.xml: <object> 'cat'" in done.stderr
     assert "warning: the classes Cat, cat differ only in upper and lower case" in done.stderr
 
@@ -180,7 +180,8 @@ def test_size_that_looks_swapped_is_named_as_such(tmp_path, capsys):
         "<size> is 100 x 60, and the boxes fit 60 x 100 alone, as where EXIF" in swapped["reason"]
     )
     make_few_shot_subsets(tmp_path / "out", [2], voc=[root])
-    assert "stated size of 1 images looks swapped" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "stated size looks swapped, as where EXIF turns a photograph: 1." in shown
 
 
 def test_images_of_any_kind(tmp_path, capsys):

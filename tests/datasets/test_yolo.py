@@ -152,11 +152,11 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, log):
 
     assert [image["file_name"] for image in split.content["images"]] == ["a.jpg", "b.jpg"]
     for text in (
-        "1 images without a label file, taken as empty:",
+        "images without a label file, taken as empty: 1\n",
         "b.jpg: no ",
-        "1 images that cannot be read:",
+        "images that cannot be read: 1\n",
         "c.jpg: UnidentifiedImageError",
-        "1 labels without an image:",
+        "labels without an image: 1\n",
         "gone.txt",
     ):
         assert text in log()

@@ -12,22 +12,13 @@ from dap.evaluation.ground_truth import read_ground_truth
 from dap.pseudo_boxes import PseudoBoxSettings, generate_pseudo_boxes
 from dap.testing import draw_image, write_image
 
-CONFIG = """
-custom_imports = dict(imports=['tests.support.planted'], allow_failed_imports=False)
-model = dict(
-    type='ImageClassifier', backbone=dict(type='MeanColours'),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=3, in_channels=3),
-    data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3))
-"""
-
 
 @pytest.fixture
 def planted_run(tmp_path):
     """Images of rectangles on grey, their ground truth, and a run of Step 2 on them."""
     from mmpretrain.datasets import CustomDataset
 
-    from tests.support.planted import planted_classifier, planted_state
+    from tests.support.planted import config_text, planted_classifier, planted_state
 
     init_default_scope("mmpretrain")
     lines = []
@@ -39,7 +30,7 @@ def planted_run(tmp_path):
         )
         lines.append(f"{number},{colour} {x} 32 {x + 64} 96")
     (tmp_path / "truth.csv").write_text("\n".join(["ImageId,PredictionString", *lines]))
-    (tmp_path / "config.py").write_text(CONFIG)
+    (tmp_path / "config.py").write_text(config_text())
     torch.save({"state_dict": planted_state(), "meta": {}}, tmp_path / "planted.pth")
     generate_pseudo_boxes(
         planted_classifier(),
@@ -59,8 +50,8 @@ class TestTool:
         said = done.stdout
         assert "5 images with 5 objects and 4 boxes evaluated; of 7 images" in said
         assert "CorLoc, mean over classes          50.0" in said
-        assert "worst classes     0.0  n11 crane: 2 images missed, 0 found" in said
-        assert "note: 1 categories of the ground truth, with 1 objects" in said
+        assert "worst classes     0.0  n11 crane: missed images: 2, found: 0" in said
+        assert "ground truth that are not in the store: 1, with 1 of the objects" in said
         expected = evaluate_boxes(store, read_ground_truth(truth))
         assert json.loads(out.read_text()) == expected
         assert os.listdir(out.parent) == ["quality.json"]
@@ -78,7 +69,7 @@ class TestTool:
         assert "4 images with 4 objects and 4 boxes evaluated" in table
         assert "GT-known localisation, IoU .5     100.0" in table
         assert "MaxBoxAccV2 of 4 maps             100.0" in table
-        assert "worst classes   100.0  blue: 0 images missed, 1 found" in table
+        assert "worst classes   100.0  blue: missed images: 0, found: 1" in table
         assert "note: NMS at IoU 0.8 has merged the boxes" in table
         assert "red" not in table
         found = json.loads(out.read_text())

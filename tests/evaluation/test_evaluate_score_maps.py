@@ -104,6 +104,6 @@ class TestMaps:
         found = evaluate_boxes(store, read_ground_truth(truth), of_each(score_map))
         assert list(found["score_maps"]["failed"]) == asked[:2]
         assert found["score_maps"]["images"] == len(asked) - 2
-        assert f"2 images have no map, such as {asked[0]}: OSError: gone" in quality_table(found)
+        assert f"images without a map: 2, such as {asked[0]}: OSError: gone" in quality_table(found)
         few = evaluate_boxes(store, read_ground_truth(truth), of_each(score_map), most_maps=2)
         assert few["score_maps"]["images"] <= 2

@@ -1,6 +1,5 @@
 """Step 2 through real runners and the command line."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,18 +13,13 @@ from mmengine.runner import Runner
 
 import dap.hooks
 from dap.testing import make_class_folders, tiny_classifier_config
-from tests.support.planted import planted_state
+from tests.support.planted import config_text, planted_state
+from tests.support.scripts import load_script
 from tests.support.zoo import zoo_config
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "generate_pseudo_boxes.py"
-PLANTED_CONFIG = """
-custom_imports = dict(imports=['tests.support.planted'], allow_failed_imports=False)
-model = dict(
-    type='ImageClassifier', backbone=dict(type='MeanColours'),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=3, in_channels=3),
-    data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3))
+STEP2 = """
 train_dataloader = dict(dataset=dict(type='CustomDataset', data_root='{root}'))
 pseudo_boxes = dict(short_sides=(128,), thresholds=(.3, .5), rule="paper")
 """
@@ -37,7 +31,7 @@ def planted_run(tmp_path):
     root = make_class_folders(tmp_path / "images", 30)
     (root / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     config = tmp_path / "planted_config.py"
-    config.write_text(PLANTED_CONFIG.format(root=root))
+    config.write_text(config_text() + STEP2.format(root=root))
     torch.save({"state_dict": planted_state(), "meta": {}}, tmp_path / "planted.pth")
     return config, tmp_path / "planted.pth", root
 
@@ -45,9 +39,7 @@ def planted_run(tmp_path):
 @pytest.fixture
 def run_tool(monkeypatch):
     """Call the tool in this process."""
-    spec = importlib.util.spec_from_file_location("generate_pseudo_boxes", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_script(TOOL)
 
     def run(*arguments):
         options = ["--workers", "0", "--no-normalization"]  # the planted classifier's are colours

@@ -6,12 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 
-from dap.cam.boxes import Candidates, box_candidates
 from dap.pseudo_boxes import (
     Execution,
     PseudoBoxSettings,
@@ -20,22 +17,18 @@ from dap.pseudo_boxes import (
     select,
     select_boxes,
 )
-from dap.pseudo_boxes.records import FLAT, NOTHING_ABOVE, merged_boxes, rounded
+from dap.pseudo_boxes.records import FLAT, NOTHING_ABOVE
 from dap.runs.verdict import NO_LABEL
-from dap.store.shard import Shard, encode_shard
-from dap.store.writer import StoreWriter
 from dap.testing import draw_image, make_class_folders, write_image
+from tests.support import stores
+from tests.support.maps import clouds
 from tests.support.planted import planted_classifier
+from tests.support.planted_runs import tree
+from tests.support.stores import interrupted_writing
 from tests.support.zoo import zoo_run
 
 TAUS = (0.2, 0.3, 0.4, 0.5)
 NMS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, None)
-
-
-def clouds(seed: int, size_hw: tuple[int, int]) -> np.ndarray:
-    """Smooth colour noise: components that split and shrink with the threshold."""
-    small = np.random.default_rng(seed).integers(0, 256, (6, 7, 3), np.uint8)
-    return cv2.resize(small, size_hw[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 @pytest.fixture
@@ -91,28 +84,12 @@ def write_store(folder: Path, records: list[dict], settings: dict | None = None)
     """A store of one shard, by default of a run of two thresholds without NMS."""
     if settings is None:
         settings = PseudoBoxSettings(thresholds=(0.2, 0.4), nms_iou=None).as_json()
-    writer = StoreWriter(
-        folder,
-        {
-            "settings": settings,
-            "classifier": {},
-            "image_list": {"count": len(records)},
-            "shard_size": 64,
-            "categories": [{"id": 1, "name": "blue"}],
-        },
-    )
-    writer.begin()
-    writer.write(0, records)
-    writer.finish()
+    stores.write_store(folder, records, [{"id": 1, "name": "blue"}], 64, settings)
 
 
 def contents(folder: Path) -> tuple[dict[str, bytes], dict]:
     """All files but the summary, by their paths; and the summary."""
-    files = {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    files = tree(folder)
     return files, json.loads(files.pop("summary.json"))
 
 
@@ -145,17 +122,6 @@ def test_derived_run_is_the_direct_run(generate, tmp_path, rule):
     assert by_nms == sorted(by_nms)
     assert len(set(by_nms)) >= 5  # else the cases would not tell one NMS from another
     assert len({found[(tau,), 0.8]["mean_width"] for tau in taus}) == 4
-
-
-@pytest.mark.parametrize("rule", ["paper", "release", "extent"])
-def test_candidates_of_a_threshold_do_not_depend_on_the_others(rule):
-    """To the last bit: what is rounded at a tie would differ."""
-    for seed in range(50):
-        cam = clouds(seed, (23 + seed, 41))[..., 0] / 255
-        found = box_candidates(cam, TAUS, rule, 7.3)
-        for i, tau in enumerate(TAUS):
-            alone = box_candidates(cam, (tau,), rule, 7.3).boxes
-            assert np.array_equal(alone, found.boxes[found.thresholds == i]), (seed, tau)
 
 
 def test_defaults_are_all_thresholds_and_the_papers_nms(generate, source, tmp_path):
@@ -221,23 +187,13 @@ def test_killed_run_is_taken_up(source, tmp_path, lost):
     assert contents(out) == before
 
 
-def test_killed_in_the_middle_goes_on_with_the_missing_shards(source, tmp_path, monkeypatch):
+def test_killed_in_the_middle_goes_on_with_the_missing_shards(source, tmp_path):
     out, expected = tmp_path / "out", tmp_path / "expected"
     select_boxes(source, expected)
-    written, write = [], StoreWriter.write
-
-    def stopping(writer, number, records, **given):
-        if number == 2 and len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(number)
-        write(writer, number, records, **given)
-
-    monkeypatch.setattr(StoreWriter, "write", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_writing(2):
         select_boxes(source, out)
     with pytest.raises(ValueError, match="not finished"):
         PseudoBoxStore(out)
-    monkeypatch.setattr(StoreWriter, "write", write)
     times_of_shards = times(out / "shards")
     select_boxes(source, out)
     assert times(out / "shards")[:2] == times_of_shards
@@ -275,49 +231,6 @@ def test_run_without_a_box(generate, tmp_path):
     files, summary = contents(tmp_path / "derived")
     assert files == contents(generate("direct", (0.4,), 0.5, of=plain))[0]
     assert (summary["images"], summary["images_without_boxes"]) == (3, 3)
-
-
-def test_box_comes_back_from_a_shard_to_the_last_bit(tmp_path):
-    """Hundredths of a pixel in float32 up to 131,072 pixels."""
-    rng = np.random.default_rng(0)
-    start = rng.uniform(0, [[[40]], [[600]], [[120_000]]], (3, 20_000, 2)).reshape(-1, 2)
-    end = start + rng.uniform(0.01, 6_000, start.shape)
-    boxes = np.round(np.concatenate([start, end], axis=1), 2)
-    rows = [[*box, 0, 0] for box in boxes.tolist()]
-    path = tmp_path / "x.arrow"
-    path.write_bytes(encode_shard([{"id": 1, "file_name": "x", "boxes": rows}], {}))
-    assert np.array_equal(Shard(path).boxes_of(0)[0], boxes)
-
-
-def test_rounding_drops_what_has_no_extent():
-    boxes = np.array([[1.004, 2.006, 5.125, 6.135], [9.996, 0, 10, 4], [0, 3.994, 7, 3.9949]])
-    found = rounded(Candidates(boxes, np.array([0, 1, 1])))
-    assert found.boxes.tolist() == [[1.0, 2.01, 5.12, 6.14]]
-    assert found.thresholds.tolist() == [0]
-
-
-@pytest.mark.parametrize(
-    ("nms_iou", "rule", "kept"),
-    [
-        (0.8, "paper", [1, 0]),
-        (0.79, "paper", [1]),
-        (0.8, "release", [1]),
-        (None, "release", [1, 0]),
-    ],
-)
-def test_merging_by_hand(nms_iou, rule, kept):
-    """10 x 8 in 10 x 10: IoU .8, not above .8; with a pixel more 99 / 121 = .818, at least .8."""
-    boxes = np.array([[0.0, 0, 10, 8], [0, 0, 10, 10]])
-    settings = PseudoBoxSettings(thresholds=(0.2, 0.4), nms_iou=nms_iou, rule=rule)
-    record = merged_boxes([(4, Candidates(boxes, np.array([1, 0])))], settings)
-    assert record["boxes"] == [[*boxes[i].tolist(), 4, 1 - i] for i in kept]
-
-
-def test_boxes_of_one_class_do_not_suppress_those_of_another():
-    boxes = np.array([[0.0, 0, 10, 10]])
-    found = [(label, Candidates(boxes, np.array([0]))) for label in (2, 5)]
-    record = merged_boxes(found, PseudoBoxSettings(thresholds=(0.2,), nms_iou=0.5))
-    assert [box[4] for box in record["boxes"]] == [2, 5]
 
 
 def test_finished_run_is_kept_and_another_refused(generate, source, tmp_path):

@@ -9,31 +9,10 @@ from mmpretrain.datasets import CustomDataset
 
 from dap.images import labelled_images, reading
 from dap.images.labelled_images import LabelledImages
-from dap.pseudo_boxes import Execution, PseudoBoxStore, generate_from_config, generate_pseudo_boxes
-from dap.store.writer import StoreWriter
-from dap.testing import make_class_folders
-from tests.support.planted import planted_classifier
-from tests.support.planted_runs import SETTINGS, tree
+from dap.pseudo_boxes import Execution, PseudoBoxStore, generate_from_config
+from tests.support.planted_runs import mend, run, spoil, tree
+from tests.support.stores import interrupted_writing
 from tests.support.zoo import save_random_weights, zoo_config
-
-
-@pytest.fixture
-def root(tmp_path):
-    """Twenty-one images: shards of 8, 8 and 5."""
-    return make_class_folders(tmp_path / "images", 7)
-
-
-def run(root, out, **execution):
-    execution = Execution(**{"num_workers": 0, "shard_size": 8, **execution})
-    dataset = CustomDataset(data_root=str(root))
-    return generate_pseudo_boxes(planted_classifier(), dataset, out, SETTINGS, None, execution)
-
-
-@pytest.fixture
-def written(root, tmp_path):
-    """The files of the undisturbed run."""
-    run(root, tmp_path / "undisturbed")
-    return tree(tmp_path / "undisturbed")
 
 
 @pytest.fixture
@@ -47,19 +26,6 @@ def reads(monkeypatch):
 
     monkeypatch.setattr(labelled_images, "read_image", spy)
     return names
-
-
-def spoil(root, *names):
-    whole = {}
-    for name in names:
-        whole[root / name] = (root / name).read_bytes()
-        (root / name).write_bytes(b"")
-    return whole
-
-
-def mend(whole):
-    for path, content in whole.items():
-        path.write_bytes(content)
 
 
 def test_retry_computes_the_failed_images_alone(root, tmp_path, written, reads):
@@ -81,24 +47,15 @@ def test_retry_that_fails_again_keeps_the_reason(root, tmp_path):
     assert tree(tmp_path / "out") == before
 
 
-def test_killed_while_it_retries_loses_nothing(root, tmp_path, written, monkeypatch):
+def test_killed_while_it_retries_loses_nothing(root, tmp_path, written):
     """The old shard stays, and the store is whole, until the new one is there and counted."""
     whole = spoil(root, "blue/2.jpg", "green/5.jpg")
     out = tmp_path / "out"
     run(root, out)
     before = tree(out)
     mend(whole)
-    replace = StoreWriter.replace
-
-    def killed(self, shard, records):
-        if shard == 1:
-            raise KeyboardInterrupt
-        replace(self, shard, records)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StoreWriter, "replace", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(root, out, retry_failed=True)
+    with interrupted_writing(1, "replace"):
+        run(root, out, retry_failed=True)
     after = tree(out)
     assert {name: after[name] for name in before} == before
     assert len(PseudoBoxStore(out)) == 21

@@ -7,35 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from mmpretrain.datasets import CustomDataset
 
 from dap.files import locked
-from dap.pseudo_boxes import Execution, PseudoBoxStore, generate_pseudo_boxes
+from dap.pseudo_boxes import Execution, PseudoBoxStore
 from dap.runs import health
 from dap.store.writer import StoreWriter
-from dap.testing import make_class_folders
-from tests.support.planted import planted_classifier
-from tests.support.planted_runs import SETTINGS, tree
+from tests.support.planted_runs import mend, run, spoil, tree
+from tests.support.stores import interrupted_writing
 from tests.support.zoo import zoo_run
-
-
-@pytest.fixture
-def root(tmp_path) -> Path:
-    """Twenty-one images: shards of 8, 8 and 5."""
-    return make_class_folders(tmp_path / "images", 7)
-
-
-def run(root: Path, out: Path, **execution):
-    execution = Execution(**{"num_workers": 0, "shard_size": 8, **execution})
-    dataset = CustomDataset(data_root=str(root))
-    return generate_pseudo_boxes(planted_classifier(), dataset, out, SETTINGS, None, execution)
-
-
-@pytest.fixture
-def written(root, tmp_path):
-    """The files of the undisturbed run."""
-    run(root, tmp_path / "undisturbed")
-    return tree(tmp_path / "undisturbed")
 
 
 @pytest.fixture
@@ -52,21 +31,10 @@ def computed(monkeypatch):
     return numbers
 
 
-def test_interrupted_run_goes_on_with_what_is_missing(
-    root, tmp_path, written, computed, monkeypatch
-):
+def test_interrupted_run_goes_on_with_what_is_missing(root, tmp_path, written, computed):
     out = tmp_path / "out"
-    write = StoreWriter.write
-
-    def interrupted(self, shard, *args):
-        if shard == 1:
-            raise KeyboardInterrupt
-        write(self, shard, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StoreWriter, "write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run(root, out)
+    with interrupted_writing(1):
+        run(root, out)
     (out / "shards" / ".00001-0.arrow.77.partial").write_bytes(b"half")
     assert "shards" not in json.loads((out / "manifest.json").read_text())
     assert not (out / "annotations.json").exists()
@@ -223,16 +191,12 @@ def test_disk_that_goes_away_stops_the_run_and_spoils_nothing(root, tmp_path, wr
 
 def test_too_many_failures_in_all_are_tried_again(root, tmp_path, written):
     """Five of 21 are more than a fifth; the end of the run notices, and the next start heals it."""
-    whole = {}
-    for name in ("blue/0.jpg", "blue/3.jpg", "green/2.jpg", "red/1.jpg", "red/5.jpg"):
-        whole[name] = (root / name).read_bytes()
-        (root / name).write_bytes(b"")
+    whole = spoil(root, "blue/0.jpg", "blue/3.jpg", "green/2.jpg", "red/1.jpg", "red/5.jpg")
     with pytest.raises(RuntimeError, match=r"5 of 21 images could not be used, more than the 20%"):
         run(root, tmp_path / "out", max_bad_fraction=0.2)
     assert not (tmp_path / "out" / "summary.json").exists()
     assert len(run(root, tmp_path / "out", max_bad_fraction=0.25)["failed"]) == 5
-    for name, content in whole.items():
-        (root / name).write_bytes(content)
+    mend(whole)
     assert len(run(root, tmp_path / "out")["failed"]) == 5  # finished is finished
     assert run(root, tmp_path / "out", retry_failed=True)["failed"] == []
     assert tree(tmp_path / "out") == written
@@ -240,14 +204,11 @@ def test_too_many_failures_in_all_are_tried_again(root, tmp_path, written):
 
 def test_disk_that_was_not_there_is_tried_again(root, tmp_path, written):
     """No image at all is never a result, whatever share may fail; the cure is in the message."""
-    files = {path: path.read_bytes() for path in root.glob("*/*.jpg")}
-    for path in files:
-        path.write_bytes(b"")
+    whole = spoil(root, *root.glob("*/*.jpg"))
     for _ in range(2):
         with pytest.raises(RuntimeError, match=r"none of 21 images could be used.*run the same"):
             run(root, tmp_path / "out", max_bad_fraction=1.0)
-    for path, content in files.items():
-        path.write_bytes(content)
+    mend(whole)
     run(root, tmp_path / "out", max_bad_fraction=1.0)
     assert tree(tmp_path / "out") == written
 
@@ -281,19 +242,10 @@ def test_threads_change_nothing(root, tmp_path, written):
 
 
 @pytest.mark.slow
-def test_classifier_of_the_zoo_goes_on_after_an_interruption(root, tmp_path, monkeypatch):
+def test_classifier_of_the_zoo_goes_on_after_an_interruption(root, tmp_path):
     zoo_run(root, tmp_path / "undisturbed")
-    write = StoreWriter.write
-
-    def interrupted(self, shard, *args):
-        if shard == 2:
-            raise KeyboardInterrupt
-        write(self, shard, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StoreWriter, "write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            zoo_run(root, tmp_path / "out")
+    with interrupted_writing(2):
+        zoo_run(root, tmp_path / "out")
     zoo_run(root, tmp_path / "out")
     written = tree(tmp_path / "undisturbed")
     for name, content in tree(tmp_path / "out").items():

@@ -238,7 +238,8 @@ def test_tool(files, run_here):
     command = ["pseudo_labels", images, predictions, "--out", out]
     done = run_here(*command)
     assert done.returncode == 0, done.stderr
-    assert "4 images; 1 labels by score >= 0.6, 1 more as the best of their image" in done.stdout
+    assert "labels by score >= 0.6: 1, as the best of their image: 1; " in done.stdout
+    assert "images: 4, without labels: " in done.stdout
     done = run_here(*command, "--score", 0.5)
     assert done.returncode == 1
     assert re.search(r"error: .*labels\.json is there with other content", done.stderr)

@@ -214,8 +214,8 @@ def test_tool(voc, tmp_path, run_here):
     command = ["unlabelled_images", voc, "--out", out, "--classes", classes]
     done = run_here(*command, "--split", "trainval")
     assert done.returncode == 0, done.stderr
-    assert f"{out}: 2 images, 2 categories, no labels" in done.stdout
-    assert "warning: 1 files left out" in done.stderr
+    assert f"{out}: images: 2, categories: 2, no labels" in done.stdout
+    assert "warning: files left out: 1," in done.stderr
     assert "000001.jpg: UnidentifiedImageError" in done.stderr
     assert [c["name"] for c in read(out)["categories"]] == ["cat", "traffic light"]
     classes.write_text("cat\ncat\n")

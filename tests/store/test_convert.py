@@ -11,6 +11,7 @@ from dap.store import coco_checks, coco_source, convert, writer
 from dap.store.convert import coco_to_store, convert_annotations, store_to_coco
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders
+from tests.support.stores import interrupted_writing
 from tests.support.zoo import zoo_run
 
 CATEGORIES = [{"id": 9, "name": "n9"}, {"id": 4, "name": "n4", "supercategory": "bird"}]
@@ -153,7 +154,7 @@ class TestRoundTrip:
         )
         assert summary["without_boxes"] == {"the COCO file has none": 1}
         assert warnings[0].endswith(
-            "2 boxes without width, height or area, rounded to hundredths of a pixel, are dropped"
+            "boxes without width, height or area, rounded to hundredths of a pixel, are dropped: 2"
         )
         assert warnings[1].endswith(
             "left out: license (image): 1, licenses (file): 1, score (annotation): 1, "
@@ -200,19 +201,10 @@ class TestWhatIsThere:
     def test_goes_on_with_what_is_missing(self, store, tmp_path, monkeypatch):
         source, whole, out = store / "annotations.json", tmp_path / "whole", tmp_path / "out"
         coco_to_store(source, whole)
-        write, written = StoreWriter.write, []
-
-        def killed(writer, shard, records, **kwargs):
-            if len(written) == 2:
-                raise KeyboardInterrupt
-            written.append(shard)
-            write(writer, shard, records, **kwargs)
-
-        monkeypatch.setattr(StoreWriter, "write", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with interrupted_writing(2):
             coco_to_store(source, out)
         assert not (out / "annotations.json").exists()
-        written.clear()
+        write, written = StoreWriter.write, []
         monkeypatch.setattr(
             StoreWriter, "write", lambda w, s, r: (written.append(s), write(w, s, r))
         )

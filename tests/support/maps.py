@@ -1,5 +1,6 @@
-"""Activation maps drawn in text, and comparison of sets of boxes."""
+"""Activation maps drawn in text or at random, and comparison of sets of boxes."""
 
+import cv2
 import numpy as np
 
 
@@ -17,3 +18,9 @@ def assert_same_set(boxes, expected, tolerance=1e-9, name=""):
         distance = abs(boxes[:, None] - expected[None]).max(axis=2)
         assert distance.min(axis=0).max() <= tolerance, name
         assert distance.min(axis=1).max() <= tolerance, name
+
+
+def clouds(seed: int, size_hw: tuple[int, int]) -> np.ndarray:
+    """Smooth colour noise: components that split and shrink with the threshold."""
+    small = np.random.default_rng(seed).integers(0, 256, (6, 7, 3), np.uint8)
+    return cv2.resize(small, size_hw[::-1], interpolation=cv2.INTER_CUBIC)

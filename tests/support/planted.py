@@ -82,6 +82,14 @@ def model_config(num_classes: int = 3, **changes: Any) -> dict[str, Any]:
     }
 
 
+def config_text(**changes: Any) -> str:
+    """The file of a config with this classifier, to which data and settings can be added."""
+    return (
+        "custom_imports = dict(imports=['tests.support.planted'], allow_failed_imports=False)\n"
+        f"model = {model_config(**changes)!r}\n"
+    )
+
+
 def planted_state() -> dict[str, Tensor]:
     return {"head.fc.weight": WEIGHT.clone(), "head.fc.bias": torch.zeros(3)}
 

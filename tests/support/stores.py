@@ -1,4 +1,9 @@
-"""Stores of pseudo boxes, written from records made by hand."""
+"""Stores of pseudo boxes, written from records made by hand, and runs interrupted as they write."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 
 from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore
 from dap.store.writer import StoreWriter
@@ -42,8 +47,33 @@ def store_of(folder, records, **settings):
     return PseudoBoxStore(write_store(folder, records, CATEGORIES, 2, described))
 
 
+def image(name, height, width, *boxes):
+    """The record of an image: boxes are rows of corners, label, index of τ."""
+    reason = {} if boxes else {"reason": "its map is constant"}
+    return {"file_name": name, "height": height, "width": width, "boxes": list(boxes), **reason}
+
+
 def image_record(name, *boxes):
-    """An image of 100 x 100 pixels: rows of box, label, index of τ."""
-    rows = [[*box, label, tau] for box, label, tau in boxes]
-    reason = {} if rows else {"reason": "its map is constant"}
-    return {"file_name": name, "height": 100, "width": 100, "boxes": rows, **reason}
+    """An image of 100 x 100 pixels: boxes are corners, label, index of τ."""
+    return image(name, 100, 100, *([*box, label, tau] for box, label, tau in boxes))
+
+
+@contextmanager
+def interrupted_writing(shard: int, method: str = "write") -> Iterator[None]:
+    """Run what must be interrupted by the user when it writes a shard.
+
+    Args:
+        shard: Index of the first shard that is not written.
+        method: Method of the writer that is interrupted.
+    """
+    original = getattr(StoreWriter, method)
+
+    def interrupted(writer, number, *args, **kwargs):
+        if number == shard:
+            raise KeyboardInterrupt
+        original(writer, number, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StoreWriter, method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            yield

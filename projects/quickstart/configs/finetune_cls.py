@@ -1,17 +1,10 @@
 """Step 4 from the classifier's backbone (CLS): 3 images per class of other shapes."""
 
-_base_ = ["./detector_model.py", "mmdet::_base_/default_runtime.py"]
+_base_ = ["./detector.py"]
 
 classes = ("hexagon", "kite", "tee", "frame", "chevron", "four_star", "drop", "house")
 iterations = 120
-model = dict(
-    backbone=dict(
-        init_cfg=dict(
-            type="Pretrained", checkpoint="work_dirs/classifier/iter_400.pth", prefix="backbone."
-        )
-    ),
-    roi_head=dict(bbox_head=dict(num_classes=8)),
-)
+model = dict(roi_head=dict(bbox_head=dict(num_classes=8)))
 dataset = dict(
     type="VOCDataset",
     data_root="data/",
@@ -19,10 +12,6 @@ dataset = dict(
     metainfo=dict(classes=classes),
 )
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler"),
     dataset=dict(
         **dataset,
         ann_file="shapes_voc/ImageSets/Main/train.txt",
@@ -68,11 +57,7 @@ test_evaluator = val_evaluator
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=20)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=4e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=2),
-)
+optim_wrapper = dict(optimizer=dict(lr=4e-3))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=10, by_epoch=False),
     dict(type="MultiStepLR", milestones=[96], by_epoch=False),
@@ -81,6 +66,4 @@ default_hooks = dict(
     logger=dict(interval=20, log_metric_by_epoch=False),
     checkpoint=dict(interval=iterations, by_epoch=False),
 )
-log_processor = dict(by_epoch=False)
-randomness = dict(seed=0)
 del dataset

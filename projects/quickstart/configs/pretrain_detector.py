@@ -1,22 +1,11 @@
 """Step 3: pre-train the whole detector on the pseudo boxes, from the classifier's backbone."""
 
-_base_ = ["./detector_model.py", "mmdet::_base_/default_runtime.py"]
+_base_ = ["./detector.py"]
 
 num_classes = 16
 iterations = 600
-model = dict(
-    backbone=dict(
-        init_cfg=dict(
-            type="Pretrained", checkpoint="work_dirs/classifier/iter_400.pth", prefix="backbone."
-        )
-    ),
-    roi_head=dict(bbox_head=dict(num_classes=num_classes)),
-)
+model = dict(roi_head=dict(bbox_head=dict(num_classes=num_classes)))
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler"),
     dataset=dict(
         type="dap.PseudoBoxDataset",
         ann_file="work_dirs/classifier/pseudo_boxes/manifest.json",
@@ -36,11 +25,7 @@ train_dataloader = dict(
     ),
 )
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations)
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=2),
-)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=50, by_epoch=False),
     dict(type="CosineAnnealingLR", begin=50, end=iterations, by_epoch=False, eta_min=1e-5),
@@ -49,5 +34,3 @@ default_hooks = dict(
     logger=dict(interval=25),
     checkpoint=dict(interval=150, by_epoch=False, max_keep_ckpts=1),
 )
-log_processor = dict(by_epoch=False)
-randomness = dict(seed=0)

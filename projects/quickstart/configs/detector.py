@@ -1,6 +1,9 @@
-"""A Faster R-CNN for two CPU cores: narrow backbone of three stages, few RoIs, small head."""
+"""What Steps 3 and 4 share: a Faster R-CNN for two CPU cores, with the classifier's backbone.
 
-_base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py"]
+Its backbone is narrow and has three stages; it has few RoIs and a small head.
+"""
+
+_base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py", "mmdet::_base_/default_runtime.py"]
 
 custom_imports = dict(imports=["dap"], allow_failed_imports=False)  # lets checkpoints load
 channels = 40
@@ -15,6 +18,9 @@ model = dict(
         dilations=(1, 1, 1),
         norm_eval=False,
         frozen_stages=1,
+        init_cfg=dict(
+            type="Pretrained", checkpoint="work_dirs/classifier/iter_400.pth", prefix="backbone."
+        ),
     ),
     neck=dict(in_channels=[16, 32, 64], out_channels=channels, num_outs=4),
     rpn_head=dict(
@@ -37,3 +43,16 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)),
 )
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler"),
+)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", weight_decay=0.05),
+    clip_grad=dict(max_norm=2),
+)
+log_processor = dict(by_epoch=False)
+randomness = dict(seed=0)
