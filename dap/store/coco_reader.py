@@ -42,7 +42,10 @@ class CocoReader:
 
     def annotations(self) -> Iterator[dict[str, Any]]:
         """Iterate over the annotations; to be called when all images have been read."""
-        return self._items('"annotations": [', "]}")
+        yield from self._items('"annotations": [', "]}")
+        self._number += 1
+        if rest := self._file.read(LINE_LIMIT).strip():
+            self._refuse(rest, "the end of the file")
 
     def skip_images(self) -> None:
         """Read past the images, in place of :meth:`images`."""
@@ -84,9 +87,9 @@ class CocoReader:
             line = self._file.readline(LINE_LIMIT)
         except UnicodeDecodeError:
             self._refuse("bytes that are no text", "text")
-        if not line.endswith("\n"):
+        if not line.endswith("\n") and line != "]}":  # the last line
             self._refuse(line, "a line that ends")
-        return line[:-1]
+        return line.removesuffix("\n")
 
     def _refuse(self, text: str, expected: str) -> NoReturn:
         raise ValueError(

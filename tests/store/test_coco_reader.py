@@ -31,6 +31,12 @@ def test_what_is_written_is_read(tmp_path, images, boxes):
     assert read(path) == ({"x": 1}, CATEGORIES, images, boxes)
 
 
+def test_last_line_without_its_end(tmp_path):
+    path = write(tmp_path / "x.json")
+    path.write_bytes(path.read_bytes().rstrip())
+    assert read(path)[3] == BOXES
+
+
 def test_name_that_is_not_utf8(tmp_path):
     """``os.fsdecode`` makes a lone surrogate of such a byte."""
     images = [{"id": 1, "file_name": "caf\udce9.jpg"}]
@@ -43,6 +49,7 @@ DAMAGES = {
     "empty": (lambda lines: [], "line 1: expected"),
     "cut in an image": (lambda lines: [*lines[:4], lines[4][:20]], "line 5: expected"),
     "cut between boxes": (lambda lines: lines[:-3], "expected 'a line that ends'"),
+    "twice the file": (lambda lines: [*lines, *lines], "line 12: expected 'the end of the file'"),
 }
 
 
