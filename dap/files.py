@@ -133,7 +133,7 @@ def output_file(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def whole_file(path: Path, once: bool = False) -> Iterator[TextIO]:
-    """Open a text file for writing under a temporary name, and rename it when it is complete.
+    """Open a text file for writing under a temporary name, and rename it when it is on the disk.
 
     Its folder is created if necessary.
 
@@ -146,45 +146,29 @@ def whole_file(path: Path, once: bool = False) -> Iterator[TextIO]:
         FileExistsError: If ``once`` and the file exists with other content.
         OSError: If it cannot be written; the message names the file.
     """
-    with _partial_of(path) as partial:
-        with open(partial, "w", encoding="utf-8") as file:
-            yield file
-            _sync(file)
-        if not once or not path.exists():
-            _rename(partial, path)
-        elif partial.read_bytes() != path.read_bytes():
-            raise FileExistsError(
-                f"{path} is there with other content; predictions or a training may depend on it. "
-                "Move it away, or use another name"
-            )
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, and rename it when it is on the disk.
-
-    Its folder is created if necessary.
-
-    Raises:
-        OSError: If it cannot be written; the message names the file.
-    """
-    with _partial_of(path) as partial:
-        with open(partial, "wb") as file:
-            file.write(content)
-            _sync(file)
-        _rename(partial, path)
-
-
-@contextmanager
-def _partial_of(path: Path) -> Iterator[Path]:
-    """Yield a temporary name for a file while it is written; remove what remains of it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     with _clear_error(path, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _clear_error(path, partial):
-            yield partial
+            with open(partial, "w", encoding="utf-8") as file:
+                yield file
+                _sync(file)
+            if not once or not path.exists():
+                _rename(partial, path)
+            elif partial.read_bytes() != path.read_bytes():
+                raise FileExistsError(
+                    f"{path} is there with other content; predictions or a training may depend on "
+                    "it. Move it away, or use another name"
+                )
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file of any kind as :func:`whole_file` does."""
+    with whole_file(path) as file:
+        file.buffer.write(content)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def extent_boxes(
     """
     large, factor = enlarged(cam, size_cells)
     taus = multiples * otsu_threshold(large)
-    boxes, cells, index, outlines = _outlined_components(large, taus)
+    boxes, cells, index, outlines = components(large, taus)
     largest = np.zeros(len(multiples))
     np.maximum.at(largest, index, cells)
     keep = 2 * cells >= largest[index]
@@ -101,7 +101,9 @@ def otsu_threshold(cam: np.ndarray) -> float:
     return (float(threshold) + 0.5) / 255
 
 
-def components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def components(
+    cam: np.ndarray, taus: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Any]]:
     """Find the 8-connected components above each threshold by their outlines.
 
     This takes a sixth of the time of labelling the components. By Pick's theorem, an outline of b
@@ -115,17 +117,7 @@ def components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarra
     Returns:
         Boxes, xyxy, half-open, in cells, float64, shape (K, 4), by threshold and from top to
         bottom; the number of cells that each encloses, shape (K,); the index of its threshold,
-        shape (K,).
-    """
-    return _outlined_components(cam, taus)[:3]
-
-
-def _outlined_components(
-    cam: np.ndarray, taus: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Any]]:
-    """As :func:`components`, with the outline of each component.
-
-    Outlines are arrays of OpenCV, in (x, y) of the stack of thresholded maps.
+        shape (K,); its outline as OpenCV returns it, in (x, y) of the stack of thresholded maps.
     """
     height, width = cam.shape
     stack = np.zeros((len(taus), height + 1, width), np.uint8)  # with an empty row between two maps

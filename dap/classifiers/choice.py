@@ -13,10 +13,9 @@ from .gradient import find_target
 from .methods import (
     METHODS,
     AttentionMaps,
+    ExactMaps,
     GradientMaps,
     MapMethod,
-    ObservedFeatures,
-    PooledFeatures,
 )
 from .network import LogitNetwork, observe, shared_copy
 from .readout import Readout, find_readout, nearly_equal
@@ -72,13 +71,9 @@ def choose_method(model: nn.Module, normalize: Normalize, requested: str | None 
         raise ValueError(f"map_method: expected one of {METHODS} or None, found {requested!r}")
     name, reason = describe(model), "maps by gradient are asked for (map_method)"
     network = LogitNetwork(model)
-    if requested in (None, "exact"):
-        choice = _pooled_features(model, normalize)
-        if choice is not None:
-            return choice
     side, probe = _probe(network, normalize, model, name)
     if requested in (None, "exact"):
-        exact, reason = _observed_features(network, probe)
+        exact, reason = _exact_maps(network, probe)
         if exact is not None:
             return _probed_choice(exact, normalize, side, "")
         if requested == "exact":
@@ -112,29 +107,6 @@ def describe(model: nn.Module) -> str:
     if inner is not None and not hasattr(model, "backbone"):
         return f"{type(model).__name__} of {type(inner).__name__}"
     return f"{type(model).__name__} with {type(getattr(model, 'head', None)).__name__}"
-
-
-def _pooled_features(model: Any, normalize: Normalize) -> Choice | None:
-    """Choose the map of the backbone, if the logits are the linear layer of its mean."""
-    linear = [m for m in getattr(model, "head", nn.Module()).modules() if isinstance(m, nn.Linear)]
-    if len(linear) != 1 or not hasattr(model, "backbone"):
-        return None
-    method = PooledFeatures(model, linear[0])
-    try:
-        with torch.no_grad():  # not inference mode, because a model may cache a tensor
-            images = normalize(probe_image())
-            features = method.features(images)
-            logits = model.head(model.extract_feat(images, stage="neck"))
-    except _FAILURES:
-        return None
-    if not torch.is_tensor(logits) or features.ndim != 4:
-        return None
-    if features.shape[1] != method.weight.shape[1]:
-        return None
-    expected = features.mean(dim=(2, 3)) @ method.weight.T
-    if not nearly_equal(logits - method.bias, expected):
-        return None
-    return _probed_choice(method, normalize, PROBE_SIDE, "")
 
 
 def _probe(
@@ -172,7 +144,7 @@ def _native_sides(model: Any) -> Iterator[int]:
             yield side
 
 
-def _observed_features(network: nn.Module, probe: Tensor) -> tuple[ObservedFeatures | None, str]:
+def _exact_maps(network: nn.Module, probe: Tensor) -> tuple[ExactMaps | None, str]:
     """Find the pooled feature map among the outputs of all modules; without one, say why."""
     size_hw = (probe.shape[2], probe.shape[3])
     with torch.no_grad():
@@ -180,7 +152,7 @@ def _observed_features(network: nn.Module, probe: Tensor) -> tuple[ObservedFeatu
         readout = find_readout(calls, logits, size_hw)
         if not isinstance(readout, Readout):
             return None, readout
-        method = ObservedFeatures(shared_copy(network), readout)
+        method = ExactMaps(shared_copy(network), readout)
         expected = method.features(probe).mean(dim=(2, 3)) @ readout.weight.T + readout.bias
     if not nearly_equal(logits - readout.bias, expected - readout.bias):
         return None, "its logits are not the linear layer of the averaged features"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from .network import Call, last_output, observe
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TOLERANCE = 1e-6  # relative difference of features in float64
@@ -51,7 +52,14 @@ def fold_batch_norm(backbone: nn.Module, probe: Tensor) -> nn.Module:
     except RuntimeError as error:  # an operation is not implemented in float64 or on the CPU
         _warn(f"{type(error).__name__}: {error}")
         return result
-    _copy_folded(result, exact, folded)
+    # Into another copy, because the forward may have cached tensors in float64.
+    for name in folded.values():
+        target: Any = result.get_submodule(name)
+        source: Any = exact.get_submodule(name)
+        like = {"dtype": target.weight.dtype, "device": target.weight.device}
+        target.weight = nn.Parameter(source.weight.detach().to(**like), requires_grad=False)
+        target.bias = nn.Parameter(source.bias.detach().to(**like), requires_grad=False)
+    _remove(result, {result.get_submodule(name) for name in folded})
     return result
 
 
@@ -62,65 +70,48 @@ def _fold_verified(model: nn.Module, probe: Tensor) -> dict[str, str]:
         Name of each folded norm → name of its convolution; empty if the features changed.
     """
     with torch.no_grad():
-        with _observed(model) as pairs:
-            before = _tensors(model(probe))
-        names = {module: name for name, module in model.named_modules()}
+        with _Reads() as reads:
+            before, calls = observe(model, probe)
+        pairs = _pairs(calls, reads.count)
+        names = {call.module: call.name for call in calls}
         folded = {names[norm]: names[convolution] for norm, convolution in pairs.items()}
         for norm, convolution in pairs.items():
-            _fold(convolution, norm)
+            convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                convolution.weight, convolution.bias, norm.running_mean, norm.running_var,
+                norm.eps, norm.weight, norm.bias,
+            )  # fmt: skip
         _remove(model, set(pairs))
-        after = _tensors(model(probe))
-    difference = max(map(_difference, before, after), default=0.0)
+        difference = _difference(before, model(probe))
     if not difference <= TOLERANCE:  # also false for NaN
         _warn(f"the features would differ by {difference:.2g} of the largest")
         return {}
     return folded
 
 
-@contextmanager
-def _observed(model: nn.Module) -> Iterator[dict[Any, Any]]:
-    """Observe a forward in this context; fill the dictionary norm → convolution at its end."""
-    pairs: dict[Any, Any] = {}
-    # Both keep the tensors alive, so that no id() is reused.
-    made_by: dict[int, tuple[nn.Module, Tensor]] = {}
-    read_by: dict[nn.Module, Tensor] = {}
-    calls: Counter[nn.Module] = Counter()
-
-    def after(module: nn.Module, _: Any, output: Tensor) -> None:
-        calls[module] += 1
-        made_by[id(output)] = (module, output)
-        reads.count[id(output)] = 0  # counts of an earlier tensor with this id
-
-    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        calls[module] += 1
-        read_by[module] = inputs[0]
-
-    reads = _Reads()
-    hooks = [m.register_forward_hook(after) for m in model.modules() if _is_convolution(m)]
-    hooks += [m.register_forward_pre_hook(before) for m in model.modules() if _is_norm(m)]
-    try:
-        with reads:
-            yield pairs
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for norm, tensor in read_by.items():
-        if id(tensor) in made_by and reads.count[id(tensor)] == 1:
-            convolution = made_by[id(tensor)][0]
-            if calls[norm] == calls[convolution] == 1:
-                pairs[norm] = convolution
+def _pairs(calls: Sequence[Call], reads: Counter[int]) -> dict[Any, Any]:
+    """Find the norms that alone read the output of a convolution; return norm → convolution."""
+    times = Counter(call.module for call in calls)
+    made_by = {id(call.output): call.module for call in calls if _is_convolution(call.module)}
+    candidates = {
+        call.module: made_by[id(call.input)]
+        for call in calls
+        if _is_norm(call.module) and id(call.input) in made_by and reads[id(call.input)] == 1
+    }
+    return {norm: conv for norm, conv in candidates.items() if times[norm] == times[conv] == 1}
 
 
 class _Reads(TorchDispatchMode):
-    """Counts how many operations take each tensor, by its id."""
+    """Counts how many operations take each tensor, by its id; keeps them, so no id is reused."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count: Counter[int] = Counter()
+        self._tensors: list[Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        flat = tree_leaves((args, kwargs))
-        self.count.update(id(value) for value in flat if torch.is_tensor(value))
+        tensors = [value for value in tree_leaves((args, kwargs)) if torch.is_tensor(value)]
+        self.count.update(map(id, tensors))
+        self._tensors += tensors
         return func(*args, **(kwargs or {}))
 
 
@@ -134,13 +125,6 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.running_mean is not None
 
 
-def _fold(convolution: Any, norm: Any) -> None:
-    convolution.weight, convolution.bias = fuse_conv_bn_weights(
-        convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps,
-        norm.weight, norm.bias,
-    )  # fmt: skip
-
-
 def _remove(model: nn.Module, norms: set[nn.Module]) -> None:
     """Replace each norm by its child modules, such as an activation, or by the identity."""
     for name, module in list(model.named_modules(remove_duplicate=False)):
@@ -148,24 +132,9 @@ def _remove(model: nn.Module, norms: set[nn.Module]) -> None:
             model.set_submodule(name, nn.Sequential(*module.children()).eval())
 
 
-def _copy_folded(model: nn.Module, exact: nn.Module, folded: dict[str, str]) -> None:
-    """Copy the folded weights of the float64 copy to the model, in its dtype and on its device."""
-    for name in folded.values():
-        target: Any = model.get_submodule(name)
-        source: Any = exact.get_submodule(name)
-        like = {"dtype": target.weight.dtype, "device": target.weight.device}
-        target.weight = nn.Parameter(source.weight.detach().to(**like), requires_grad=False)
-        target.bias = nn.Parameter(source.bias.detach().to(**like), requires_grad=False)
-    _remove(model, {model.get_submodule(name) for name in folded})
-
-
-def _tensors(features: Any) -> list[Tensor]:
-    tensors = features if isinstance(features, tuple | list) else [features]
-    return [tensor.clone() for tensor in tensors]
-
-
-def _difference(before: Tensor, after: Tensor) -> float:
-    """Return the largest difference, relative to the largest feature."""
+def _difference(before: Any, after: Any) -> float:
+    """Return the largest difference, relative to the largest feature, of the last features."""
+    before, after = last_output(before), last_output(after)
     return float((before - after).abs().max() / before.abs().max().clamp(min=1e-12))
 
 

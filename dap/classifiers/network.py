@@ -50,12 +50,20 @@ class Call(NamedTuple):
         module: The module.
         input: Its first argument; None if that is no tensor.
         output: Its result; None if that is no tensor.
+        last_output: Its result or, of a tuple such as the stages of a backbone, the last one; None
+            if that is no tensor.
     """
 
     name: str
     module: nn.Module
     input: Tensor | None
     output: Tensor | None
+    last_output: Tensor | None
+
+
+def last_output(output: Any) -> Any:
+    """Return the last of several outputs, such as those of the stages of a backbone."""
+    return output[-1] if isinstance(output, tuple | list) and output else output
 
 
 def observe(network: nn.Module, images: Tensor) -> tuple[Any, list[Call]]:
@@ -70,9 +78,9 @@ def observe(network: nn.Module, images: Tensor) -> tuple[Any, list[Call]]:
     names = {module: name for name, module in network.named_modules()}
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        first = inputs[0] if inputs and torch.is_tensor(inputs[0]) else None
-        result = output if torch.is_tensor(output) else None
-        calls.append(Call(names[module], module, first, result))
+        values = (inputs[0] if inputs else None, output, last_output(output))
+        tensors = (value if torch.is_tensor(value) else None for value in values)
+        calls.append(Call(names[module], module, *tensors))
 
     hooks = [module.register_forward_hook(after) for module in names]
     try:
@@ -117,9 +125,10 @@ class Tap:
         return self.network
 
     def output(self, images: Tensor) -> Tensor:
-        """Compute the output of the module for normalised images."""
+        """Compute the output of the module for normalised images; of a tuple, the last one."""
         self.network(images)
-        return self._pop_output()
+        output: Tensor = last_output(self._pop_output())
+        return output
 
     def with_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the output of the module, and the logits, for normalised images."""

@@ -56,10 +56,6 @@ class Readout(NamedTuple):
         """Divide features (N, C, h, w) by the σ of each image, if there is a LayerNorm."""
         return features if self.eps is None else features / deviation(features, self.eps)
 
-    def logits(self, features: Tensor) -> Tensor:
-        """Compute logits (N, K) of features (N, C, h, w)."""
-        return self.scaled(features).mean(dim=(2, 3)) @ self.weight.T + self.bias
-
 
 def deviation(features: Tensor, eps: float) -> Tensor:
     """Compute the σ of a LayerNorm after average pooling of features (N, C, h, w).
@@ -181,10 +177,10 @@ def _pooled(
 ) -> tuple[str, Layout] | None:
     """Find the last module whose output, averaged over the cells, is equal to these vectors."""
     for call in reversed(calls):
-        if call.output is None:
+        if call.last_output is None:
             continue
-        for layout in layouts(call.output, len(vector), image_size_hw, whole_pixels=False):
-            features = layout.as_nchw(call.output, image_size_hw)
+        for layout in layouts(call.last_output, len(vector), image_size_hw, whole_pixels=False):
+            features = layout.as_nchw(call.last_output, image_size_hw)
             if features.shape[1] == vector.shape[1] and nearly_equal(
                 features.mean(dim=(2, 3)), vector
             ):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,16 +66,16 @@ class LabelledImages(Dataset):
     def __init__(self, dataset: Any, image_list: ImageList | None = None) -> None:
         while isinstance(dataset, RepeatDataset | ClassBalancedDataset):
             dataset = dataset.dataset
-        if not hasattr(dataset, "get_data_info") or not hasattr(dataset, "full_init"):
-            raise ValueError(
-                f"dataset {type(dataset).__name__}: expected an mmpretrain dataset, found one "
-                "that hides its images. Give the dataset inside"
-            )
         self.dataset = dataset
         self.loader = _image_loader(dataset)
         self.list = ImageList.of(self._listed()) if image_list is None else image_list
         if len(self.list) == 0:
             raise ValueError(f"dataset {type(dataset).__name__}: expected images, found none")
+
+    @classmethod
+    def of_files(cls, root: str, files: Iterable[tuple[str, int | np.ndarray]]) -> LabelledImages:
+        """Create from files in a folder, see :meth:`ImageList.of`, instead of a dataset."""
+        return cls(SimpleNamespace(data_root=root), ImageList.of(files))
 
     def __len__(self) -> int:
         return len(self.list)
@@ -108,16 +109,22 @@ class LabelledImages(Dataset):
         if hasattr(self.dataset, "samples") and hasattr(self.dataset, "folder_to_idx"):
             yield from self.dataset.samples()
             return
+        name = type(self.dataset).__name__
+        if not hasattr(self.dataset, "get_data_info") or not hasattr(self.dataset, "full_init"):
+            raise ValueError(
+                f"dataset {name}: expected an mmpretrain dataset, found one that hides its images. "
+                "Give the dataset inside"
+            )
         try:
             self.dataset.full_init()
         except AssertionError as error:  # by which mmpretrain refuses a folder
-            raise ValueError(f"dataset {type(self.dataset).__name__}: {error}") from error
+            raise ValueError(f"dataset {name}: {error}") from error
         warn_of_files_not_taken(self.dataset)
         root = self.root
         for index in range(len(self.dataset)):
             info = self.dataset.get_data_info(index)
             if index == 0:
-                _require_files_and_labels(info, type(self.dataset).__name__)
+                _require_files_and_labels(info, name)
             label = info["gt_label"]
             if not isinstance(label, int):  # np.unique takes longer than the rest of the loop
                 label = np.unique(np.atleast_1d(label).astype(np.int64))

@@ -16,7 +16,7 @@ from dap.images.labelled_images import LabelledImages, Sample
 from dap.images.reading import read_in_order
 from dap.images.reading_worker import end_with_parent
 from dap.runs.execution import Execution
-from dap.runs.store_run import Record
+from dap.runs.store_run import Computed
 
 from .batched_maps import BatchLimit, ImageMaps, WindowMaps
 from .classifier import CamClassifier
@@ -66,15 +66,11 @@ class Pipeline:
         self._timeout = execution.read_timeout
         self._workers = execution.workers(self.on_gpu)
 
-    def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[ImageMaps, Record]]:
+    def records(self, groups: Sequence[Sequence[int]]) -> Iterator[Computed]:
         """Compute the boxes of some groups of images, in order.
 
         Args:
             groups: Indices of images; images of one group are batched together.
-
-        Yields:
-            Per image its :class:`ImageMaps` without the maps, and its record, as
-            :meth:`dap.store.writer.StoreWriter.write` takes it.
         """
         if not self.on_gpu:
             for window in self.maps(groups):

@@ -9,7 +9,7 @@ import numpy as np
 
 from dap.cam import box_candidates, nms_larger_first
 from dap.cam.boxes import Candidates, is_constant
-from dap.runs.store_run import Record
+from dap.runs.store_run import Computed, Record
 from dap.runs.verdict import NO_LABEL
 from dap.store.masks import encode_mask
 from dap.store.shard import DECIMALS
@@ -57,11 +57,9 @@ def image_record(image: ImageMaps, settings: PseudoBoxSettings) -> Record:
     return record
 
 
-def window_records(
-    images: Sequence[ImageMaps], settings: PseudoBoxSettings
-) -> list[tuple[ImageMaps, Record]]:
-    """Compute the records of several images; each is returned with its image, without the maps."""
-    return [(image._replace(scales=[]), image_record(image, settings)) for image in images]
+def window_records(images: Sequence[ImageMaps], settings: PseudoBoxSettings) -> list[Computed]:
+    """Compute the records of several images."""
+    return [Computed(i.entry, i.readable, image_record(i, settings)) for i in images]
 
 
 def rounded(candidates: Candidates) -> Candidates:

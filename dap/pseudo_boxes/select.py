@@ -110,7 +110,7 @@ def _write_selected(
         for record in _records(shard, chosen, settings):
             records.append(record)
             progress.step()
-        writer.write(number, records, right=shard.metadata["statistics"]["right"])
+        writer.write(number, records, right=shard.right)
     progress.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from mmengine.config import Config
@@ -121,7 +121,10 @@ class StoredMaps:
         """
         if not items:
             return
-        images = LabelledImages(_Requests(items, os.fspath(image_root or self.root)))
+        images = LabelledImages.of_files(
+            os.fspath(image_root or self.root),
+            ((name, np.unique(np.asarray(labels, np.int64))) for name, labels in items),
+        )
         few = len(items) < CHUNK  # for which starting processes takes longer than reading
         execution = Execution(num_workers=0 if few else None, tf32=self._tf32)
         device = self._classifier.device
@@ -150,23 +153,6 @@ class StoredMaps:
                 yield {
                     label: cam.over_image(image.size_hw) for label, cam in image.by_label.items()
                 }
-
-
-class _Requests:
-    """Images of a store with labels, as an mmpretrain dataset."""
-
-    def __init__(self, items: Sequence[tuple[str, Sequence[int]]], root: str) -> None:
-        self.items, self.data_root = items, root
-
-    def full_init(self) -> None:
-        """Do nothing: the list is given."""
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def get_data_info(self, index: int) -> dict[str, Any]:
-        name, labels = self.items[index]
-        return {"img_path": os.path.join(self.data_root, name), "gt_label": list(labels)}
 
 
 def _stored_map(file_name: str, image: ImageMaps, rule: Rule) -> StoredMap:

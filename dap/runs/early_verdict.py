@@ -23,7 +23,7 @@ def early_verdict(
     source: RecordSource,
     missing: list[int],
     execution: Execution,
-) -> Mapping[int, tuple[Computed, Record]]:
+) -> Mapping[int, Computed]:
     """Compute images that are evenly spread over the missing shards, and judge their boxes.
 
     The first images of a data set would all be of one class, since class folders are listed one
@@ -38,8 +38,8 @@ def early_verdict(
         execution: Whether to continue in any case.
 
     Returns:
-        Index of an image → the image and its record, which need not be computed again. Empty if
-        images are computed in batches: the bits of an image then depend on its batch.
+        Index of an image → the image, which need not be computed again. Empty if images are
+        computed in batches: the bits of an image then depend on its batch.
 
     Raises:
         RuntimeError: In all processes, if the boxes are worthless.
@@ -50,11 +50,10 @@ def early_verdict(
     chosen = indices[np.linspace(0, len(indices) - 1, EARLY).astype(int)].tolist()
     share = chosen[ranks.rank :: ranks.size]
     computed = list(zip(share, source.records([share]), strict=True))
-    records = dict(sorted(chain.from_iterable(ranks.gather(computed)), key=lambda item: item[0]))
-    ranks.on_first_rank(
-        lambda: _judge(writer, [record for _, record in records.values()], execution)
-    )
-    return records if source.one_by_one else {}
+    images = dict(sorted(chain.from_iterable(ranks.gather(computed)), key=lambda item: item[0]))
+    records = [image.record for image in images.values()]
+    ranks.on_first_rank(lambda: _judge(writer, records, execution))
+    return images if source.one_by_one else {}
 
 
 def _judge(writer: StoreWriter, records: list[Record], execution: Execution) -> None:

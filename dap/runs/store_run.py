@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mmengine.logging import print_log
 
@@ -28,16 +28,18 @@ FailedImages = dict[int, list[int]]  # shard → rows of images that could not b
 ImageDone = Callable[[Entry, Record], None]  # called for each computed image
 
 
-class Computed(Protocol):
-    """An image whose record has been computed."""
+class Computed(NamedTuple):
+    """An image whose record has been computed.
 
-    @property
-    def entry(self) -> Entry:
-        """The image."""
+    Attributes:
+        entry: The image.
+        readable: Whether the file could be read.
+        record: The record of the image.
+    """
 
-    @property
-    def readable(self) -> bool:
-        """Whether the file could be read."""
+    entry: Entry
+    readable: bool
+    record: Record
 
 
 class RecordSource(Protocol):
@@ -52,14 +54,11 @@ class RecordSource(Protocol):
     window: int
     one_by_one: bool
 
-    def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[Computed, Record]]:
+    def records(self, groups: Sequence[Sequence[int]]) -> Iterator[Computed]:
         """Compute the records of some groups of images, in order.
 
         Args:
             groups: Indices of images; images of one group may be computed together.
-
-        Yields:
-            Per image a :class:`Computed` and its record, as :meth:`StoreWriter.write` takes it.
         """
 
 
@@ -90,7 +89,7 @@ class StoreRun:
         source: RecordSource,
         missing: list[int],
         failed: FailedImages,
-        early: Mapping[int, tuple[Computed, Record]] | None = None,
+        early: Mapping[int, Computed] | None = None,
         on_start: Callable[[Progress], ImageDone | None] | None = None,
     ) -> None:
         """Compute and write what :meth:`work` returned, and retry temporary failures.
@@ -134,7 +133,7 @@ class StoreRun:
         self,
         source: RecordSource,
         missing: list[int],
-        early: Mapping[int, tuple[Computed, Record]],
+        early: Mapping[int, Computed],
         on_start: Callable[[Progress], ImageDone | None] | None,
     ) -> None:
         """Compute and write the missing shards of this rank, in order."""
@@ -153,12 +152,12 @@ class StoreRun:
             computed = [early[i] if i in early else next(stream) for i in writer.indices(shard)]
             if shard not in to_write:
                 continue
-            for image, record in computed:
-                health.add(image.entry.path, image.readable, record)
+            for image in computed:
+                health.add(image.entry.path, image.readable, image.record)
                 progress.step()
                 if image_done is not None:
-                    image_done(image.entry, record)
-            health.delay(partial(writer.write, shard, [record for _, record in computed]))
+                    image_done(image.entry, image.record)
+            health.delay(partial(writer.write, shard, [image.record for image in computed]))
             health.write_delayed()
         health.write_delayed(at_end=True)
         health.report()
@@ -175,7 +174,7 @@ class StoreRun:
             [[start + row for row in rows] for start, (_, rows) in zip(starts, share, strict=True)]
         )
         for shard, rows in share:
-            self.writer.replace(shard, {row: next(stream)[1] for row in rows})
+            self.writer.replace(shard, {row: next(stream).record for row in rows})
 
     def _conclude(self) -> tuple[dict[str, Any], bool]:
         """Return the summary, and whether all files of the run are written."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mmengine.logging import print_log
 
 from dap.store.shard import Shard, encode_shard
-from dap.store.statistics import RunStatistics
+from dap.store.statistics import count_right, run_statistics
 from dap.store.survey import NEARLY_ALL, TINY, Survey, survey_shards
 
 NO_LABEL = "it has no class"  # reason of an image without boxes
@@ -69,11 +69,10 @@ def verdict_on_records(
         rule: The rule by which maps became boxes.
     """
     rows = [{"id": number, **record} for number, record in enumerate(records, 1)]
-    statistics = RunStatistics()
-    statistics.add(rows)
+    content = encode_shard(rows, {"statistics": {"right": count_right(rows)}})
+    shards = [Shard("records in memory", content)]
     settings = {"thresholds": thresholds, "rule": rule}
-    survey = survey_shards([Shard("records in memory", encode_shard(rows, {}))], classes)
-    return verdict(survey, {**statistics.summary(), "settings": settings})
+    return verdict(survey_shards(shards, classes), {**run_statistics(shards), "settings": settings})
 
 
 def verdict(survey: Survey, summary: Mapping[str, Any]) -> Verdict:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import mmcv
 import mmdet
@@ -22,11 +22,11 @@ from torch import Tensor
 import dap
 from dap.devices import DEVICE_ERRORS, chosen_device, computing_on
 from dap.images.image_files import check_size
-from dap.images.labelled_images import Entry, LabelledImages, Sample
+from dap.images.labelled_images import LabelledImages, Sample
 from dap.images.reading import read_in_order
 from dap.ranks import all_ranks
 from dap.runs.execution import Execution
-from dap.runs.store_run import Record, StoreRun, locked_by_first
+from dap.runs.store_run import Computed, StoreRun, locked_by_first
 from dap.store.reader import MANIFEST, PseudoBoxStore, digests, store_folder
 from dap.store.shard import Shard
 from dap.store.writer import StoreWriter
@@ -141,13 +141,6 @@ def _description(
     }
 
 
-class _Image(NamedTuple):
-    """An image that has been relabelled."""
-
-    entry: Entry
-    readable: bool
-
-
 class _Relabelling:
     """Computes new records of the images of a store; see :class:`RecordSource`."""
 
@@ -160,7 +153,9 @@ class _Relabelling:
         execution: Execution,
     ) -> None:
         self.store, self.detector, self.rule = store, detector, rule
-        self.images = LabelledImages(_StoredFiles(store, root))
+        names = (shard.file_name(row) for shard in store.shards for row in range(len(shard)))
+        no_labels = np.zeros(0, np.int64)
+        self.images = LabelledImages.of_files(root, ((name, no_labels) for name in names))
         self.batch_size = execution.batch_size or 1
         # A batch lies in one group, and a group is one shard, so batches do not depend on shards
         # that exist already.
@@ -168,7 +163,7 @@ class _Relabelling:
         self._timeout = execution.read_timeout
         self._workers = execution.workers(next(detector.model.parameters()).is_cuda)
 
-    def records(self, groups: Sequence[Sequence[int]]) -> Iterator[tuple[_Image, Record]]:
+    def records(self, groups: Sequence[Sequence[int]]) -> Iterator[Computed]:
         """Compute the records of groups of images, in order; a batch lies in one group."""
         indices = [index for group in groups for index in group]
         usable = [i for i in indices if _has_boxes(*self.store.locate(i))]
@@ -177,9 +172,7 @@ class _Relabelling:
             for start in range(0, len(group), self.batch_size):
                 yield from self._batch(group[start : start + self.batch_size], samples)
 
-    def _batch(
-        self, batch: Sequence[int], samples: Iterator[Sample]
-    ) -> Iterator[tuple[_Image, Record]]:
+    def _batch(self, batch: Sequence[int], samples: Iterator[Sample]) -> Iterator[Computed]:
         """Compute the records of a batch; images without boxes are not read."""
         locations = [self.store.locate(index) for index in batch]
         read = [
@@ -202,7 +195,7 @@ class _Relabelling:
                 record["reason"] = _reasons(shard)[row]
                 if size_hw[0]:
                     record |= {"height": size_hw[0], "width": size_hw[1], "boxes": []}
-            yield _Image(self.images.entry(index), readable), record
+            yield Computed(self.images.entry(index), readable, record)
 
     def _detected(self, images: Sequence[Tensor]) -> list[Detections | str]:
         """Detect objects in some images; an image that makes it fail gets the error instead."""
@@ -237,27 +230,3 @@ def _of_same_size(sample: Sample, shard: Shard, row: int) -> Sample:
     except ValueError as error:
         return sample._replace(image=None, error=str(error))
     return sample
-
-
-class _StoredFiles:
-    """The images of a store with the classes of their boxes, with mmpretrain's dataset interface.
-
-    Args:
-        store: The boxes.
-        root: Folder of the images.
-    """
-
-    def __init__(self, store: PseudoBoxStore, root: str) -> None:
-        self.store, self.data_root = store, root
-
-    def full_init(self) -> None:
-        """Do nothing: there is nothing to load."""
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def get_data_info(self, index: int) -> dict[str, Any]:
-        """Path and labels of an image."""
-        shard, row = self.store.locate(index)
-        path = os.path.join(self.data_root, shard.file_name(row))
-        return {"img_path": path, "gt_label": np.unique(shard.boxes_of(row)[1])}

@@ -12,8 +12,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from .statistics import flat_boxes
-
 DECIMALS = 2  # of box coordinates in pixels
 NO_THRESHOLD = 255  # index of a box without threshold, such as one of another tool
 _BOX = [
@@ -51,13 +49,14 @@ def encode_shard(
             ``height`` and ``width`` (pixels), ``boxes`` (rows of x1, y1, x2, y2 in pixels, label,
             index of the threshold) and, with masks, ``masks`` of the boxes (see
             :func:`dap.store.masks.encode_mask`). If it has no boxes, ``reason``.
-        metadata: JSON to store in the file.
+        metadata: JSON to store in the file; :attr:`Shard.right` is ``statistics.right`` in it.
         with_masks: Whether each box has a mask.
 
     Raises:
         ValueError: If an image has a different number of masks and boxes.
     """
-    flat = flat_boxes(records)
+    boxes = [row for record in records for row in record.get("boxes", ())]
+    flat = np.array(boxes, np.float64).reshape(-1, 6)
     schema = SCHEMA_WITH_MASKS if with_masks else SCHEMA
     fields = list(schema.field("boxes").type.value_type)
     corners = np.ascontiguousarray(flat[:, :4], np.float32).reshape(-1)
@@ -166,6 +165,17 @@ class Shard:
     def name_lengths(self) -> np.ndarray:
         """Number of bytes of each file name, shape (N,)."""
         return np.diff(self._name_ends)
+
+    @property
+    def failed(self) -> int:
+        """Number of images that could not be used."""
+        return int((self.sizes_hw[0] == 0).sum())
+
+    @property
+    def right(self) -> int | None:
+        """Number of images whose top class is right; None if that is not known of all."""
+        right: int | None = self.metadata["statistics"]["right"]
+        return right
 
     def reasons(self) -> Iterator[tuple[int, str]]:
         """Iterate over the images without boxes: row and reason."""

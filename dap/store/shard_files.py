@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Iterator
@@ -16,64 +15,36 @@ from dap.images.image_files import TEMPORARY
 from .reader import SHARDS, digests
 from .shard import Shard
 
-_SHARD_NAME = re.compile(r"(\d{5,})-([0-9a-f]{16})\.arrow")
-
-
-class ShardFile(NamedTuple):
-    """A file in the folder of the shards.
-
-    Attributes:
-        path: Path of the file.
-        number: Number of the shard.
-        digest: First 16 hexadecimal digits of the SHA-256 that its content must have.
-    """
-
-    path: Path
-    number: int
-    digest: str
+_SHARD_NAME = re.compile(r"(\d{5,})-[0-9a-f]{16}\.arrow")
 
 
 class ValidShard(NamedTuple):
     """A complete shard of the run.
 
     Attributes:
-        path: Path of the file.
-        digest: SHA-256 of the file.
-        failed: Number of its images that could not be used.
+        shard: The shard.
+        digest: SHA-256 of its file.
     """
 
-    path: Path
+    shard: Shard
     digest: str
-    failed: int
 
 
-class ValidShards(NamedTuple):
-    """The complete shards of a run.
-
-    Attributes:
-        best: By number, the file with the fewest images that failed.
-        superseded: Other files of the same shards.
-    """
-
-    best: dict[int, ValidShard]
-    superseded: list[Path]
-
-
-def shard_name(number: int, content: bytes) -> str:
+def shard_name(number: int, digest: str) -> str:
     """File name of a shard: its number and the start of the SHA-256 of its content."""
-    return f"{number:05d}-{hashlib.sha256(content).hexdigest()[:16]}.arrow"
+    return f"{number:05d}-{digest[:16]}.arrow"
 
 
-def shard_files(folder: Path) -> list[ShardFile]:
-    """List the files of a store that are named like shards, sorted."""
-    matches = (
-        (path, _SHARD_NAME.fullmatch(path.name))
-        for path in sorted((folder / SHARDS).glob("*.arrow"))
-    )
-    return [ShardFile(path, int(match[1]), match[2]) for path, match in matches if match]
+def shard_files(folder: Path) -> list[tuple[int, Path]]:
+    """List the files of a store that are named like shards, with their numbers, sorted."""
+    paths = (folder / SHARDS).glob("*.arrow")
+    matches = ((_SHARD_NAME.fullmatch(path.name), path) for path in paths)
+    return sorted((int(match[1]), path) for match, path in matches if match)
 
 
-def valid_shards(folder: Path, count: int, identity: str) -> ValidShards:
+def valid_shards(
+    folder: Path, count: int, identity: str
+) -> tuple[dict[int, ValidShard], list[Path]]:
     """Find the complete shards of this run; remove damaged ones and those of other runs.
 
     Each removed file is named in a warning.
@@ -82,24 +53,29 @@ def valid_shards(folder: Path, count: int, identity: str) -> ValidShards:
         folder: Folder of the store.
         count: Number of shards of the whole store; files with higher numbers are ignored.
         identity: Hash of the run.
+
+    Returns:
+        By number in ascending order, the file with the fewest images that failed; and the other
+        files of the same shards.
     """
-    files = [file for file in shard_files(folder) if file.number < count]
+    files = [(number, path) for number, path in shard_files(folder) if number < count]
     best: dict[int, ValidShard] = {}
     superseded: list[Path] = []
-    for file, digest in zip(files, digests([file.path for file in files]), strict=True):
-        fault, failed = _check(file, digest, identity)
-        if fault:
-            print_log(f"{file.path} is removed: {fault}", "current", logging.WARNING)
-            file.path.unlink()
+    for (number, path), digest in zip(files, digests([path for _, path in files]), strict=True):
+        shard = Shard(path) if path.name == shard_name(number, digest) else None
+        if shard is None or shard.metadata.get("identity") != identity:
+            fault = "damaged" if shard is None else "of another run"
+            print_log(f"{path} is removed: it is {fault}", "current", logging.WARNING)
+            path.unlink()
             continue
-        shard, other = ValidShard(file.path, digest, failed), best.get(file.number)
-        if other is not None and other.failed <= shard.failed:
-            superseded.append(shard.path)
+        other = best.get(number)
+        if other is not None and other.shard.failed <= shard.failed:
+            superseded.append(path)
             continue
         if other is not None:
-            superseded.append(other.path)
-        best[file.number] = shard
-    return ValidShards(best, superseded)
+            superseded.append(Path(other.shard.path))
+        best[number] = ValidShard(shard, digest)
+    return best, superseded
 
 
 def failed_rows(shard: Shard, temporary_only: bool) -> Iterator[tuple[int, str]]:
@@ -113,13 +89,3 @@ def failed_rows(shard: Shard, temporary_only: bool) -> Iterator[tuple[int, str]]
     for row, reason in shard.reasons():
         if not shard.sizes_hw[0][row] and (reason.startswith(TEMPORARY) or not temporary_only):
             yield row, reason
-
-
-def _check(file: ShardFile, digest: str, identity: str) -> tuple[str, int]:
-    """Return what is wrong with a file, or '', and how many of its images failed."""
-    if not digest.startswith(file.digest):
-        return "it is damaged", 0
-    metadata = Shard(file.path).metadata
-    if metadata.get("identity") != identity:
-        return "it is of another run", 0
-    return "", int(metadata["statistics"]["failed"])

@@ -12,117 +12,70 @@ from typing import Any
 
 import numpy as np
 
+from .shard import Shard, exact
+
 UNITS = 100  # per pixel
 
 
-class BoxStatistics:
-    """Running count and size of boxes.
+def size_sums(boxes: np.ndarray) -> np.ndarray:
+    """Count boxes and sum their sizes.
 
     Args:
-        boxes: Number of boxes so far.
-        width: Sum of their widths in hundredths of a pixel.
-        height: Sum of their heights in hundredths of a pixel.
+        boxes: xyxy, half-open, in pixels, rounded to hundredths, shape (N, 4).
+
+    Returns:
+        Number of boxes, sum of widths and sum of heights in hundredths of a pixel, int64, shape
+        (3,).
     """
-
-    def __init__(self, boxes: int = 0, width: int = 0, height: int = 0) -> None:
-        self.boxes, self.width, self.height = boxes, width, height
-
-    @classmethod
-    def of(cls, boxes: np.ndarray) -> BoxStatistics:
-        """Count boxes: xyxy, half-open, in pixels, rounded to hundredths, shape (N, 4)."""
-        units = np.rint(boxes * UNITS).astype(np.int64)
-        width, height = (units[:, 2:] - units[:, :2]).sum(axis=0).tolist()
-        return cls(len(boxes), width, height)
-
-    def add(self, row: Sequence[int]) -> None:
-        """Add the :meth:`as_row` of other statistics."""
-        self.boxes += row[0]
-        self.width += row[1]
-        self.height += row[2]
-
-    def as_row(self) -> list[int]:
-        """Return number of boxes, sum of widths and sum of heights."""
-        return [self.boxes, self.width, self.height]
-
-    def summary(self, images: int) -> dict[str, Any]:
-        """Return boxes, boxes per image, and mean width and height in pixels, None if unknown."""
-        divisor = UNITS * self.boxes
-        return {
-            "boxes": self.boxes,
-            "boxes_per_image": round(self.boxes / images, 4) if images else None,
-            "mean_width": round(self.width / divisor, 2) if self.boxes else None,
-            "mean_height": round(self.height / divisor, 2) if self.boxes else None,
-        }
+    units = np.rint(boxes * UNITS).astype(np.int64)
+    return np.array([len(boxes), *(units[:, 2:] - units[:, :2]).sum(axis=0)])
 
 
-def flat_boxes(records: Iterable[Mapping[str, Any]]) -> np.ndarray:
-    """Return the boxes of all records, concatenated, float64, shape (N, 6)."""
-    rows = [row for record in records for row in record.get("boxes", ())]
-    return np.array(rows, dtype=np.float64).reshape(-1, 6)
+def mean_sizes(sums: np.ndarray, images: int) -> dict[str, Any]:
+    """Return boxes, boxes per image, and mean width and height in pixels, None if unknown.
 
-
-class RunStatistics:
-    """Running statistics of the images of a run, or of a part of it.
-
-    Attributes:
-        images: Number of images that could be used.
-        failed: Number of images that could not be used.
-        right: Number of images whose top class is right; None if that is not known of all.
-        without_boxes: Number of images without boxes, per reason.
-        merged: Statistics of the boxes after NMS.
+    Args:
+        sums: From :func:`size_sums`; those of several groups of boxes can be added.
+        images: Number of images.
     """
+    boxes, width, height = sums.tolist()
+    return {
+        "boxes": boxes,
+        "boxes_per_image": round(boxes / images, 4) if images else None,
+        "mean_width": round(width / (UNITS * boxes), 2) if boxes else None,
+        "mean_height": round(height / (UNITS * boxes), 2) if boxes else None,
+    }
 
-    def __init__(self) -> None:
-        self.images = self.failed = 0
-        self.right: int | None = 0
-        self.without_boxes: Counter[str] = Counter()
-        self.merged = BoxStatistics()
 
-    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Count images, see :meth:`dap.store.writer.StoreWriter.write`."""
-        for record in records:
-            self._add(record)
-        self.merged.add(BoxStatistics.of(flat_boxes(records)[:, :4]).as_row())
+def count_right(records: Sequence[Mapping[str, Any]]) -> int | None:
+    """Count the images whose top class is right; None if that is not known of all.
 
-    def _add(self, record: Mapping[str, Any]) -> None:
-        if "height" not in record:
-            self.failed += 1
-            return
-        self.images += 1
-        if "reason" in record:
-            self.without_boxes[record["reason"]] += 1
-        if self.right is not None:
-            self.right = None if record.get("top1") is None else self.right + record["top1"]
+    Args:
+        records: See :meth:`dap.store.writer.StoreWriter.write`.
+    """
+    top1: list[Any] = [record.get("top1") for record in records if "height" in record]
+    return None if None in top1 else int(sum(top1))
 
-    def as_json(self) -> dict[str, Any]:
-        """Return all counts, for :meth:`merge`."""
-        return {
-            "images": self.images,
-            "failed": self.failed,
-            "right": self.right,
-            "without_boxes": dict(sorted(self.without_boxes.items())),
-            "merged": self.merged.as_row(),
-        }
 
-    def merge(self, other: dict[str, Any]) -> None:
-        """Add the :meth:`as_json` of another part."""
-        self.images += other["images"]
-        self.failed += other["failed"]
-        if self.right is not None:
-            self.right = None if other["right"] is None else self.right + other["right"]
-        self.without_boxes.update(other["without_boxes"])
-        self.merged.add(other["merged"])
-
-    def summary(self) -> dict[str, Any]:
-        """Return the part of the summary about images and boxes."""
-        known = self.images and self.right is not None
-        return {
-            "images": self.images,
-            "top1": round((self.right or 0) / self.images, 4) if known else None,
-            "images_without_boxes": self.without_boxes.total(),
-            "without_boxes": dict(sorted(self.without_boxes.items())),
-            "merged": self.merged.summary(self.images),
-        }
+def run_statistics(shards: Iterable[Shard]) -> dict[str, Any]:
+    """Return the part of the summary about images and boxes."""
+    images, right, sums = 0, 0, np.zeros(3, np.int64)
+    right_is_known = True
+    without_boxes: Counter[str] = Counter()
+    for shard in shards:
+        usable = shard.sizes_hw[0] > 0
+        images += int(usable.sum())
+        without_boxes.update(reason for row, reason in shard.reasons() if usable[row])
+        sums += size_sums(exact(shard.bboxes))
+        right_is_known &= shard.right is not None
+        right += shard.right or 0
+    return {
+        "images": images,
+        "top1": round(right / images, 4) if images and right_is_known else None,
+        "images_without_boxes": without_boxes.total(),
+        "without_boxes": dict(sorted(without_boxes.items())),
+        "merged": mean_sizes(sums, images),
+    }
 
 
 def summary_line(summary: dict[str, Any]) -> str:

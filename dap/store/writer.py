@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from .reader import (
     refuse_foreign_files,
 )
 from .shard import Shard, encode_shard
-from .shard_files import ValidShards, failed_rows, shard_files, shard_name, valid_shards
-from .statistics import RunStatistics
+from .shard_files import ValidShard, failed_rows, shard_files, shard_name, valid_shards
+from .statistics import count_right, run_statistics
 
 SMALLEST_SHARD, LARGEST_SHARD = 64, 4096
 
@@ -95,7 +96,7 @@ class StoreWriter:
         (self.folder / SHARDS).mkdir(exist_ok=True)
         for folder in (self.folder, self.folder / SHARDS):
             remove_partial_files(folder)
-        valid = self._valid_shards().best
+        valid, _ = self._valid_shards()
         missing = sorted(set(range(self.shards)) - valid.keys())
         if missing and manifest is not None:
             # The summary must not exist before all shards do.
@@ -114,9 +115,8 @@ class StoreWriter:
             Number of the shard → rows in the shard.
         """
         rows = {
-            number: [row for row, _ in failed_rows(Shard(valid.path), temporary_only)]
-            for number, valid in sorted(self._valid_shards().best.items())
-            if valid.failed
+            number: [row for row, _ in failed_rows(valid.shard, temporary_only)]
+            for number, valid in self._valid_shards()[0].items()
         }
         return {number: failed for number, failed in rows.items() if failed}
 
@@ -128,7 +128,7 @@ class StoreWriter:
 
     def finished_summary(self, coco: bool = True) -> dict[str, Any] | None:
         """Return the summary of a finished run; None if there is something left to write."""
-        if not self.is_finished(coco) or self._valid_shards().superseded:
+        if not self.is_finished(coco) or self._valid_shards()[1]:
             return None
         print_log(f"{self.folder} is finished already: nothing to do", logger="current")
         return dict(json.loads((self.folder / SUMMARY).read_text(encoding="utf-8")))
@@ -151,12 +151,8 @@ class StoreWriter:
         indices = self.indices(shard)
         if len(records) != len(indices):
             raise ValueError(f"shard {shard}: expected {len(indices)} images, found {len(records)}")
-        statistics = RunStatistics()
         rows = [{"id": i + 1, **record} for i, record in zip(indices, records, strict=True)]
-        statistics.add(rows)
-        if right is not None:
-            statistics.right = right
-        self._write_rows(shard, rows, statistics)
+        self._write_rows(shard, rows, count_right(rows) if right is None else right)
 
     def replace(self, shard: int, records: Mapping[int, Mapping[str, Any]]) -> None:
         """Write a shard again with new records of images that had failed.
@@ -170,18 +166,15 @@ class StoreWriter:
         Raises:
             OSError: If the shard cannot be written.
         """
-        files = [file.path for file in shard_files(self.folder) if file.number == shard]
-        old = min(map(Shard, files), key=lambda file: file.metadata["statistics"]["failed"])
+        files = [Shard(path) for number, path in shard_files(self.folder) if number == shard]
+        old = min(files, key=lambda file: file.failed)
         rows = [
             {"id": int(old.ids[row]), **records[row]} if row in records else record
             for row, record in enumerate(old.records())
         ]
-        statistics, added = RunStatistics(), RunStatistics()
-        statistics.merge(old.metadata["statistics"])
-        statistics.failed -= len(records)
-        added.add([rows[row] for row in records])
-        statistics.merge(added.as_json())
-        self._write_rows(shard, rows, statistics)
+        added = count_right(list(records.values()))
+        right = None if old.right is None or added is None else old.right + added
+        self._write_rows(shard, rows, right)
 
     def finish(
         self, derived_from: Mapping[str, Any] | None = None, coco: bool = True
@@ -211,27 +204,27 @@ class StoreWriter:
         Raises:
             ValueError: If shards are missing, or their images are not those of the image list.
         """
-        valid = self._valid_shards()
-        missing = sorted(set(range(self.shards)) - valid.best.keys())
+        valid, superseded = self._valid_shards()
+        missing = sorted(set(range(self.shards)) - valid.keys())
         if missing:
             raise ValueError(
                 f"{self.folder}: {len(missing)} of {self.shards} shards are missing, such as "
                 f"number {missing[0]}. Run the same command again: only those are computed"
             )
-        shards = [valid.best[number] for number in range(self.shards)]
-        statistics, failed = self._checked([shard.path for shard in shards])
+        statistics, failed = self._checked([shard for shard, _ in valid.values()])
+        paths = {Path(shard.path): digest for shard, digest in valid.values()}
         entries = [
-            {"file": shard.path.name, "sha256": shard.digest, "bytes": shard.path.stat().st_size}
-            for shard in shards
+            {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
+            for path, digest in paths.items()
         ]
         (self.folder / SUMMARY).unlink(missing_ok=True)  # it marks a run as finished
         self._write_manifest(self.described | {"shards": entries})
-        for path in valid.superseded:
+        for path in superseded:
             path.unlink()
         omitted = {"format", "identity", "categories", "shard_size"}
         described = {key: value for key, value in self.described.items() if key not in omitted}
         origin = {} if derived_from is None else {"derived_from": dict(derived_from)}
-        return {**statistics.summary(), "failed": failed, **described, **origin}
+        return {**statistics, "failed": failed, **described, **origin}
 
     def write_derived(self, summary: Mapping[str, Any], coco: bool = True) -> None:
         """Write ``annotations.json`` and then ``summary.json``, which marks the run as finished."""
@@ -242,50 +235,44 @@ class StoreWriter:
 
     def failures(self) -> tuple[int, str]:
         """Return the number of images that could not be used, and the first with its reason."""
-        failing = [valid for _, valid in sorted(self._valid_shards().best.items()) if valid.failed]
-        if not failing:
-            return 0, ""
-        shard = Shard(failing[0].path)
-        row, reason = next(failed_rows(shard, temporary_only=False))
-        return sum(valid.failed for valid in failing), f"{shard.file_name(row)}: {reason}"
+        shards = [valid.shard for valid in self._valid_shards()[0].values()]
+        failed = _failed(shards)
+        example = next((f"{each['file_name']}: {each['reason']}" for each in failed), "")
+        return sum(shard.failed for shard in shards), example
 
-    def _checked(self, paths: Sequence[Path]) -> tuple[RunStatistics, list[dict[str, str]]]:
+    def _checked(self, shards: Sequence[Shard]) -> tuple[dict[str, Any], list[dict[str, str]]]:
         """Count the images of all shards; they must be those of the image list, in its order."""
-        statistics, names = RunStatistics(), NamesDigest()
-        failed: list[dict[str, str]] = []
-        for index, path in enumerate(paths):
-            shard = Shard(path)
+        names = NamesDigest()
+        for index, shard in enumerate(shards):
             if len(shard) != len(self.indices(index)):
                 raise ValueError(
-                    f"{path} holds {len(shard)} images, expected {len(self.indices(index))}. "
+                    f"{shard.path} holds {len(shard)} images, expected {len(self.indices(index))}. "
                     "Remove it and run the same command again"
                 )
             names.update(shard.all_names, shard.name_lengths)
-            statistics.merge(shard.metadata["statistics"])
-            failed += [
-                {"file_name": shard.file_name(row), "reason": reason}
-                for row, reason in failed_rows(shard, temporary_only=False)
-            ]
         expected = self.described["image_list"].get("names_sha256")
         if expected not in (None, names.hexdigest()):
             raise ValueError(
                 f"{self.folder}: the file names in its shards are not those of the image list. "
                 f"Remove {SHARDS} and run the same command again"
             )
-        without = statistics.without_boxes.total()
-        text = f"{statistics.images - without} with boxes, {without} without, {len(failed)} failed"
+        statistics = run_statistics(shards)
+        failed = list(_failed(shards))
+        without = statistics["images_without_boxes"]
+        text = (
+            f"{statistics['images'] - without} with boxes, {without} without, {len(failed)} failed"
+        )
         print_log(f"{self.folder}: each of {self.count} images is stored once: {text}", "current")
         return statistics, failed
 
-    def _valid_shards(self) -> ValidShards:
+    def _valid_shards(self) -> tuple[dict[int, ValidShard], list[Path]]:
         return valid_shards(self.folder, self.shards, self.identity)
 
-    def _write_rows(
-        self, shard: int, rows: Sequence[Mapping[str, Any]], statistics: RunStatistics
-    ) -> None:
-        metadata = {"identity": self.identity, "shard": shard, "statistics": statistics.as_json()}
+    def _write_rows(self, shard: int, rows: Sequence[Mapping[str, Any]], right: int | None) -> None:
+        metadata = {"identity": self.identity, "shard": shard, "statistics": {"right": right}}
         content = encode_shard(rows, metadata, bool(self.described["settings"].get("masks")))
-        write_bytes(self.folder / SHARDS / shard_name(shard, content), content)
+        name = shard_name(shard, hashlib.sha256(content).hexdigest())
+        write_bytes(self.folder / SHARDS / name, content)
 
     def _write_manifest(self, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, indent=1) + "\n"
@@ -294,3 +281,10 @@ class StoreWriter:
             return  # files that are derived from it stay newer
         with whole_file(path) as file:
             file.write(text)
+
+
+def _failed(shards: Iterable[Shard]) -> Iterator[dict[str, str]]:
+    """Iterate over the images that could not be used: file name and reason."""
+    for shard in shards:
+        for row, reason in failed_rows(shard, temporary_only=False):
+            yield {"file_name": shard.file_name(row), "reason": reason}

@@ -13,7 +13,7 @@ from dap.cam.boxes import Candidates
 from dap.pseudo_boxes.records import merged_boxes, rounded
 from dap.pseudo_boxes.settings import PseudoBoxSettings
 from dap.store.reader import PseudoBoxStore
-from dap.store.statistics import BoxStatistics
+from dap.store.statistics import mean_sizes, size_sums
 
 from .store_pictures import StoredImage, StorePictures
 
@@ -115,8 +115,8 @@ def _figures_under(
 ) -> list[str]:
     selected = list(taus)
     boxes = [boxes_under(candidates, settings, selected, nms_iou)[0] for candidates in by_image]
-    statistics = BoxStatistics.of(np.concatenate([np.zeros((0, 4)), *boxes]))
-    return _figures(statistics.summary(len(by_image)))
+    sums = size_sums(np.concatenate([np.zeros((0, 4)), *boxes]))
+    return _figures(mean_sizes(sums, len(by_image)))
 
 
 def _table(

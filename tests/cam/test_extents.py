@@ -43,7 +43,7 @@ def same_boxes(boxes, expected, tolerance):
 def test_outlines_enclose_as_many_cells_as_can_be_counted(rows, enclosed):
     cam = np.array([[float(c) for c in row] for row in rows], np.float32)
     for padded in (cam, np.pad(cam, 2)):
-        boxes, cells, index = components(padded, np.array([0.5]))
+        boxes, cells, index, _ = components(padded, np.array([0.5]))
         assert cells.tolist() == [enclosed]
         assert index.tolist() == [0]
         start = 2 if padded is not cam else 0
@@ -53,7 +53,7 @@ def test_outlines_enclose_as_many_cells_as_can_be_counted(rows, enclosed):
 
 def test_components_of_each_threshold_stand_from_the_top_down():
     cam = np.array([[0, 0, 0, 0.9], [0.5, 0, 0, 0], [0, 0, 0.9, 0.9]], np.float32)
-    boxes, cells, index = components(cam, np.array([0.4, 0.8]))
+    boxes, cells, index, _ = components(cam, np.array([0.4, 0.8]))
     assert index.tolist() == [0, 0, 0, 1, 1]
     assert cells.tolist() == [1, 1, 2, 1, 2]
     assert boxes.tolist() == [[3, 0, 4, 1], [0, 1, 1, 2], [2, 2, 4, 3], [3, 0, 4, 1], [2, 2, 4, 3]]
@@ -78,7 +78,7 @@ def test_bilinear_edges_of_a_block_are_where_the_map_crosses_the_threshold():
     large, factor = enlarged(cam, (1, 7))
     assert factor == ENLARGED_SIDE // 7 == 18
     assert large.shape == (18, 126)
-    boxes, _, _ = components(large, np.array([0.2501]))
+    boxes, *_ = components(large, np.array([0.2501]))
     assert boxes.tolist() == [[32, 0, 94, 18]]
     otsu = otsu_threshold(large)
     found, index = extent_boxes(cam, np.array([0.2501 / otsu]), (1, 7))[:2]

@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from dap.classifiers.methods import PooledFeatures
+from dap.classifiers.methods import ExactMaps
 from dap.images.class_folders import ClassFolders
 from dap.images.labelled_images import read_image
 from dap.pseudo_boxes import PseudoBoxSettings, PseudoBoxStore, generate_pseudo_boxes
@@ -102,11 +102,11 @@ def test_features_are_computed_once_for_all_labels_of_an_image(photographs, mobi
     store = store_of(photographs, mobilenet, 1000, short_sides=(64, 96))
     maps, used = StoredMaps(store, mobilenet), []
 
-    def features(self, images, plain=PooledFeatures.features):
-        used.append(self._backbone)
+    def features(self, images, plain=ExactMaps.features):
+        used.append(self._tap.network)
         return plain(self, images)
 
-    monkeypatch.setattr(PooledFeatures, "features", features)
+    monkeypatch.setattr(ExactMaps, "features", features)
     list(maps.of_images([("a/00.png", [0, 1, 2]), ("a/01.png", [5])]))
     assert len(used) == 4
     assert not any(isinstance(m, nn.BatchNorm2d) for m in used[0].modules())
