@@ -96,8 +96,8 @@ def choose(counts: np.ndarray, seed: int = 0) -> int:
     """Choose the best factor if it beats 1 in nearly all bootstrap resamples, else 1.
 
     Args:
-        counts: Per map and factor: numbers of boxes, objects, objects found (mean over IoU
-            .5:.95) and boxes that fit, shape (N, F, 4).
+        counts: Per map and factor: numbers of boxes, objects, recalled objects (mean over
+            IoU .5:.95) and boxes that fit, shape (N, F, 4).
         seed: Seed of the resampling.
 
     Returns:
@@ -113,8 +113,8 @@ def choose(counts: np.ndarray, seed: int = 0) -> int:
 
 def figures_of(counts: np.ndarray) -> np.ndarray:
     """Compute the figures of :class:`Calibration` from summed counts."""
-    boxes, objects, found, fitting = np.moveaxis(counts, -1, 0)
-    recall = 100 * found / np.maximum(objects, 1)
+    boxes, objects, recalled, fitting = np.moveaxis(counts, -1, 0)
+    recall = 100 * recalled / np.maximum(objects, 1)
     fit = 100 * fitting / np.maximum(boxes, 1)
     both = 2 * recall * fit / np.maximum(recall + fit, 1e-12)
     return np.stack([boxes, recall, fit, both], axis=-1)
@@ -124,5 +124,5 @@ def _count(boxes: np.ndarray, truth: np.ndarray) -> tuple[float, float, float, f
     if not len(boxes):
         return 0, len(truth), 0, 0
     ious = overlaps(boxes, truth)
-    found = (ious.max(axis=0)[:, None] >= IOUS - 1e-9).mean(axis=1).sum()
-    return len(boxes), len(truth), found, (ious.max(axis=1) >= IOUS[0]).sum()
+    recalled = (ious.max(axis=0)[:, None] >= IOUS - 1e-9).mean(axis=1).sum()
+    return len(boxes), len(truth), recalled, (ious.max(axis=1) >= IOUS[0]).sum()

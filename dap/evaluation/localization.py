@@ -183,14 +183,14 @@ class LocalizationQuality:
             "boxes": int(counts.boxes.sum()),
             "corloc": _share(len(counts.found_images), counts.cases),
             "precision": _share(float(counts.correct.sum()), float(counts.boxes.sum())),
-            "recall": _share(float(counts.found.sum()), float(counts.objects.sum())),
+            "recall": _share(float(counts.matched_objects.sum()), float(counts.objects.sum())),
             "average_recall": _share(float(counts.recalled.mean()), float(counts.objects.sum())),
             "by_size": {
                 name: {
                     "objects": int(counts.objects[size]),
                     "boxes": int(counts.boxes[size]),
                     "precision": _share(counts.correct[size], counts.boxes[size]),
-                    "recall": _share(counts.found[size], counts.objects[size]),
+                    "recall": _share(counts.matched_objects[size], counts.objects[size]),
                 }
                 for size, name in enumerate(SIZES)
             },

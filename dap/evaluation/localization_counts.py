@@ -95,7 +95,8 @@ class ClassCounts:
     missed_images: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.objects, self.found, self.boxes, self.correct = np.zeros((4, len(SIZES)), np.int64)
+        self.objects, self.matched_objects = np.zeros((2, len(SIZES)), np.int64)
+        self.boxes, self.correct = np.zeros((2, len(SIZES)), np.int64)
         self.recalled = np.zeros(len(RECALL_IOUS), np.int64)
         self.largest, self.any = np.zeros((2, self.taus, len(LOCALIZATION_IOUS)), np.int64)
 
@@ -108,7 +109,8 @@ class ClassCounts:
         """Add the counts of another class."""
         self.found_images += other.found_images
         self.missed_images += other.missed_images
-        for name in ("objects", "found", "boxes", "correct", "recalled", "largest", "any"):
+        names = ("objects", "matched_objects", "boxes", "correct", "recalled", "largest", "any")
+        for name in names:
             total = getattr(self, name)
             total += getattr(other, name)
 
@@ -145,7 +147,7 @@ class ClassCounts:
         self.boxes += _per_size(sizes[matched != _ON_IGNORED])
         self.correct += _per_size(sizes[matched >= 0])
         self.objects += _per_size(truth_sizes[~ignored])
-        self.found += _per_size(truth_sizes[matched[matched >= 0]])
+        self.matched_objects += _per_size(truth_sizes[matched[matched >= 0]])
         for i, iou in enumerate(RECALL_IOUS):
             self.recalled[i] += sum(index >= 0 for index in match(rows, skipped, iou))
 
