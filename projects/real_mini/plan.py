@@ -433,11 +433,8 @@ class Benchmark:
             factor = length * self.length
             options |= length_options(CONFIGS.load(config), factor, warm_up=True)
         loaded = CONFIGS.load(config, options)
-        commands = [
-            tuple(Launcher().train("mmdet", path, f"work_dirs/{name}", options, resume))
-            for resume in (False, True)
-        ]
+        command = Launcher().train("mmdet", path, f"work_dirs/{name}", options)
         makes = f"work_dirs/{name}/{last_checkpoint(loaded)}"
         batch = loaded.train_dataloader.batch_size
-        more = {"resumed": commands[1], "config": loaded, "inputs": read, "batch": batch}
-        return self.jobs.add(name, "train", commands[0], makes, **more)
+        more = {"config": loaded, "inputs": read, "batch": batch}
+        return self.jobs.add(name, "train", command, makes, **more)
