@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dap.experiments import ConfigTree, Jobs, Launcher, tool_command
+from dap.experiments import ConfigTree
 from dap.experiments.schedule import last_checkpoint, length_options
+from dap.jobs import Jobs, Launcher, tool_command
 from dap.pseudo_boxes import settings_from_config
 
 HERE = Path(__file__).resolve().parent

@@ -10,15 +10,14 @@ from dap.comparison.config_difference import shots_of
 from dap.experiments import (
     EXPERIMENTS,
     ConfigTree,
-    Launcher,
     Plan,
     find_experiment,
     list_experiments,
     reproduce,
-    training_options,
 )
 from dap.experiments.cost import describe_total, gpu_hours
 from dap.experiments.schedule import batch_options, iteration_options, last_checkpoint
+from dap.jobs import Launcher, training_options
 from dap.jobs.state import differences, missing_inputs
 
 TREE = ConfigTree()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dap.experiments import ConfigTree, Job, Plan, Row, find_experiment, report
+from dap.experiments import ConfigTree, Plan, Row, find_experiment, report
 from dap.experiments.results import find_problems, table
+from dap.jobs import Job
 from dap.jobs.jobs import Jobs
 from dap.jobs.records import begin_record, digest, end_record
 from dap.jobs.running import run_job

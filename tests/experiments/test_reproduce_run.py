@@ -16,10 +16,11 @@ from mmengine.runner.checkpoint import get_torchvision_models
 from mmpretrain.registry import MODELS
 from queues import StandIn, real_slurm
 
-from dap.experiments import ConfigTree, Experiment, Job, Plan, Row
+from dap.experiments import ConfigTree, Experiment, Plan, Row
 from dap.experiments import reproduce as run
 from dap.experiments.config_tree import _read
 from dap.experiments.paper import TABLE_A1
+from dap.jobs import Job
 from dap.jobs.running import run_job
 from dap.testing import tiny_classifier_config
 from tests.support.workplace import CONFIGS, ROOT, Workplace, kill_all

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from dap.experiments import Job
+from dap.jobs import Job
 from dap.jobs.running import run_jobs, visible_gpus
 
 WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from dap.experiments import Cell, ConfigTree, Launcher, Plan, Row, Run, find_experiment
+from dap.experiments import Cell, ConfigTree, Plan, Row, Run, find_experiment
 from dap.experiments.results import table
+from dap.jobs import Launcher
 from dap.jobs.state import differences, is_begun, is_finished, missing_inputs
 from dap.store.writer import StoreWriter
 
