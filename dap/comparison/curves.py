@@ -165,19 +165,24 @@ def draw_curves(
     figure, panels = _panels(metrics, title)
     for panel, metric in zip(panels, metrics, strict=True):
         for index, (name, points) in enumerate(curves.items()):
-            style = {"color": f"C{index % 10}", "linestyle": LINES[index // 10 % len(LINES)]}
-            style |= {"marker": "o", "label": _plain(name)}
+            style: dict[str, Any] = {
+                "color": f"C{index % 10}",
+                "linestyle": LINES[index // 10 % len(LINES)],
+                "marker": "o",
+                "markersize": 4,
+                "label": _plain(name),
+            }
             spreads = (deviations or {}).get(name)
             measured = [i for i, point in enumerate(points) if metric in point]
-            at, y = ([points[i][key] for i in measured] for key in (x, metric))
+            xs, ys = ([points[i][key] for i in measured] for key in (x, metric))
             spread = spreads and [spreads[i].get(metric, math.nan) for i in measured]
             if x == "shots":
-                panel.errorbar(at, y, spread, markersize=4, capsize=3, **style)
+                panel.errorbar(xs, ys, spread or None, capsize=3, **style)
                 continue
-            panel.plot(at, y, markersize=4, **style)
+            panel.plot(xs, ys, **style)
             if spread:
-                low, high = np.subtract(y, spread), np.add(y, spread)
-                panel.fill_between(at, low, high, alpha=0.2, color=style["color"], linewidth=0)
+                low, high = np.subtract(ys, spread), np.add(ys, spread)
+                panel.fill_between(xs, low, high, alpha=0.2, color=style["color"], linewidth=0)
         if x == "shots":
             shots = sorted({point[x] for points in curves.values() for point in points})
             panel.set_xscale("log")
