@@ -193,7 +193,7 @@ def _draw(figures: Figures, folder: Path) -> list[Path]:
             for suffix in ("svg", "png"):
                 path = folder / f"{name}.{suffix}"
                 draw_curves(points, labels, path, title, deviations, x)
-            drawn.append(path)
+            drawn.append(path)  # the PNG
     return drawn
 
 

@@ -175,7 +175,7 @@ def draw_curves(
             spreads = (deviations or {}).get(name)
             measured = [i for i, point in enumerate(points) if metric in point]
             xs, ys = ([points[i][key] for i in measured] for key in (x, metric))
-            spread = spreads and [spreads[i].get(metric, math.nan) for i in measured]
+            spread = [spreads[i].get(metric, math.nan) for i in measured] if spreads else []
             if x == "shots":
                 panel.errorbar(xs, ys, spread or None, capsize=3, **style)
                 continue
