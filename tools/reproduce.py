@@ -19,16 +19,14 @@ from collections.abc import Iterator
 import dap  # noqa: F401  (checks versions, lets checkpoints load)
 from dap.experiments import (
     ConfigTree,
-    Launcher,
     Plan,
-    Submission,
     find_experiment,
     list_experiments,
     report,
     reproduce,
     run_one,
-    training_options,
 )
+from dap.jobs import Launcher, Submission, training_options
 
 
 def make_parser() -> argparse.ArgumentParser:

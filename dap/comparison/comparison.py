@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from dap.files import whole_file
 
 from .comparison_warnings import config_differences, find_warnings
 from .config_difference import Difference, initialisation, shortened
-from .curves import Curves, draw_curves, draw_k_shot
-from .head_start import common_iterations, describe_head_start, mean_curve
+from .curves import Curves, draw_curves
+from .head_start import averaged, common_iterations, describe_head_start, mean_curve
 from .runs import Group, group_runs
 from .tables import (
     Column,
@@ -176,45 +175,36 @@ def _draw(figures: Figures, folder: Path) -> list[Path]:
     for name in PICTURES:
         (folder / name).unlink(missing_ok=True)
     curves = {group.label: mean_curve(group, figures.columns) for group in figures.groups}
-    means = {label: curve.means for label, curve in curves.items() if curve.means}
-    bands = {label: curve.deviations for label, curve in curves.items() if curve.deviations}
-    drawn = []
-    if any(len(points) > 1 for points in means.values()):
-        drawn += _draw_both(draw_curves, figures, means, bands, folder / "curves")
+    pictures: list[tuple[str, str, Curves, Curves]] = []  # name, horizontal axis, means, deviations
+    if any(len(curve.means) > 1 for curve in curves.values()):
+        means = {label: curve.means for label, curve in curves.items() if curve.means}
+        bands = {
+            label: curve.deviations for label, curve in curves.items() if any(curve.deviations)
+        }
+        pictures.append(("curves", "iteration", means, bands))
     if len({group.shots for group in figures.groups} - {None}) > 1:
-        drawn += _draw_both(draw_k_shot, figures, *_k_shot_points(figures), folder / "kshot")
+        pictures.append(("kshot", "shots", *_k_shot_points(figures)))
+    drawn = []
+    for name, x, points, deviations in pictures:
+        measured = {key for curve in points.values() for point in curve for key in point}
+        labels = [column.label for column in figures.columns if column.label in measured]
+        title = "mean ± standard deviation over seeds" if any(map(any, deviations.values())) else ""
+        if labels:
+            for suffix in ("svg", "png"):
+                path = folder / f"{name}.{suffix}"
+                draw_curves(points, labels, path, title, deviations, x)
+            drawn.append(path)  # the PNG
     return drawn
 
 
-def _draw_both(
-    draw: Callable[..., Path], figures: Figures, curves: Curves, deviations: Curves, path: Path
-) -> list[Path]:
-    """Draw the metrics that have values, as SVG and PNG; return the PNG."""
-    measured = {key for points in curves.values() for point in points for key in point}
-    labels = [column.label for column in figures.columns if column.label in measured]
-    if not labels:
-        return []
-    title = "mean ± standard deviation over seeds" if any(deviations.values()) else ""
-    draw(curves, labels, path.with_suffix(".svg"), title, deviations)
-    return [draw(curves, labels, path.with_suffix(".png"), title, deviations)]
-
-
-def _k_shot_points(
-    figures: Figures,
-) -> tuple[dict[str, list[dict[str, float]]], dict[str, list[dict[str, float]]]]:
+def _k_shot_points(figures: Figures) -> tuple[Curves, Curves]:
     """Means and standard deviations of each initialisation by number of shots."""
     points: dict[str, list[dict[str, float]]] = {}
     deviations: dict[str, list[dict[str, float]]] = {}
     for group in figures.groups:
-        if group.shots is None:
-            continue
-        by_metric = {column.label: figures.values(group, column) for column in figures.columns}
-        mean = {label: statistics.fmean(values) for label, values in by_metric.items() if values}
-        deviation = {
-            label: statistics.stdev(values)
-            for label, values in by_metric.items()
-            if len(values) > 1
-        }
-        points.setdefault(group.name, []).append({"shots": group.shots, **mean})
-        deviations.setdefault(group.name, []).append(deviation)
+        if group.shots is not None:
+            values = {column.label: figures.values(group, column) for column in figures.columns}
+            mean, deviation = averaged(values)
+            points.setdefault(group.name, []).append({"shots": group.shots, **mean})
+            deviations.setdefault(group.name, []).append(deviation)
     return points, deviations

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dap.files import write_bytes
@@ -147,75 +147,51 @@ def draw_curves(
     out: str | os.PathLike[str],
     title: str = "",
     deviations: Curves | None = None,
+    x: str = "iteration",
 ) -> Path:
-    """Plot learning curves with one panel per metric.
+    """Plot learning curves, or metrics by number of images per class, one panel per metric.
 
     Args:
-        curves: Name → points with ``iteration`` and metrics. A point that lacks a metric is left
-            out of its panel.
+        curves: Name → points with ``x`` and metrics. A point that lacks a metric is left out of
+            its panel.
         metrics: Metric of each panel.
         out: File to write, PNG or SVG by its suffix.
         title: Title of the figure.
-        deviations: Name → as many points with the metrics' standard deviations, drawn as bands.
-            Curves without an entry have no band.
+        deviations: Name → as many points with the metrics' standard deviations, drawn as bands, or
+            as error bars by shots. Curves without an entry, and points without a deviation, have
+            none.
+        x: ``'iteration'``, or ``'shots'`` for images per class on a logarithmic axis.
     """
     figure, panels = _panels(metrics, title)
     for panel, metric in zip(panels, metrics, strict=True):
-        for index, name in enumerate(curves):
-            x, y, deviation = _series(curves, deviations, name, "iteration", metric)
-            colour, line = f"C{index % 10}", LINES[index // 10 % len(LINES)]
-            panel.plot(x, y, line, marker="o", markersize=4, label=_plain(name), color=colour)
-            if deviation:
-                low, high = (
-                    [v + s * d for v, d in zip(y, deviation, strict=True)] for s in (-1, 1)
-                )
-                panel.fill_between(x, low, high, alpha=0.2, color=colour, linewidth=0)
-        panel.set(xlabel="iteration", ylabel=metric)
-        _finish(panel)
+        for index, (name, points) in enumerate(curves.items()):
+            style: dict[str, Any] = {
+                "color": f"C{index % 10}",
+                "linestyle": LINES[index // 10 % len(LINES)],
+                "marker": "o",
+                "markersize": 4,
+                "label": _plain(name),
+            }
+            spreads = (deviations or {}).get(name)
+            measured = [i for i, point in enumerate(points) if metric in point]
+            xs, ys = ([points[i][key] for i in measured] for key in (x, metric))
+            spread = [spreads[i].get(metric, math.nan) for i in measured] if spreads else []
+            if x == "shots":
+                panel.errorbar(xs, ys, spread or None, capsize=3, **style)
+                continue
+            panel.plot(xs, ys, **style)
+            if spread:
+                low, high = np.subtract(ys, spread), np.add(ys, spread)
+                panel.fill_between(xs, low, high, alpha=0.2, color=style["color"], linewidth=0)
+        if x == "shots":
+            shots = sorted({point[x] for points in curves.values() for point in points})
+            panel.set_xscale("log")
+            panel.set_xticks(shots, [f"{k:g}" for k in shots])
+            panel.set_xticks([], minor=True)
+        panel.set(xlabel="images per class" if x == "shots" else x, ylabel=metric)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize="small")
     return _save(figure, Path(out))
-
-
-def draw_k_shot(
-    curves: Curves,
-    metrics: Sequence[str],
-    out: str | os.PathLike[str],
-    title: str = "",
-    deviations: Curves | None = None,
-) -> Path:
-    """Plot metrics over the number of images per class, on a logarithmic axis.
-
-    Args:
-        curves: Name → points with ``shots``, the images per class, and metrics.
-        metrics: Metric of each panel.
-        out: File to write, PNG or SVG by its suffix.
-        title: Title of the figure.
-        deviations: Name → as many points with the metrics' standard deviations, drawn as error
-            bars. A point of a single run has none.
-    """
-    figure, panels = _panels(metrics, title)
-    shots = sorted({int(point["shots"]) for points in curves.values() for point in points})
-    for panel, metric in zip(panels, metrics, strict=True):
-        for name in curves:
-            x, y, deviation = _series(curves, deviations, name, "shots", metric)
-            bars = deviation or None
-            panel.errorbar(x, y, bars, marker="o", markersize=4, capsize=3, label=_plain(name))
-        panel.set_xscale("log")
-        panel.set_xticks(shots, [str(k) for k in shots])
-        panel.set_xticks([], minor=True)
-        panel.set(xlabel="images per class", ylabel=metric)
-        _finish(panel)
-    return _save(figure, Path(out))
-
-
-def _series(
-    curves: Curves, deviations: Curves | None, name: str, x: str, metric: str
-) -> tuple[list[float], list[float], list[float]]:
-    """x, y and deviations of a curve in a panel; the list of deviations is empty if unknown."""
-    points = curves[name]
-    spreads = (deviations or {}).get(name) or [{}] * len(points)
-    measured = [(p, s) for p, s in zip(points, spreads, strict=True) if metric in p]
-    spread = [s.get(metric, math.nan) for _, s in measured] if name in (deviations or {}) else []
-    return [p[x] for p, _ in measured], [p[metric] for p, _ in measured], spread
 
 
 def _panels(metrics: Sequence[str], title: str) -> tuple[Figure, list[Axes]]:
@@ -223,7 +199,6 @@ def _panels(metrics: Sequence[str], title: str) -> tuple[Figure, list[Axes]]:
     columns = min(3, len(metrics))
     rows = math.ceil(len(metrics) / columns)
     figure = Figure(figsize=(4.5 * columns, 3.5 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(_plain(title))
     panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for unused in panels[len(metrics) :]:
@@ -234,11 +209,6 @@ def _panels(metrics: Sequence[str], title: str) -> tuple[Figure, list[Axes]]:
 def _plain(text: str) -> str:
     """Escape ``$``, which starts a formula in matplotlib."""
     return text.replace("$", r"\$")
-
-
-def _finish(panel: Axes) -> None:
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")
 
 
 def _save(figure: Figure, out: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .runs import Group
@@ -17,7 +17,7 @@ class MeanCurve:
     Attributes:
         means: One dict per point with ``iteration`` and the columns by their labels. A metric that
             a run lacks at this iteration is left out.
-        deviations: As many dicts with the columns' standard deviations (n - 1); empty for one run.
+        deviations: As many dicts with the columns' standard deviations (n - 1), empty for one run.
         partial_iterations: Iterations that only a part of the runs has.
     """
 
@@ -34,15 +34,19 @@ def mean_curve(group: Group, columns: Sequence[Column]) -> MeanCurve:
     means, deviations = [], []
     for iteration in sorted(common):
         by_metric = {
-            column.label: [column.value(run[iteration]) for run in runs] for column in columns
+            column.label: [v for run in runs if (v := column.value(run[iteration])) is not None]
+            for column in columns
         }
-        known = {label: [v for v in values if v is not None] for label, values in by_metric.items()}
-        complete = {label: values for label, values in known.items() if len(values) == len(runs)}
-        mean = {label: statistics.fmean(values) for label, values in complete.items()}
+        mean, deviation = averaged({k: v for k, v in by_metric.items() if len(v) == len(runs)})
         means.append({"iteration": iteration, **mean})
-        if len(runs) > 1:
-            deviations.append({label: statistics.stdev(v) for label, v in complete.items()})
+        deviations.append(deviation)
     return MeanCurve(means, deviations, partial_iterations)
+
+
+def averaged(values: Mapping[str, Sequence[float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Means, and standard deviations (n - 1) where there are two values or more, by metric."""
+    means = {label: statistics.fmean(v) for label, v in values.items() if v}
+    return means, {label: statistics.stdev(v) for label, v in values.items() if len(v) > 1}
 
 
 def describe_head_start(

@@ -44,7 +44,7 @@ def convert(
             "name it ….json. The same program converts a COCO file to a store"
         )
     content = detection_set.content
-    write_split(file, content, f"of {detection_set.path}")
+    write_split(file, content, {"description": f"DAP: of {detection_set.path}"})
     print_log(
         f"{out}: {len(content['images'])} images, {len(content['annotations'])} boxes; "
         f"file names are relative to {detection_set.images or '/'}",

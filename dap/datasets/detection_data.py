@@ -173,15 +173,15 @@ def coco_content(
     return content
 
 
-def write_split(path: Path, content: Mapping[str, Any], description: str) -> None:
-    """Write the content of a split as a COCO file.
+def write_split(path: Path, content: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+    """Write the content of a split as a COCO file with an ``info``.
 
     Raises:
         FileExistsError: If the file exists with other content.
     """
     write_coco(
         path,
-        {"description": f"DAP: {description}"},
+        info,
         content["categories"],
         map(json.dumps, content["images"]),
         map(json.dumps, content["annotations"]),

@@ -89,6 +89,17 @@ def parse_voc(content: bytes) -> VocAnnotation:
     return VocAnnotation(int(width), int(height), [_object(i) for i in root.iterfind("object")])
 
 
+def parse_voc_file(content: bytes, xml: Path) -> VocAnnotation:
+    """Parse the content of an annotation file, see :func:`parse_voc`; errors name the file."""
+    try:
+        return parse_voc(content)
+    except ValueError as error:
+        raise ValueError(
+            f"{xml} is no annotation in VOC layout: {error}. Repair the file, or remove it and its "
+            "line in the list of the split"
+        ) from error
+
+
 def _parse(content: bytes) -> ElementTree.Element:
     """Parse XML in any encoding, and remove namespaces from the tags."""
     if not content.startswith(_BYTE_ORDER_MARKS):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dap.files import IMAGE_SUFFIXES, read_bytes, read_lines
+from dap.files import read_bytes, read_lines
 
 from .detection_data import TEST, TRAIN, VAL, DetectionSplit, coco_content, split_name
-from .voc_files import VocAnnotation, parse_voc
+from .voc_files import ImageFinder, VocAnnotation, parse_voc_file
 
-_IMAGE_FOLDERS = ("JPEGImages", "images", "img", ".")
+_IMAGE_FOLDERS = tuple(map(Path, ("JPEGImages", "images", "img", ".")))
 
 
 def read_voc_folder(root: Path) -> dict[str, DetectionSplit]:
@@ -35,7 +34,10 @@ def read_voc_folder(root: Path) -> dict[str, DetectionSplit]:
             f"{root}: no XML files of a training set; expected ImageSets/Main/train.txt or "
             "trainval.txt, a folder train, or XML files alone"
         )
-    parsed = {name: [(xml, _parse(xml)) for xml in xmls] for name, xmls in files.items()}
+    parsed = {
+        name: [(xml, parse_voc_file(read_bytes(xml), xml)) for xml in xmls]
+        for name, xmls in files.items()
+    }
     names = {o.name for items in parsed.values() for _, image in items for o in image.objects}
     return {name: _split(root, items, sorted(names)) for name, items in parsed.items()}
 
@@ -71,26 +73,18 @@ def _lists(folder: Path) -> dict[str, Path]:
     return {name: lists[stem] for name, stem in named.items() if stem in lists}
 
 
-def _parse(xml: Path) -> VocAnnotation:
-    try:
-        return parse_voc(read_bytes(xml))
-    except ValueError as error:
-        raise ValueError(
-            f"{xml} is no annotation in VOC layout: {error}. Repair or remove the file"
-        ) from error
-
-
 def _split(
     root: Path, items: Sequence[tuple[Path, VocAnnotation]], classes: Sequence[str]
 ) -> DetectionSplit:
     images, objects, left_out = [], [], []
+    find_image = ImageFinder(root)
     for xml, annotation in items:
-        image = _image(root, xml)
+        image = _image(find_image, xml)
         if image is None:
             reason = "no image of this name is beside it or in JPEGImages or images"
             left_out.append({"kind": "images missing", "file": str(xml), "reason": reason})
             continue
-        images.append((os.path.relpath(image, root), (annotation.height, annotation.width)))
+        images.append((image, (annotation.height, annotation.width)))
         objects.append([item.as_coco() for item in annotation.objects])
     if not images:
         raise ValueError(
@@ -101,15 +95,11 @@ def _split(
     return DetectionSplit(str(root), str(root), content, left_out=left_out)
 
 
-def _image(root: Path, xml: Path) -> Path | None:
-    """Find the image of an XML file by the name of the file."""
-    folders = [xml.parent]
-    if (annotations := root / "Annotations").is_dir():
-        inside = xml.parent.relative_to(annotations)
-        folders = [root / folder / inside for folder in _IMAGE_FOLDERS]
-    for folder in folders:
-        for suffix in IMAGE_SUFFIXES:
-            for spelling in (suffix, suffix.upper()):
-                if (path := folder / f"{xml.stem}{spelling}").is_file():
-                    return path
-    return None
+def _image(find: ImageFinder, xml: Path) -> str | None:
+    """Find the image of an XML file by the name of the file; relative to the root."""
+    folder = xml.parent.relative_to(find.root)
+    folders = [folder]
+    if folder.parts[:1] == ("Annotations",):
+        folders = [images / folder.relative_to("Annotations") for images in _IMAGE_FOLDERS]
+    matches = (find.matches(str(folder / xml.stem)) for folder in folders)
+    return next((found[0] for found in matches if found), None)

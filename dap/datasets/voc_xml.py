@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,9 +12,9 @@ from tqdm import tqdm
 
 from dap.coco_boxes import OUTSIDE, looks_swapped, why_left_out
 from dap.coco_file import parse_coco
-from dap.files import files_below, output_file, read_bytes, read_names, write_coco
+from dap.files import files_below, output_file, read_bytes, read_names
 
-from .detection_data import coco_content
+from .detection_data import coco_content, write_split
 from .voc_files import ImageFinder, alike_names, parse_voc
 
 _NO_AREA, _OUTSIDE = "dropped_without_area", "dropped_outside"
@@ -101,7 +100,7 @@ def convert_xml_tree(
             f"{root}: expected XML files that have an image in {images}, found {len(stems)} "
             f"XML files and none that is usable{first}"
         )
-    occurring = {name for record in records for name, _, _ in record.objects}
+    occurring = {item["name"] for record in records for item in record.objects}
     names = list(sorted(occurring) if classes is None else classes)
     objects, counts, dropped = _select(records, names)
     if counts["annotations"] == counts["ignored"]:
@@ -112,20 +111,10 @@ def convert_xml_tree(
         )
     content = coco_content(names, [(r.file_name, r.size_wh[::-1]) for r in records], objects)
     faults = {"left_out": left_out, "dropped": dropped, "swapped": _swapped(records)}
-    write_coco(
-        out,
-        {"description": "VOC-style XML files as COCO", "one_based": one_based, **faults},
-        content["categories"],
-        map(json.dumps, content["images"]),
-        map(json.dumps, content["annotations"]),
-        once=True,
-    )
-    return {
-        **counts,
-        "categories": len(names),
-        **faults,
-        "alike": alike_names(occurring, names),
-    }
+    info = {"description": "VOC-style XML files as COCO", "one_based": one_based, **faults}
+    write_split(out, content, info)
+    alike = alike_names(occurring, names)
+    return {**counts, "categories": len(names), **faults, "alike": alike}
 
 
 def read_classes(path: str | os.PathLike[str]) -> list[str]:
@@ -141,21 +130,22 @@ def read_classes(path: str | os.PathLike[str]) -> list[str]:
 
 
 class _Record(NamedTuple):
-    """Content of an XML file; each object has a name, an xywh box in pixels, and a flag."""
+    """Content of an XML file; objects have a name, an xywh box in pixels, and ``iscrowd``."""
 
     stem: str
     file_name: str
     size_wh: tuple[int, int]
-    objects: list[tuple[str, list[float], bool]]
+    objects: list[dict[str, Any]]
 
 
 def _read(root: Path, stem: str, file_name: str, one_based: bool) -> _Record:
     width, height, objects = parse_voc((root / f"{stem}.xml").read_bytes())
-    boxes = []
+    items = []
     for item in objects:
         x1, y1, x2, y2 = item.edges(one_based)
-        boxes.append((item.name, [x1, y1, x2 - x1, y2 - y1], item.ignored))
-    return _Record(stem, file_name, (width, height), boxes)
+        bbox = [x1, y1, x2 - x1, y2 - y1]
+        items.append({"name": item.name, "bbox": bbox, "iscrowd": int(item.ignored)})
+    return _Record(stem, file_name, (width, height), items)
 
 
 def _select(
@@ -172,7 +162,8 @@ def _select(
     objects, dropped = [], []
     for record in records:
         kept = []
-        for name, bbox, ignored in record.objects:
+        for item in record.objects:
+            name, bbox = item["name"], item["bbox"]
             if name not in known:
                 counts["dropped_of_other_classes"] += 1
             elif fault := _fault(bbox, record.size_wh):
@@ -183,8 +174,8 @@ def _select(
                 dropped.append({"file": f"{record.stem}.xml", "reason": reason})
             else:
                 counts["annotations"] += 1
-                counts["ignored"] += ignored
-                kept.append({"name": name, "bbox": bbox, "iscrowd": int(ignored)})
+                counts["ignored"] += item["iscrowd"]
+                kept.append(item)
         objects.append(kept)
     return objects, counts, dropped
 
@@ -201,7 +192,7 @@ def _swapped(records: Sequence[_Record]) -> list[dict[str, str]]:
     files = []
     for record in records:
         width, height = record.size_wh
-        if looks_swapped((bbox for _, bbox, _ in record.objects), record.size_wh):
+        if looks_swapped((item["bbox"] for item in record.objects), record.size_wh):
             reason = (
                 f"<size> is {width} x {height}, and the boxes fit {height} x {width} alone, as "
                 "where EXIF rotates a photograph; state the size of the image as displayed"

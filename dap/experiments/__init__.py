@@ -1,9 +1,5 @@
 """The experiments of the paper: the runs behind each table, and commands that run them."""
 
-from dap.jobs.jobs import Job, Jobs, tool_command
-from dap.jobs.launcher import Launcher, training_options
-from dap.jobs.submission import Submission
-
 from .catalogue import Cell, Experiment, Row, Run
 from .config_tree import ConfigTree
 from .data import k_shot_command
@@ -16,19 +12,13 @@ __all__ = [
     "Cell",
     "ConfigTree",
     "Experiment",
-    "Job",
-    "Jobs",
-    "Launcher",
     "Plan",
     "Row",
     "Run",
-    "Submission",
     "find_experiment",
     "k_shot_command",
     "list_experiments",
     "report",
     "reproduce",
     "run_one",
-    "tool_command",
-    "training_options",
 ]

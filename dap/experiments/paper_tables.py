@@ -27,13 +27,26 @@ BOXES = {
     "mean width": "merged.mean_width",
     "mean height": "merged.mean_height",
 }
-VOC_SCHEDULES = {"07": "14e_voc07", "0712": "14e_voc0712"}
+Columns = Iterable[tuple[str, str, str]]  # title, schedule of the fine-tuning, metric
+THREE_SETS = (
+    ("COCO AP", "90k_coco", COCO["AP"]),
+    ("VOC07 AP50", "14e_voc07", VOC["AP50"]),
+    ("VOC0712 AP50", "14e_voc0712", VOC["AP50"]),
+)
+STARTS = ("cls-in1k", "dap-in1k", "cls-in14m", "dap-in14m")
 SHOTS = ("5shot", "10shot", "20shot", "50shot", "100shot")
 DECIMALS = {"boxes/image": 3, "mean width": 1, "mean height": 1}
 Figures = Iterable[float | None]
-# Figures that the paper prints inconsistently: table, row, column → remark.
+# The start that another one is compared with.
+TWINS = {
+    "dap-in1k": "cls-in1k",
+    "dap-in14m": "cls-in14m",
+    "dap-frozen-in1k": "cls-in1k",
+    "det-in200": "cls-in1k",
+}
+# Figures that the paper prints inconsistently: run, column → remark.
 NOTES = {
-    ("table1", "dap-in1k", "APl"): (
+    ("faster-rcnn_r50-dap-in1k_fpn_90k_coco", "APl"): (
         "The paper prints 48.34 and, in the same table, a difference of +0.83 to the 48.51 of CLS. "
         "These do not fit: 48.34 is .17 below CLS, and +0.83 would be 49.34."
     ),
@@ -54,62 +67,51 @@ def metric_cells(run: Run, metrics: Mapping[str, str], paper: Figures) -> tuple[
     )
 
 
-def _detector(detector: str, start: str, schedule: str) -> Run:
-    """Run of a fine-tuning config: ``('faster-rcnn_r50', 'dap-in1k', '14e_voc07')``."""
-    return Run(f"{detector}-{start}_fpn_{schedule}")
+def fine_tuned(
+    name: str, columns: Columns, paper: Figures, detector: str = "faster-rcnn_r50"
+) -> Row:
+    """Row of a detector that is fine-tuned from one start.
 
-
-def _k_shot(start: str, data: str, shots: str) -> Run:
-    """The run of a k-shot config: ``('dap-in1k', 'voc', '10shot')``."""
-    name = f"faster-rcnn_r50-{start}_fpn_{data}"
-    return Run(f"{name}-kshot", name=f"{name}-{shots}", shots=shots)
-
-
-def _twin(start: str, before: str = "", after: str = "") -> str | None:
-    """Name of the CLS row that a DAP row is compared with; None for other rows."""
-    if not start.startswith("dap-"):
-        return None
-    return f"{before}cls-{start.removeprefix('dap-')}{after}"
+    Args:
+        name: Name of the row. One of its words is the start, ``'dap-in1k'``; the row is compared
+            with the row of the same name with the start's twin.
+        columns: Title, schedule and metric of each column. Schedules are ends of configs' names;
+            ``'voc-5shot'`` is the schedule ``'5shot'`` of ``…_voc-kshot``.
+        paper: The paper's figure of each column.
+        detector: Start of the configs' names.
+    """
+    start = next(word for word in name.split() if "-in" in word)
+    cells = []
+    for (column, schedule, metric), figure in zip(columns, paper, strict=True):
+        run = Run(f"{detector}-{start}_fpn_{schedule}")
+        data, _, shots = schedule.partition("-")
+        if "shot" in shots:
+            run = replace(run, config=f"{detector}-{start}_fpn_{data}-kshot", shots=shots)
+        cells.append(Cell(column, run, metric, figure, note=NOTES.get((run.name, column), "")))
+    twin = TWINS.get(start)
+    return Row(name, tuple(cells), twin and name.replace(start, twin))
 
 
 def coco_table(name: str, title: str, detector: str, paper: Mapping[str, Figures]) -> Experiment:
     """Table of fine-tunings on COCO; ``paper`` is start → figures of the columns of ``COCO``."""
-    rows = []
-    for start, figures in paper.items():
-        cells = metric_cells(_detector(detector, start, "90k_coco"), COCO, figures)
-        noted = (replace(cell, note=NOTES.get((name, start, cell.column), "")) for cell in cells)
-        rows.append(Row(start, tuple(noted), _twin(start)))
+    columns = [(column, "90k_coco", metric) for column, metric in COCO.items()]
+    rows = (fine_tuned(start, columns, figures, detector) for start, figures in paper.items())
     return Experiment(name, title, tuple(rows))
 
 
-def voc_table(
-    name: str, title: str, detector: str, paper: Mapping[tuple[str, str], Figures]
-) -> Experiment:
-    """Table of fine-tunings on VOC; ``paper`` is (years, start) → figures of ``VOC``."""
-    rows = []
-    for (years, start), figures in paper.items():
-        run = _detector(detector, start, VOC_SCHEDULES[years])
-        cells = metric_cells(run, VOC, figures)
-        rows.append(Row(f"{years} {start}", cells, _twin(start, f"{years} ")))
-    return Experiment(name, title, tuple(rows))
+def voc_row(name: str, schedule: str, paper: Figures, detector: str = "faster-rcnn_r50") -> Row:
+    """Row of a fine-tuning on VOC, see :func:`fine_tuned`; ``paper`` has figures of ``VOC``."""
+    columns = [(column, schedule, metric) for column, metric in VOC.items()]
+    return fine_tuned(name, columns, paper, detector)
 
 
-def three_sets_row(start: str, paper: Figures, against: str | None = None) -> Row:
-    """One start on COCO, VOC 07 and VOC 07+12 (Tables 3 and 8)."""
-    ap, voc07, voc0712 = paper
-    coco = Cell("COCO AP", _detector("faster-rcnn_r50", start, "90k_coco"), COCO["AP"], ap)
-    voc = voc_cells("faster-rcnn_r50", start, voc07, voc0712)
-    return Row(start, (coco, *voc), against)
-
-
-def voc_cells(
-    detector: str, start: str, voc07: float | None, voc0712: float | None
-) -> tuple[Cell, ...]:
-    """AP50 of one start on VOC 07 and 07+12."""
-    return tuple(
-        Cell(f"VOC{years} AP50", _detector(detector, start, schedule), VOC["AP50"], figure)
-        for (years, schedule), figure in zip(VOC_SCHEDULES.items(), (voc07, voc0712), strict=True)
+def voc_table(name: str, title: str, detector: str, paper: Mapping[str, Figures]) -> Experiment:
+    """Table of fine-tunings on VOC; ``paper`` is years and start → figures of ``VOC``."""
+    rows = (
+        voc_row(row, f"14e_voc{row.split()[0]}", figures, detector)
+        for row, figures in paper.items()
     )
+    return Experiment(name, title, tuple(rows))
 
 
 def k_shot_figure(name: str, title: str, data: str, column: str, metric: str) -> Experiment:
@@ -122,10 +124,10 @@ def k_shot_figure(name: str, title: str, data: str, column: str, metric: str) ->
     }
     rows = []
     for shots in SHOTS:
-        for start in ("cls-in1k", "dap-in1k", "cls-in14m", "dap-in14m"):
+        for start in STARTS:
             paper = printed.get((data, start)) if shots == "5shot" else None
-            cells = (Cell(column, _k_shot(start, data, shots), metric, paper),)
-            rows.append(Row(f"{shots} {start}", cells, _twin(start, f"{shots} ")))
+            columns = [(column, f"{data}-{shots}", metric)]
+            rows.append(fine_tuned(f"{shots} {start}", columns, [paper]))
     return Experiment(name, title, tuple(rows))
 
 
@@ -148,17 +150,10 @@ def release_table(table: Experiment) -> Experiment:
 
 def _boxes_row(name: str, variant: str, paper: list[float | None]) -> Row:
     """Row of one set of boxes; for the main setting, the runs are those of Tables 1 and 2."""
-    cells = [*metric_cells(Run(f"boxes_resnet50_in1k{variant}"), BOXES, paper[:3])]
-    for schedule, column, metric, figure in zip(
-        ("90k_coco", *VOC_SCHEDULES.values()),
-        ("COCO AP", "VOC07 AP50", "VOC0712 AP50"),
-        (COCO["AP"], VOC["AP50"], VOC["AP50"]),
-        paper[3:],
-        strict=True,
-    ):
-        run = _detector("faster-rcnn_r50", "dap-in1k", schedule)
-        cells.append(Cell(column, _on_boxes(run, variant), metric, figure))
-    return Row(name, tuple(cells))
+    boxes = metric_cells(Run(f"boxes_resnet50_in1k{variant}"), BOXES, paper[:3])
+    detectors = fine_tuned("dap-in1k", THREE_SETS, paper[3:]).cells
+    on_boxes = (replace(cell, run=_on_boxes(cell.run, variant)) for cell in detectors)
+    return Row(name, (*boxes, *on_boxes))
 
 
 def _on_boxes(run: Run, variant: str) -> Run:
@@ -167,60 +162,6 @@ def _on_boxes(run: Run, variant: str) -> Run:
         return run
     checkpoint = f"work_dirs/{PRETRAIN}{variant}/iter_40038.pth"
     return Run(run.config, {"model.init_cfg.checkpoint": checkpoint}, run.config + variant)
-
-
-def longer_table() -> Experiment:
-    """Table 10."""
-    columns = {
-        "VOC 5-shot 1x": ("voc", "5shot", VOC["AP50"], (26.7, 40.1)),
-        "VOC 5-shot 3x": ("voc", "5shot-3x", VOC["AP50"], (27.3, 40.9)),
-        "COCO 5-shot 1x": ("coco", "5shot", COCO["AP"], (7.13, 9.88)),
-        "COCO 5-shot 3x": ("coco", "5shot-3x", COCO["AP"], (7.03, 9.20)),
-    }
-    whole = {"COCO 1x": ("90k_coco", (36.73, 37.25)), "COCO 3x": ("270k_coco", (37.24, 37.45))}
-    rows = []
-    for i, start in enumerate(("cls-in1k", "dap-in1k")):
-        cells = [
-            Cell(column, _k_shot(start, data, shots), metric, paper[i])
-            for column, (data, shots, metric, paper) in columns.items()
-        ]
-        cells += [
-            Cell(column, _detector("faster-rcnn_r50", start, schedule), COCO["AP"], paper[i])
-            for column, (schedule, paper) in whole.items()
-        ]
-        rows.append(Row(start, tuple(cells), _twin(start)))
-    return Experiment("table10", "three times the schedule", tuple(rows))
-
-
-def self_training_table() -> Experiment:
-    """Table 9. Runs without self-training are those of Table 2."""
-    paper = {
-        "cls-in1k": ((77.36, 75.00), (77.98, 75.71)),
-        "dap-in1k": ((79.52, 76.82), (80.50, 78.02)),
-    }
-    rows = []
-    for start, (before, after) in paper.items():
-        plain = _detector("faster-rcnn_r50", start, "14e_voc07")
-        more = _detector("faster-rcnn_r50", start, "2e_voc07-pseudo12")
-        rows.append(Row(start, metric_cells(plain, VOC, before), _twin(start)))
-        against = _twin(start, after=" self-training")
-        rows.append(Row(f"{start} self-training", metric_cells(more, VOC, after), against))
-    return Experiment("table9", "self-training on VOC 2012 trainval", tuple(rows))
-
-
-def curves_figure() -> Experiment:
-    """Figure 5: the last point of each curve. The curves are written to a CSV file."""
-    rows = []
-    starts = ("cls-in1k", "dap-in1k", "cls-in14m", "dap-in14m")
-    coco = dict(zip(starts, (36.73, 37.25, 38.87, 39.57), strict=True))
-    for start in starts:
-        run = _detector("faster-rcnn_r50", start, "90k_coco")
-        cell = Cell("AP", run, COCO["AP"], coco[start])
-        rows.append(Row(f"coco {start}", (cell,), _twin(start, "coco ")))
-    for start in starts:
-        run = _detector("faster-rcnn_r50", start, "4500it_voc07")
-        rows.append(Row(f"07 {start}", (Cell("AP50", run, VOC["AP50"]),), _twin(start, "07 ")))
-    return Experiment("figure5", "learning curves on COCO and VOC 2007", tuple(rows))
 
 
 def steps_without_figures(name: str, title: str, configs: Mapping[str, str]) -> Experiment:

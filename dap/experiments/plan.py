@@ -174,16 +174,13 @@ class Plan:
         options = added_options(plain, options, self.training_options)
         config, file = self.configs.load(run.config, options), self.configs.path(run.config)
         package, out = _package(config), f"{self.root}/{name}"
-        command, again = (
-            launcher.train(package, file, out, options, resume) for resume in (False, True)
-        )
+        command = launcher.train(package, file, out, options)
         compared = (*data_files(config, ("train_dataloader",)), *read)
         checkpoint = self.jobs.add(
             name,
             "train",
             command,
             f"{out}/{last_checkpoint(config)}",
-            resumed=tuple(again),
             config=config,
             batch=launcher.gpus * config.train_dataloader.batch_size,
             gpus=launcher.gpus,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from dap.comparison.tables import markdown_line, mean_and_deviation
@@ -47,17 +48,14 @@ def table(
     head = [text for cell in cells for text in (f"{cell.column}, paper", "yours")]
     lines = [markdown_line(["", *head]), markdown_line(["---"] * (len(head) + 1))]
     by_name = {row.name: row for row in rows}
+    yours = {row.name: [figures(cell, plan, seeds, problems) for cell in row.cells] for row in rows}
     for row in rows:
-        row_figures = [figures(cell, plan, seeds, problems) for cell in row.cells]
-        body = zip(row.cells, row_figures, strict=True)
-        lines.append(
-            markdown_line([row.name, *(text for pair in body for text in _written(*pair))])
-        )
+        texts = map(_written, row.cells, yours[row.name])
+        lines.append(markdown_line([row.name, *chain.from_iterable(texts)]))
         twin = by_name.get(row.against or "")
         if twin is not None:
-            lines.append(
-                markdown_line([f"Δ to {twin.name}", *_gains(row, twin, plan, seeds, problems)])
-            )
+            texts = map(_gain, row.cells, twin.cells, yours[row.name], yours[twin.name])
+            lines.append(markdown_line([f"Δ to {twin.name}", *chain.from_iterable(texts)]))
     notes = dict.fromkeys(cell.note for row in rows for cell in row.cells if cell.note)
     return "\n".join([*lines, *(f"\n{NOTE_MARK} {note}" for note in notes)])
 
@@ -170,17 +168,14 @@ def _written(cell: Cell, values: Sequence[float]) -> tuple[str, str]:
     return paper, mean_and_deviation(values, cell.decimals)
 
 
-def _gains(
-    row: Row,
-    twin: Row,
-    plan: Plan,
-    seeds: Sequence[int | None],
-    problems: Mapping[str, str],
-) -> Iterable[str]:
-    for cell, other in zip(row.cells, twin.cells, strict=True):
-        known = cell.paper is not None and other.paper is not None
-        mark = f" {NOTE_MARK}" if known and (cell.note or other.note) else ""
-        yield f"{cell.paper - other.paper:+.2f}{mark}" if known else ""  # type: ignore[operator]
-        values, twin_values = (figures(c, plan, seeds, problems) for c in (cell, other))
-        known = bool(values and twin_values)
-        yield f"{statistics.fmean(values) - statistics.fmean(twin_values):+.2f}" if known else ""
+def _gain(
+    cell: Cell, other: Cell, values: Sequence[float], other_values: Sequence[float]
+) -> tuple[str, str]:
+    """The paper's difference to the twin's cell, and yours."""
+    paper = ""
+    if cell.paper is not None and other.paper is not None:
+        mark = f" {NOTE_MARK}" if cell.note or other.note else ""
+        paper = f"{cell.paper - other.paper:+.2f}{mark}"
+    if not values or not other_values:
+        return paper, ""
+    return paper, f"{statistics.fmean(values) - statistics.fmean(other_values):+.2f}"

@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 
 from dap.coco_boxes import LeftOutBoxes
 from dap.datasets.detection_data import coco_content
-from dap.datasets.voc_files import VOC_CLASSES, ImageFinder, alike_names, parse_voc, split_file
+from dap.datasets.voc_files import VOC_CLASSES, ImageFinder, alike_names, parse_voc_file, split_file
 from dap.files import read_bytes, split_lines
 
 from .source import DetectionSource, make_source, warn
@@ -72,8 +72,11 @@ def read_voc(
         for content in (*lists, *contents.values()):
             digest.update(hashlib.sha256(content).digest())
         for image, content in contents.items():
-            xml = root / "Annotations" / f"{image}.xml"
-            images[f"{name}/{image}"] = _parse(content, xml, f"{name}/JPEGImages/{files[image]}")
+            annotation = parse_voc_file(content, root / "Annotations" / f"{image}.xml")
+            size_hw = annotation.height, annotation.width
+            objects = [item.as_coco(whole=True) for item in annotation.objects]  # mmdet truncates
+            path = f"{name}/JPEGImages/{files[image]}"
+            images[f"{name}/{image}"] = _Image(path, size_hw, objects)
     names = {item["name"] for image in images.values() for item in image.objects}
     classes = VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
     left_out_boxes = LeftOutBoxes(f"{', '.join(paths)}, {split}")
@@ -137,18 +140,6 @@ def _read_xml(root: Path, image: str, split: str) -> bytes:
             "expected one XML file per line. Add the file or remove the line"
         )
     return read_bytes(path)
-
-
-def _parse(content: bytes, xml: Path, image: str) -> _Image:
-    """Read an image's boxes as mmdet's ``XMLDataset`` does, which truncates decimals."""
-    try:
-        width, height, objects = parse_voc(content)
-    except ValueError as error:
-        raise ValueError(
-            f"{xml} is no annotation in VOC layout: {error}. Repair the file or remove its line "
-            "from the list"
-        ) from error
-    return _Image(image, (height, width), [item.as_coco(whole=True) for item in objects])
 
 
 def _image_files(root: Path, stems: Sequence[str]) -> dict[str, str]:

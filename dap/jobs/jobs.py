@@ -22,7 +22,6 @@ class Job:
         kind: ``'boxes'``, ``'train'``, ``'extract'``, ``'test'``, ``'predict'`` or ``'files'``.
         command: Program and arguments; ``python`` is this interpreter.
         makes: File, or pattern of files, that exists when the job is finished.
-        resumed: Command that resumes an unfinished job, if it differs from ``command``.
         config: Config with its options; None if the command runs no config.
         settings: Settings of pseudo boxes.
         inputs: Files and folders that the command reads.
@@ -37,7 +36,6 @@ class Job:
     kind: str
     command: tuple[str, ...]
     makes: str
-    resumed: tuple[str, ...] = ()
     config: Config | None = None
     settings: PseudoBoxSettings | None = None
     inputs: tuple[str, ...] = ()
@@ -49,6 +47,11 @@ class Job:
     def __post_init__(self) -> None:
         if self.compared is None:
             object.__setattr__(self, "compared", self.inputs)
+
+    @property
+    def resumed(self) -> tuple[str, ...]:
+        """Command that resumes an unfinished training."""
+        return (*self.command, "--resume")
 
 
 class Jobs(dict[str, Job]):

@@ -42,12 +42,11 @@ class Launcher:
         return replace(self, gpus=min(gpus, self.gpus))
 
     def train(
-        self, package: str, config: Path, work_dir: str, options: Mapping[str, object], resume: bool
+        self, package: str, config: Path, work_dir: str, options: Mapping[str, object]
     ) -> list[str]:
         """Build the command that trains a config of ``'mmdet'`` or ``'mmpretrain'``."""
-        arguments = ["--work-dir", work_dir, *(["--resume"] if resume else [])]
-        start = self._start("train", package, config, Path(work_dir).name)
-        return [*start, *arguments, *option_words(options)]
+        arguments = ["--work-dir", work_dir, *option_words(options)]
+        return self._command("train", Path(work_dir).name, config, *arguments, package=package)
 
     def test(
         self,
@@ -61,39 +60,33 @@ class Launcher:
         """Build the command that tests a checkpoint, optionally with test-time augmentation."""
         arguments = ["--work-dir", work_dir, *(["--tta"] if tta else []), *option_words(options)]
         name = "_".join(Path(work_dir).parts[-2:])
-        start = self._start("test", package, config, name, checkpoint)
-        return [*start, *arguments]
+        return self._command("test", name, config, checkpoint, *arguments, package=package)
 
     def boxes(
         self, config: Path, checkpoint: str, out: str, options: Mapping[str, object]
     ) -> list[str]:
         """Build the command that generates pseudo boxes."""
-        arguments = [str(from_here(config)), checkpoint, "--out", out, *option_words(options)]
-        tools = tools_folder()
-        if self.kind == "slurm":
-            start = ["env", *self._gpu_variables, "bash", str(tools / "slurm.sh")]
-            return [*start, "boxes", self.partition, "boxes", *arguments]
-        if self.gpus > 1:
-            return ["bash", str(tools / "dist.sh"), "boxes", str(self.gpus), *arguments]
-        return ["python", str(tools / "generate_pseudo_boxes.py"), *arguments]
+        arguments = [checkpoint, "--out", out, *option_words(options)]
+        return self._command("boxes", "boxes", config, *arguments)
 
-    def _start(
-        self, tool: str, package: str, config: Path, name: str, checkpoint: str = ""
+    def _command(
+        self, tool: str, name: str, config: Path, *arguments: str, package: str = "mmdet"
     ) -> list[str]:
-        """Build the command up to config and checkpoint."""
-        files = [str(from_here(config)), *([checkpoint] if checkpoint else [])]
-        environment = ["env", f"PACKAGE={package}"] if package != "mmdet" else []
-        script = tools_folder() / f"{'slurm' if self.kind == 'slurm' else 'dist'}_{tool}.sh"
+        """Build the command of a tool of ``dist.sh``; ``name`` is that of the Slurm job."""
+        tools = tools_folder()
+        words = [str(from_here(config)), *arguments]
+        variables = [f"PACKAGE={package}"] if package != "mmdet" else []
         if self.kind == "slurm":
-            env = ["env", *environment[1:], *self._gpu_variables]
-            return [*env, "bash", str(script), self.partition, name, *files]
+            per_node = min(self.gpus, self.gpus_per_node)
+            variables += [f"GPUS={self.gpus}", f"GPUS_PER_NODE={per_node}"]
+            script = ["bash", str(tools / "slurm.sh"), tool, self.partition, name]
+            return ["env", *variables, *script, *words]
         if self.gpus > 1:
-            return [*environment, "bash", str(script), *files, str(self.gpus)]
-        return ["python", "-m", "dap.launch", package, tool, *files]  # as mim does
-
-    @property
-    def _gpu_variables(self) -> list[str]:
-        return [f"GPUS={self.gpus}", f"GPUS_PER_NODE={min(self.gpus, self.gpus_per_node)}"]
+            script = ["bash", str(tools / "dist.sh"), tool, str(self.gpus)]
+            return [*(["env", *variables] if variables else []), *script, *words]
+        if tool == "boxes":
+            return ["python", str(tools / "generate_pseudo_boxes.py"), *words]
+        return ["python", "-m", "dap.launch", package, tool, *words]  # as mim does
 
 
 def training_options(words: Sequence[str], vis_backends: Sequence[str] = ()) -> dict[str, object]:

@@ -88,7 +88,7 @@ def missing_inputs(jobs: list[Job]) -> list[str]:
 
 
 def differences(
-    expected: Mapping[str, Any], found: Mapping[str, Any], parts: Sequence[str] = TRAINING
+    expected: Mapping[str, Any], earlier: Mapping[str, Any], parts: Sequence[str] = TRAINING
 ) -> list[str]:
     """List the differences between two configs that change the result.
 
@@ -96,22 +96,22 @@ def differences(
 
     Args:
         expected: Config of the job.
-        found: Config of a result.
+        earlier: Config that a result was made with.
         parts: Keys of the configs to compare.
 
     Returns:
-        ``'key: VALUE there, VALUE now'``, sorted.
+        ``'key: earlier VALUE, now VALUE'``, sorted.
     """
-    now, then = (deciding_values(config, parts) for config in (expected, found))
+    now, then = (deciding_values(config, parts) for config in (expected, earlier))
     if parts == TEST:  # a test is of given weights, whatever they were initialised from
         now, then = ({k: v[k] for k in v if not is_initialisation(k)} for v in (now, then))
     if "total_batch" in now:
         then.setdefault("total_batch", UNKNOWN)
-    if found.get("resume"):  # load_from is empty then
+    if earlier.get("resume"):  # load_from is empty then
         now.pop("load_from", None)
         then.pop("load_from", None)
     return [
-        f"{d.key}: {d.reference!r} there, {d.other!r} now" for d in value_differences(then, now)
+        f"{d.key}: earlier {d.reference!r}, now {d.other!r}" for d in value_differences(then, now)
     ]
 
 
@@ -158,7 +158,7 @@ def _problem_without_record(job: Job, result: str, config: Mapping[str, Any]) ->
     expected = in_any_place({"load_from": checkpoint}, result_folder(job), job.name)["load_from"]
     tested = config.get("load_from")
     if tested and Path(tested).absolute() != Path(expected).absolute():
-        return f"{result} is of another checkpoint: {tested} there, {expected} now"
+        return f"{result} is of another checkpoint: earlier {tested}, now {expected}"
     trained = [start.name for start in training_starts(Path(checkpoint).parent)]
     tests = [start.name for start in run_folders(result_folder(job))]
     if trained and tests and trained[-1] > tests[-1]:
@@ -229,7 +229,7 @@ def _is_same_boxes(job: Job, folder: Path) -> bool:
     stored, expected = manifest["settings"], job.settings.as_json()
     if stored != expected:
         raise ValueError(
-            f"{folder} has boxes with other settings: {stored} there, {expected} now. "
+            f"{folder} has boxes with other settings: earlier {stored}, now {expected}. "
             "Move it away, or name another --work-dir"
         )
     for source in (Path(path).parent for path in job.inputs if _is_source(job, path)):
@@ -238,7 +238,7 @@ def _is_same_boxes(job: Job, folder: Path) -> bool:
             if _without_root(manifest.get(part)) != _without_root(other.get(part)):
                 raise ValueError(
                     f"{folder} has boxes of another {part} than {source}, which they would be "
-                    f"selected from: {manifest.get(part)} there, {other.get(part)} in {source}. "
+                    f"selected from: {manifest.get(part)} and {other.get(part)}. "
                     "Move one of them away, or name another --work-dir"
                 )
     return True

@@ -136,7 +136,7 @@ def _file(split: DetectionSplit, path: Path) -> CocoFiles:
     folder = os.path.join(_from_here(split.images), "") if split.images else ""
     if split.unchanged:
         return CocoFiles(split.path, folder)
-    write_split(path, split.content, f"of {split.path}")
+    write_split(path, split.content, {"description": f"DAP: of {split.path}"})
     return CocoFiles(os.fspath(path), folder)
 
 

@@ -191,7 +191,7 @@ def refuse_another_run(
     """
     earlier, later = identity(existing), identity(current)
     differences = [
-        f"{key}: {earlier.get(key)!r} there, {later.get(key)!r} now"
+        f"{key}: earlier {earlier.get(key)!r}, now {later.get(key)!r}"
         for key in sorted(earlier.keys() | later.keys())
         if earlier.get(key) != later.get(key)
     ]

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dap.experiments import ConfigTree, Jobs, Launcher, tool_command
+from dap.experiments import ConfigTree
 from dap.experiments.schedule import last_checkpoint, length_options
+from dap.jobs import Jobs, Launcher, tool_command
 from dap.pseudo_boxes import settings_from_config
 
 HERE = Path(__file__).resolve().parent
@@ -438,11 +439,8 @@ class Benchmark:
             factor = length * self.length
             options |= length_options(CONFIGS.load(config), factor, warm_up=True)
         loaded = CONFIGS.load(config, options)
-        commands = [
-            tuple(Launcher().train("mmdet", path, f"work_dirs/{name}", options, resume))
-            for resume in (False, True)
-        ]
+        command = Launcher().train("mmdet", path, f"work_dirs/{name}", options)
         makes = f"work_dirs/{name}/{last_checkpoint(loaded)}"
         batch = loaded.train_dataloader.batch_size
-        more = {"resumed": commands[1], "config": loaded, "inputs": read, "batch": batch}
-        return self.jobs.add(name, "train", commands[0], makes, **more)
+        more = {"config": loaded, "inputs": read, "batch": batch}
+        return self.jobs.add(name, "train", command, makes, **more)

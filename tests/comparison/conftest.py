@@ -15,7 +15,6 @@ def no_drawing(monkeypatch):
         return out
 
     monkeypatch.setattr(comparison, "draw_curves", draw)
-    monkeypatch.setattr(comparison, "draw_k_shot", draw)
 
 
 @pytest.fixture

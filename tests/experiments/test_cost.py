@@ -5,15 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dap.experiments import (
-    EXPERIMENTS,
-    ConfigTree,
-    Launcher,
-    Plan,
-    find_experiment,
-    list_experiments,
-)
+from dap.experiments import EXPERIMENTS, ConfigTree, Plan, find_experiment, list_experiments
 from dap.experiments.cost import describe_total, gpu_hours
+from dap.jobs import Launcher
 from tests.support.plans import STEP_3, TREE, planned
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dap.experiments import ConfigTree, Plan, find_experiment, k_shot_command, training_options
+from dap.experiments import ConfigTree, Plan, find_experiment, k_shot_command
+from dap.jobs import training_options
 from dap.jobs.running import run_job
 from dap.jobs.state import missing_inputs
 from dap.testing import make_voc

@@ -10,13 +10,12 @@ from dap.comparison.config_difference import shots_of
 from dap.experiments import (
     EXPERIMENTS,
     ConfigTree,
-    Launcher,
     Plan,
     find_experiment,
     reproduce,
-    training_options,
 )
 from dap.experiments.schedule import batch_options, iteration_options, last_checkpoint
+from dap.jobs import Launcher, training_options
 from dap.jobs.state import differences, missing_inputs
 from tests.support.plans import STEP_3, TREE, planned
 
@@ -181,9 +180,9 @@ def test_validations_of_a_longer_training_are_as_many():
 def test_no_more_processes_than_images_in_the_batch():
     jobs = planned("table8", ["det-in200"], launcher=Launcher(64, "slurm", "gpu"))
     train = jobs["faster-rcnn_r50-det-in200_fpn_14e_voc07"].command
-    assert train[:5] == ("env", "GPUS=16", "GPUS_PER_NODE=8", "bash", "tools/slurm_train.sh") or (
-        train[1] == "GPUS=16" and train[4].endswith("slurm_train.sh")
-    )
+    assert train[:4] == ("env", "GPUS=16", "GPUS_PER_NODE=8", "bash")
+    assert train[4].endswith("slurm.sh")
+    assert train[5:7] == ("train", "gpu")
     assert "train_dataloader.batch_size=1" in train
 
 
@@ -195,7 +194,7 @@ def test_launchers():
     assert eight["boxes_resnet50_in1k"].command[0] == "bash"
     assert eight["boxes_resnet50_in1k"].command[2:4] == ("boxes", "8")
     assert eight[STEP_3].command[0] == "bash"
-    assert eight[STEP_3].command[3] == "8"
+    assert eight[STEP_3].command[2:4] == ("train", "8")
     on_slurm = planned("step2", ["r101", "in1k"], launcher=Launcher(64, "slurm", "gpu"))
     boxes = on_slurm["boxes_resnet101_in1k"].command
     assert boxes[:4] == ("env", "GPUS=64", "GPUS_PER_NODE=8", "bash")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dap.experiments import ConfigTree, Job, Plan, Row, find_experiment, report
+from dap.experiments import ConfigTree, Plan, Row, find_experiment, report
 from dap.experiments.results import find_problems, table
+from dap.jobs import Job
 from dap.jobs.jobs import Jobs
 from dap.jobs.records import begin_record, digest, end_record
 from dap.jobs.running import run_job
@@ -192,7 +193,7 @@ def test_report_shows_no_figure_of_another_chain(tmp_path, capsys):
     train(replace(job, config=small), recorded=False)
     measure(by_hand.jobs[f"{DAP}/test"], recorded=False)
     assert "| 79.93 |  |" in report(find_experiment("table2"), rows, by_hand, [None])
-    assert "total_batch: 2 there, 16 now" in capsys.readouterr().out
+    assert "total_batch: earlier 2, now 16" in capsys.readouterr().out
 
 
 def test_result_by_hand_is_finished_and_said_to_be(tmp_path):

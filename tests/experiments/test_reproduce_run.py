@@ -16,10 +16,11 @@ from mmengine.runner.checkpoint import get_torchvision_models
 from mmpretrain.registry import MODELS
 from queues import StandIn, real_slurm
 
-from dap.experiments import ConfigTree, Experiment, Job, Plan, Row
+from dap.experiments import ConfigTree, Experiment, Plan, Row
 from dap.experiments import reproduce as run
 from dap.experiments.config_tree import _read
 from dap.experiments.paper import TABLE_A1
+from dap.jobs import Job
 from dap.jobs.running import run_job
 from dap.testing import tiny_classifier_config
 from tests.support.workplace import CONFIGS, ROOT, Workplace, kill_all
@@ -231,7 +232,7 @@ def test_training_by_hand_counts_if_its_batch_is_the_papers(workplace, first):
     weights = "work_dirs/faster-rcnn_r50_fpn_40k_in1k-boxes/iter_12.pth"
     options = [f"model.init_cfg.checkpoint={weights}", "randomness.seed=5"]
     workplace.train(config, name, *options, "train_dataloader.batch_size=1")
-    assert "total_batch: 1 there, 2 now" in reproduce(workplace, *arguments)
+    assert "total_batch: earlier 1, now 2" in reproduce(workplace, *arguments)
     shutil.rmtree(workplace.folder / "work_dirs" / name)
     workplace.train(config, name, *options)
     (line,) = [x for x in reproduce(workplace, *arguments).splitlines() if f"{name} is" in x]
@@ -253,7 +254,7 @@ def test_other_settings_are_refused(workplace, first):
     config = workplace.folder / "configs" / "pretrain" / "faster-rcnn_r50_fpn_40k_in1k-boxes.py"
     text = config.read_text()
     config.write_text(text + "optim_wrapper = dict(optimizer=dict(lr=0.5))\n")
-    with pytest.raises(SystemExit, match=r"optim_wrapper\.optimizer\.lr: 0\.004 there, 0\.5 now"):
+    with pytest.raises(SystemExit, match=r"optim_wrapper\.optimizer\.lr: earlier 0\.004, now 0\.5"):
         reproduce(workplace, "table2", "--only", "07", "dap-in1k")
     config.write_text(text)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from dap.experiments import Job
+from dap.jobs import Job
 from dap.jobs.running import run_jobs, visible_gpus
 
 WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
@@ -130,7 +130,7 @@ def test_no_process_is_refused(tmp_path):
 
 PARENT = """
 import sys
-from dap.experiments import Job
+from dap.jobs import Job
 from dap.jobs.running import run_job
 code = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(5)"
 run_job(Job("slow", "files", ("python", "-c", code, sys.argv[1]), sys.argv[1]), sys.argv[2])

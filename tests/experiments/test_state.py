@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from dap.experiments import ConfigTree, Launcher, Plan, find_experiment
+from dap.experiments import ConfigTree, Plan, find_experiment
+from dap.jobs import Launcher
 from dap.jobs.state import differences, is_begun, is_finished, missing_inputs
 from dap.store.writer import StoreWriter
 
@@ -73,11 +74,11 @@ def test_number_of_gpus_does_not_matter_but_the_batch_does(tmp_path):
     dump(plans[8, None].jobs[CLS])
     end(plans[8, None].jobs[CLS])
     assert is_finished(plans[1, None].jobs[CLS])
-    with pytest.raises(ValueError, match="total_batch: 16 there, 2 now"):
+    with pytest.raises(ValueError, match="total_batch: earlier 16, now 2"):
         is_finished(plans[1, 2].jobs[CLS])
     by_hand = TREE.load(CLS)  # on a number of GPUs that is not known
     assert differences(plans[1, None].jobs[CLS].config, by_hand) == [
-        "total_batch: 'unknown' there, 16 now"
+        "total_batch: earlier 'unknown', now 16"
     ]
 
 
@@ -108,7 +109,7 @@ def test_total_batch_by_hand_is_images_of_a_gpu_times_processes(plan, processes,
     if total is None:
         assert is_finished(plan.jobs[CLS])
     else:
-        with pytest.raises(ValueError, match=f"total_batch: {total} there, 16 now"):
+        with pytest.raises(ValueError, match=f"total_batch: earlier {total}, now 16"):
             is_finished(plan.jobs[CLS])
 
 
@@ -116,21 +117,24 @@ def test_unknown_total_batch_is_not_equal(plan):
     by_hand(plan.jobs[CLS], launcher="pytorch")
     config = Path(plan.jobs[CLS].makes).parent / "20260101_000000" / "vis_data" / "config.py"
     config.write_text(config.read_text().replace("launcher = 'none'", "launcher = 'pytorch'"))
-    with pytest.raises(ValueError, match="total_batch: 'unknown' there, 16 now"):
+    with pytest.raises(ValueError, match="total_batch: earlier 'unknown', now 16"):
         is_finished(plan.jobs[CLS])
 
 
 def test_log_counts_more_than_what_the_config_says_of_the_batch(plan):
     """A command of the tool for 8 GPUs that was run by hand on one."""
     by_hand(plan.jobs[CLS], 1, total_batch=16)
-    with pytest.raises(ValueError, match="total_batch: 2 there, 16 now"):
+    with pytest.raises(ValueError, match="total_batch: earlier 2, now 16"):
         is_finished(plan.jobs[CLS])
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"custom_hooks": [{"type": "EMAHook"}]}, r"custom_hooks\.0\.type: 'EMAHook' there, None"),
+        (
+            {"custom_hooks": [{"type": "EMAHook"}]},
+            r"custom_hooks\.0\.type: earlier 'EMAHook', now None",
+        ),
         ({"default_hooks.ema": {"type": "mmdet.EMAHook"}}, r"default_hooks\.ema\.type"),
         ({"model.data_preprocessor.mean": [0, 0, 0]}, r"model\.data_preprocessor\.mean"),
     ],
@@ -155,7 +159,7 @@ def test_preprocessing_at_the_top_of_a_config_is_the_models(tmp_path):
     assert "data_preprocessor" not in config.model
     other = TREE.load(name, {"data_preprocessor.mean": [1.0, 2.0, 3.0]})
     (found,) = differences(config, other)
-    assert found.startswith("model.data_preprocessor.mean: [1.0, 2.0, 3.0] there")
+    assert found.startswith("model.data_preprocessor.mean: earlier [1.0, 2.0, 3.0]")
     merged = TREE.load(name)
     merged.model.data_preprocessor = merged.data_preprocessor
     assert differences(config, merged) == []
@@ -170,7 +174,7 @@ def test_every_start_that_led_to_the_weights_counts(plan):
     by_hand(job, 8, "20260103_000000", resume=True)
     assert is_finished(job)
     by_hand(job, 8, "20260104_000000", resume=True, **{"optim_wrapper.optimizer.lr": 0.02})
-    with pytest.raises(ValueError, match=r"optimizer\.lr: 0\.02 there, 0\.01 now"):
+    with pytest.raises(ValueError, match=r"optimizer\.lr: earlier 0\.02, now 0\.01"):
         is_finished(job)
 
 
@@ -196,7 +200,7 @@ def test_first_start_says_what_a_resumed_training_was_loaded_from(tmp_path):
     by_hand(job, 8, "20260102_000000", resume=True, **moved)
     assert is_finished(job)
     shutil.rmtree(Path(job.makes).parent / "20260101_000000")
-    with pytest.raises(ValueError, match="load_from: 'unknown' there"):
+    with pytest.raises(ValueError, match="load_from: earlier 'unknown'"):
         is_finished(job)
 
 
@@ -232,8 +236,8 @@ def test_resumed_training_has_no_load_from():
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"optim_wrapper.optimizer.lr": 0.02}, r"optimizer\.lr: 0\.02 there, 0\.01 now"),
-        ({"randomness": {"seed": 3}}, r"randomness\.seed: 3 there, None now"),
+        ({"optim_wrapper.optimizer.lr": 0.02}, r"optimizer\.lr: earlier 0\.02, now 0\.01"),
+        ({"randomness": {"seed": 3}}, r"randomness\.seed: earlier 3, now None"),
         (
             {"model.init_cfg": {"type": "Pretrained", "checkpoint": "x"}},
             "model.init_cfg.checkpoint",
@@ -314,7 +318,7 @@ def test_boxes_of_other_settings_are_refused(tmp_path):
     assert not is_finished(job)  # killed before its end
     shutil.rmtree(folder)
     begin_store(folder, replace(job.settings, rule="release")).finish()
-    with pytest.raises(ValueError, match=r"'rule': 'release'.* there"):
+    with pytest.raises(ValueError, match=r"earlier .*'rule': 'release'.* now"):
         is_finished(job)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from queues import StandIn, real_slurm
 
-from dap.experiments import Job, Launcher, Submission
+from dap.jobs import Job, Launcher, Submission
 from dap.jobs.shipped import tools_folder
 from dap.jobs.submission import job_name, sbatch_command, submit
 

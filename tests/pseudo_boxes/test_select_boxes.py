@@ -181,7 +181,7 @@ def test_killed_run_is_taken_up(source, tmp_path, lost):
     before = contents(out)
     (path,) = out.glob(lost)
     path.unlink()
-    with pytest.raises(ValueError, match=r"settings\.nms_iou: 0\.8 there, 0\.7 now"):
+    with pytest.raises(ValueError, match=r"settings\.nms_iou: earlier 0\.8, now 0\.7"):
         select_boxes(source, out, (0.3,), 0.7)
     select_boxes(source, out, (0.3,), 0.8)
     assert contents(out) == before
@@ -240,7 +240,7 @@ def test_finished_run_is_kept_and_another_refused(generate, source, tmp_path):
     assert select_boxes(source, out, (0.3,), 0.8) == first
     assert generate("out", (0.3,), 0.8) == out  # the same run, were its maps computed
     with pytest.raises(
-        ValueError, match=r"holds another run.*settings\.nms_iou: 0\.8 there, 0\.7 now"
+        ValueError, match=r"holds another run.*settings\.nms_iou: earlier 0\.8, now 0\.7"
     ):
         select_boxes(source, out, (0.3,), 0.7)
     assert times(out) == before

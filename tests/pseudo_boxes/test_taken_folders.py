@@ -21,7 +21,7 @@ def test_finished_run_is_kept_and_another_refused(tmp_path):
         generate(root, tmp_path / "out", settings=PseudoBoxSettings((128,), True, (0.3, 0.5),
                                                                      rule="release"))  # fmt: skip
     write_image(root / "red" / "new.jpg", draw_image((64, 64), [], []))
-    with pytest.raises(ValueError, match=r"image_list\.count: 3 there, 4 now"):
+    with pytest.raises(ValueError, match=r"image_list\.count: earlier 3, now 4"):
         generate(root, tmp_path / "out")
     assert (tmp_path / "out" / "annotations.json").stat().st_mtime_ns == before
 

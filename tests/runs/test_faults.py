@@ -50,7 +50,7 @@ def test_interrupted_run_goes_on_with_what_is_missing(root, tmp_path, written, c
 
 def test_other_settings_are_refused_and_named(root, tmp_path, written):
     out = tmp_path / "undisturbed"
-    with pytest.raises(ValueError, match=r"holds another run.*shard_size: 8 there, 4 now"):
+    with pytest.raises(ValueError, match=r"holds another run.*shard_size: earlier 8, now 4"):
         run(root, out, shard_size=4)
     (root / "red" / "0.jpg").rename(root / "red" / "00.jpg")
     with pytest.raises(ValueError, match=r"image_list\.list_sha256"):

@@ -172,7 +172,7 @@ def test_finished_run_is_kept_and_another_refused(source, checkpoint, tmp_path):
     before = contents(tmp_path / "out")
     relabel(source, checkpoint, tmp_path / "out")
     assert contents(tmp_path / "out") == before
-    with pytest.raises(ValueError, match=r"settings.min_score: .* there, 0.9 now"):
+    with pytest.raises(ValueError, match=r"settings.min_score: earlier .*, now 0.9"):
         relabel(source, checkpoint, tmp_path / "out", MergeRule(min_score=0.9))
     state = torch.load(checkpoint)
     state["state_dict"]["rpn_head.rpn_cls.bias"] += 1
