@@ -17,7 +17,7 @@ def test_finished_run_is_kept_and_another_refused(tmp_path):
     before = (tmp_path / "out" / "annotations.json").stat().st_mtime_ns
     again, _ = generate(root, tmp_path / "out")
     assert again == first
-    with pytest.raises(ValueError, match=r"holds another run.*settings\.rule: 'paper' there"):
+    with pytest.raises(ValueError, match=r"holds another run.*settings\.rule: earlier 'paper'"):
         generate(root, tmp_path / "out", settings=PseudoBoxSettings((128,), True, (0.3, 0.5),
                                                                      rule="release"))  # fmt: skip
     write_image(root / "red" / "new.jpg", draw_image((64, 64), [], []))

@@ -169,7 +169,7 @@ def test_another_device_or_algorithm_is_another_run(root, tmp_path, monkeypatch)
 
     generate(root, tmp_path / "out")
     monkeypatch.setattr(run_description, "ALGORITHM", run_description.ALGORITHM + 1)
-    with pytest.raises(ValueError, match=r"another run.*computation\.algorithm: \d+ there"):
+    with pytest.raises(ValueError, match=r"another run.*computation\.algorithm: earlier \d+"):
         generate(root, tmp_path / "out")
 
 
