@@ -116,7 +116,9 @@ def test_total_batch_by_hand_is_images_of_a_gpu_times_processes(plan, processes,
 def test_unknown_total_batch_is_not_equal(plan):
     by_hand(plan.jobs[CLS], launcher="pytorch")
     config = Path(plan.jobs[CLS].makes).parent / "20260101_000000" / "vis_data" / "config.py"
-    config.write_text(config.read_text().replace("launcher = 'none'", "launcher = 'pytorch'"))
+    text, changes = re.subn("launcher ?= ?'none'", "launcher = 'pytorch'", config.read_text())
+    assert changes == 1
+    config.write_text(text)
     with pytest.raises(ValueError, match="total_batch: earlier 'unknown', now 16"):
         is_finished(plan.jobs[CLS])
 

@@ -77,7 +77,7 @@ TWO_STEPS = ["train_cfg.max_iters=2", "train_cfg.val_interval=2"]
 
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["dap.hooks", "dap.transfer", "mmdet.apis", "mmdet.engine"])
+SERVER.set_forkserver_preload(["tests.support.preloaded"])
 
 
 def from_classifier(checkpoint):

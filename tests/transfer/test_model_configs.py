@@ -16,6 +16,7 @@ from tests.support.tiny_detectors import MMDET_CONFIGS
         "mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py",
     ],
 )
+@pytest.mark.usefixtures("formatted_configs")
 def test_text_in_a_checkpoint_gives_the_config_back(file):
     config = Config.fromfile(MMDET_CONFIGS / file)
 
