@@ -22,6 +22,13 @@ import mmengine.config.config  # noqa: E402
 
 from tests.support import fast_configs  # noqa: E402
 
+LONGEST = ("test_configs_run", "test_reproduce_run", "test_quickstart", "test_notebooks")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest files, so that no process is left with one of them at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 def pytest_collection_finish() -> None:
     """Spare ``gc.collect()``, which mmengine's datasets call, what was imported: .2 s each."""
