@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .network import Call, last_output, observe
+from .network import Call, observe
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TOLERANCE = 1e-6  # relative difference of features in float64
@@ -133,9 +133,14 @@ def _remove(model: nn.Module, norms: set[nn.Module]) -> None:
 
 
 def _difference(before: Any, after: Any) -> float:
-    """Return the largest difference, relative to the largest feature, of the last features."""
-    before, after = last_output(before), last_output(after)
-    return float((before - after).abs().max() / before.abs().max().clamp(min=1e-12))
+    """Return the largest difference of an output, relative to its largest feature."""
+    pairs = zip(tree_leaves(before), tree_leaves(after), strict=True)
+    differences = [
+        (old - new).abs().max() / old.abs().max().clamp(min=1e-12)
+        for old, new in pairs
+        if torch.is_tensor(old) and old.is_floating_point()
+    ]
+    return float(torch.stack(differences).max())  # NaN if one is
 
 
 def _warn(reason: str) -> None:

@@ -39,7 +39,9 @@ class _FeatureMap:
 
     def features(self, images: Tensor) -> Tensor:
         """Compute the feature map of normalised images, shape (N, C, h, w)."""
-        output = self._tap.output(images)
+        return self._as_nchw(self._tap.output(images), images)
+
+    def _as_nchw(self, output: Tensor, images: Tensor) -> Tensor:
         return self._layout.as_nchw(output, (images.shape[2], images.shape[3]))
 
     def speed_up(self, fold: Callable[[nn.Module], nn.Module]) -> None:
@@ -126,6 +128,11 @@ class GradientMaps(_FeatureMap):
         like = next(network.parameters())
         self.bias = torch.zeros(num_classes, dtype=like.dtype, device=like.device)
         self.weight = self.bias[:, None][:, :0]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Compute the feature map; fails for images that the layers after it do not accept."""
+        output, _ = self._tap.with_logits(images)
+        return self._as_nchw(output, images)
 
     def view_maps(self, context: Context) -> ViewMaps:
         """Return the function from views to maps; it runs the network in a context (autocast)."""

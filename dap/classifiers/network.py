@@ -91,10 +91,24 @@ def observe(network: nn.Module, images: Tensor) -> tuple[Any, list[Call]]:
 
 
 def shared_copy(network: nn.Module) -> nn.Module:
-    """Copy the modules of a network; the copy shares its tensors and is in evaluation mode."""
+    """Copy the modules of a network; the copy shares its tensors and is in evaluation mode.
+
+    Raises:
+        ValueError: If a module cannot be copied.
+    """
     tensors = chain(network.parameters(), network.buffers())
-    duplicate = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    try:
+        duplicate = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"the classifier cannot be copied ({type(error).__name__}: {error}). Expected modules "
+            "that copy.deepcopy accepts; remove the attribute that it does not"
+        ) from error
     return duplicate.eval()
+
+
+class _OutputReached(Exception):
+    """Ends a forward whose remaining layers are not needed."""
 
 
 class Tap:
@@ -115,6 +129,8 @@ class Tap:
                 # A copy, because the network may change it in place, which a leaf does not allow.
                 output = output.detach().requires_grad_().clone()
             state.output = output
+            if getattr(state, "stop", False):
+                raise _OutputReached
             return output
 
         self._hook = network.get_submodule(module).register_forward_hook(after)
@@ -125,8 +141,17 @@ class Tap:
         return self.network
 
     def output(self, images: Tensor) -> Tensor:
-        """Compute the output of the module for normalised images; of a tuple, the last one."""
-        self.network(images)
+        """Compute the output of the module for normalised images; of a tuple, the last one.
+
+        Layers after the module are not run.
+        """
+        self._state.stop = True
+        try:
+            self.network(images)
+        except _OutputReached:
+            pass
+        finally:
+            self._state.stop = False
         output: Tensor = last_output(self._pop_output())
         return output
 

@@ -65,7 +65,7 @@ class CamClassifier:
         self.pad_multiple = PAD_MULTIPLE
         if self.input_size is not None:
             self.pad_multiple = 1
-        elif choice.method.description and choice.side % choice.grid_hw[0] == 0:
+        elif choice.side % choice.grid_hw[0] == 0:
             stride = choice.side // choice.grid_hw[0]  # may be 14, of which 32 is no multiple
             self.pad_multiple = PAD_MULTIPLE if PAD_MULTIPLE % stride == 0 else stride
         strides = f"{choice.side / choice.grid_hw[0]:g} {choice.side / choice.grid_hw[1]:g}"

@@ -23,7 +23,7 @@ from .classifier import CamClassifier
 from .settings import PseudoBoxSettings
 
 # Incremented when the same classifier and images give other boxes than before.
-ALGORITHM = 3
+ALGORITHM = 4
 
 
 def describe_process(

@@ -1,5 +1,7 @@
 """Maps of classifiers with a norm between average pooling and the linear layer."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,57 @@ def test_batches_and_fast_forward_give_the_same_maps(network):
             maps = found.maps(picture, torch.tensor([1, 3]), settings).maps
             torch.testing.assert_close(maps, expected, rtol=1e-3, atol=1e-4)
     assert not any(module._forward_hooks for module in found.model.modules())
+
+
+class FixedWindow(nn.Module):
+    """Pools 7 x 7 cells, whatever the size of its input; counts its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, features):
+        self.calls += 1
+        return nn.functional.avg_pool2d(features, 7).flatten(1)
+
+
+def test_layers_after_the_feature_map_are_not_run():
+    """So that they cost nothing, and may need more cells than a small view has."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 32, 32), FixedWindow(), nn.Linear(8, 5))
+    found = CamClassifier(randomized(Wrapped(network)))
+    assert (found.map_method, found.input_size) == ("exact", None)
+    called = network[1].calls
+    with evaluating(found.model):
+        settings = PseudoBoxSettings(short_sides=(96,))
+        picture = torch.randint(0, 256, (3, 96, 160), dtype=torch.uint8)
+        maps = found.maps(picture, torch.tensor([1]), settings).maps
+    assert maps.shape == (1, 3, 5)
+    assert network[1].calls == called
+
+
+class LastStage(nn.Conv2d):
+    """Returns a tuple, as backbones do."""
+
+    def forward(self, images):
+        return (super().forward(images),)
+
+
+def test_patches_of_14_pixels_are_padded_to_14():
+    """Of mmpretrain's plain form too, whose backbone is pooled and read by one linear layer."""
+    model = classifier({"type": "ResNet", "depth": 18, "base_channels": 2, "stem_channels": 2},
+                       {"type": "GlobalAveragePooling"}, channels=16)  # fmt: skip
+    model.backbone = LastStage(3, 16, 14, 14)
+    found = CamClassifier(model)
+    assert (found.feature_map, found.pad_multiple) == ("backbone", 14)
+
+
+def test_classifier_that_cannot_be_copied_is_named():
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 16, 16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
+    )
+    network.lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"cannot be copied \(TypeError: .*lock.*copy\.deepcopy"):
+        CamClassifier(randomized(Wrapped(network)))
 
 
 def test_normalised_maps_are_those_of_the_mirror():

@@ -96,6 +96,18 @@ class Twice(nn.Module):
         return self.second(self.conv(self.first(self.conv(x))))
 
 
+class EarlyOutput(nn.Module):
+    """Returns the output of a convolution beside that of the norm after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.conv(x)
+        return y, self.norm(y)
+
+
 def test_weights_and_bias_worked_out_by_hand():
     model = nn.Sequential(nn.Conv2d(1, 1, 1), set_norm(nn.BatchNorm2d(1), 3, 4, 10, -1))
     nn.init.constant_(model[0].weight, 2)
@@ -153,6 +165,7 @@ def test_a_convolution_that_feeds_more_than_the_norm_is_left(model, left):
     [
         nn.Sequential(nn.Conv2d(3, 4, 3), HiddenFactor(4)),
         nn.Sequential(Standardized(3, 4, 3), nn.BatchNorm2d(4)),
+        EarlyOutput(),
     ],
 )
 def test_what_would_change_the_features_is_returned_unfolded(model, caplog):
