@@ -241,10 +241,14 @@ class ImageFinder:
         return [os.path.join(folder, file) for file in self._listing(folder).get(name, ())]
 
     def _list(self, folder: str) -> dict[str, list[str]]:
-        """Image files of a folder by their stems."""
+        """Image files of a folder by their stems; no links to missing files, no folders."""
         listing: dict[str, list[str]] = {}
         path = self.root / folder
-        for file in sorted(os.listdir(path) if path.is_dir() else ()):
+        if not path.is_dir():
+            return listing
+        with os.scandir(path) as entries:
+            files = sorted(entry.name for entry in entries if entry.is_file())
+        for file in files:
             stem, suffix = os.path.splitext(file)
             if suffix.lower() in IMAGE_SUFFIXES:
                 listing.setdefault(stem, []).append(file)

@@ -127,9 +127,14 @@ def test_voc_of_roboflow_has_all_in_one_folder(tmp_path):
     assert names(splits["val"]) == ["valid/000000.jpg", "valid/000001.jpg"]
 
 
-def test_voc_image_that_is_missing_is_left_out(tmp_path):
+@pytest.mark.parametrize("linked", [False, True])
+def test_voc_image_that_is_missing_is_left_out(tmp_path, linked):
+    """Also a link to a disk that is not mounted."""
     root = make_voc(tmp_path, {"train": 3})
-    (root / "JPEGImages" / "000001.jpg").unlink()
+    missing = root / "JPEGImages" / "000001.jpg"
+    missing.unlink()
+    if linked:
+        missing.symlink_to(tmp_path / "not mounted" / "000001.jpg")
 
     split = read_detection_data(root)["train"]
 

@@ -217,8 +217,8 @@ def test_each_folder_of_images_is_listed_once(tree, monkeypatch):
         for name in "ab":
             tree.add(f"{folder}/{name}", thing("cat", (0, 5, 0, 5)))
     listed = []
-    listdir = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda place: listed.append(place) or listdir(place))
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda place: listed.append(place) or scandir(place))
     stems = [f"{folder}/{name}" for name in "ab" for folder in range(40)]
     tree.convert(stems=stems)
     assert len(listed) == 40
