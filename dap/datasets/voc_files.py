@@ -95,8 +95,8 @@ def parse_voc_file(content: bytes, xml: Path) -> VocAnnotation:
         return parse_voc(content)
     except ValueError as error:
         raise ValueError(
-            f"{xml} is no annotation in VOC layout: {error}. Repair the file, or remove it and its "
-            "line in the list of the split"
+            f"{xml} is no annotation in VOC layout: {error}. Repair the file, or remove it, and "
+            "its line in the list of the split if there is one"
         ) from error
 
 
@@ -247,12 +247,17 @@ class ImageFinder:
         if not path.is_dir():
             return listing
         with os.scandir(path) as entries:
-            files = sorted(entry.name for entry in entries if entry.is_file())
-        for file in files:
+            files = [entry.name for entry in entries if entry.is_file()]
+        for file in sorted(files, key=_suffix_order):
             stem, suffix = os.path.splitext(file)
             if suffix.lower() in IMAGE_SUFFIXES:
                 listing.setdefault(stem, []).append(file)
         return listing
+
+
+def _suffix_order(file: str) -> tuple[str, str]:
+    """Sort key of image files with the same stem: by suffix, ``.jpg`` before ``.JPG``."""
+    return os.path.splitext(file)[1].lower(), file.swapcase()
 
 
 def alike_names(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:

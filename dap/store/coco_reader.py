@@ -44,7 +44,11 @@ class CocoReader:
         """Iterate over the annotations; to be called when all images have been read."""
         yield from self._items('"annotations": [', "]}")
         self._number += 1
-        if rest := self._file.read(LINE_LIMIT).strip():
+        try:
+            rest = self._file.read(LINE_LIMIT).strip()
+        except UnicodeDecodeError:
+            rest = "bytes that are no text"
+        if rest:
             self._refuse(rest, "the end of the file")
 
     def skip_images(self) -> None:

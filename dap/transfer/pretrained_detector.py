@@ -17,7 +17,7 @@ from .category_dependent import differing_in_class_count
 from .checkpoint_names import CheckpointNames
 from .loading import LoadAgain, reinitialises_itself, transfer
 from .normalization import normalization_of_detector
-from .refusals import refuse_unmatched_parts
+from .refusals import refuse_backbone_alone, refuse_unmatched_parts
 from .report import TransferReport, detector_parts, shorten
 from .selection import Selection, dotted_names
 from .starting_runner import starting_runner
@@ -93,6 +93,15 @@ class PretrainedDetector:
             return self._skip_for_resume(module, runner.resumes)
         weights, meta = self._read()
         leaves_out = self._leaves_out(meta)
+        wanted = {n for n in module.state_dict() if not leaves_out(n)}
+        needed = [
+            part
+            for part in detector_parts(module)
+            if part != "backbone"
+            and not self._may_miss(part)
+            and any(name.startswith(f"{part}.") for name in wanted)
+        ]
+        refuse_backbone_alone(module, weights, self.checkpoint, self.prefix, needed)
         names = CheckpointNames(self.checkpoint, meta, self.model_cfg, self.prefix)
         known = names.category_dependent(module, weights, runner.detector if runner else None)
         dependent = differing_in_class_count(module, weights) if known is None else known

@@ -7,6 +7,45 @@ from torch import Tensor, nn
 from .report import TransferReport, part_of, shorten
 
 
+def refuse_backbone_alone(
+    detector: nn.Module,
+    weights: Mapping[str, Tensor],
+    checkpoint: str,
+    prefix: str,
+    needed: Iterable[str],
+) -> None:
+    """Reject checkpoints of classifiers and backbones.
+
+    Args:
+        detector: The detector to initialise.
+        weights: Tensors of the checkpoint by name.
+        checkpoint: Source of the tensors.
+        prefix: What the names in the checkpoint had before those of ``weights``.
+        needed: Parts of the detector, apart from its backbone, that require weights.
+
+    Raises:
+        ValueError: If other parts require weights, and the checkpoint is a classifier's or a
+            backbone's.
+    """
+    needed = list(needed)
+    backbone = getattr(detector, "backbone", None)
+    if not needed or not isinstance(backbone, nn.Module):
+        return
+    tops = {name.split(".")[0] for name in weights}
+    if {"backbone", "head"} <= tops <= {"backbone", "neck", "head", "data_preprocessor"}:
+        kind, prefix = "a classifier's checkpoint", f"{prefix}backbone."
+    elif backbone.state_dict().keys() & weights.keys():
+        kind = "a checkpoint of a backbone alone"
+    else:
+        return
+    option = f", prefix={prefix!r}" if prefix else ""
+    raise ValueError(
+        f"{checkpoint} is {kind}; dap.PretrainedDetector loads whole detectors, and this one needs "
+        f"{shorten(needed)} too. Initialise the backbone from it: backbone=dict(init_cfg=dict("
+        f"type='Pretrained', checkpoint={checkpoint!r}{option}))."
+    )
+
+
 def refuse_unmatched_parts(
     detector: nn.Module,
     weights: Mapping[str, Tensor],
@@ -22,21 +61,11 @@ def refuse_unmatched_parts(
         unmatched: Parts for which the checkpoint has no weights, without those that may miss.
 
     Raises:
-        ValueError: If there are such parts; for checkpoints of classifiers and backbones it tells
-            how to load them.
+        ValueError: If there are such parts.
     """
     parts = list(unmatched)
     if not parts:
         return
-    beside_backbone = [part for part in parts if part != "backbone"]
-    if beside_backbone and (described := _backbone_alone(detector, weights)):
-        kind, prefix = described
-        raise ValueError(
-            f"{report.checkpoint} is {kind}; dap.PretrainedDetector loads whole detectors, and "
-            f"this one needs {shorten(beside_backbone)} too. Initialise the backbone from it: "
-            f"backbone=dict(init_cfg=dict(type='Pretrained', checkpoint={report.checkpoint!r}"
-            f"{prefix}))."
-        )
     shapes = {name: tuple(value.shape) for name, value in detector.state_dict().items()}
     wanted = {n: shapes[n] for n in report.missing if part_of(n, report.parts) in parts}
     stored = {name: tuple(value.shape) for name, value in weights.items()}
@@ -48,17 +77,6 @@ def refuse_unmatched_parts(
         "checkpoint of the same architecture; if its names only have a prefix, pass prefix=…; "
         f"to train these modules from scratch, pass allow_missing={tuple(parts)}."
     )
-
-
-def _backbone_alone(detector: nn.Module, weights: Mapping[str, Tensor]) -> tuple[str, str] | None:
-    """Kind of a classifier's or a backbone's checkpoint, and the option that loads it."""
-    tops = {name.split(".")[0] for name in weights}
-    if {"backbone", "head"} <= tops <= {"backbone", "neck", "head", "data_preprocessor"}:
-        return "a classifier's checkpoint", ", prefix='backbone.'"
-    backbone = getattr(detector, "backbone", None)
-    if isinstance(backbone, nn.Module) and backbone.state_dict().keys() & weights.keys():
-        return "a checkpoint of a backbone alone", ""
-    return None
 
 
 def _samples(shapes: Mapping[str, tuple[int, ...]]) -> str:

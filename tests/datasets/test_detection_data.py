@@ -142,6 +142,16 @@ def test_voc_image_that_is_missing_is_left_out(tmp_path, linked):
     assert [Path(item["file"]).name for item in split.left_out] == ["000001.xml"]
 
 
+def test_voc_image_in_two_spellings(tmp_path):
+    """The usual one is taken, whichever the folder lists first."""
+    root = make_voc(tmp_path, {"train": 1})
+    image = root / "JPEGImages" / "000000.jpg"
+    for suffix in (".JPG", ".PNG"):
+        shutil.copy(image, image.with_suffix(suffix))
+
+    assert names(read_detection_data(root)["train"]) == ["JPEGImages/000000.jpg"]
+
+
 def test_bad_xml_is_named(tmp_path):
     root = make_voc(tmp_path, {"train": 2})
     (root / "Annotations" / "000001.xml").write_text("<annotation>")

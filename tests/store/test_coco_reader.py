@@ -64,6 +64,14 @@ def test_other_layouts_are_refused(tmp_path, damage):
     assert str(path) in str(refused.value)
 
 
+def test_bytes_after_the_end_are_refused(tmp_path):
+    """The start of a character, which is known to be none at the end of the file alone."""
+    path = write(tmp_path / "x.json")
+    path.write_bytes(path.read_bytes() + b"\xe9")
+    with pytest.raises(ValueError, match=r"line 12: expected 'the end of the file', .*no text'"):
+        read(path)
+
+
 def test_file_without_line_ends_is_not_read_as_a_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(coco_reader, "LINE_LIMIT", 1000)
     (tmp_path / "x.json").write_text('{"info": ' + " " * 100_000)

@@ -142,13 +142,24 @@ def test_classifier_checkpoint_is_named_as_such(classifier, kind):
 
 
 def test_backbone_checkpoint_is_named_as_such(classifier):
+    """Before the weights are read, or downloaded, that the detector's config names."""
     path, model, model_cfg = classifier
     torch.save(model.backbone.state_dict(), path)
+    model_cfg.backbone.init_cfg = {"type": "Pretrained", "checkpoint": "nowhere.pth"}
 
     with pytest.raises(ValueError, match="a checkpoint of a backbone alone") as error:
         initialised(model_cfg, path)
 
     assert f"checkpoint='{path}'))" in str(error.value)
+
+
+def test_backbone_of_a_classifier_by_its_prefix_is_named_as_such(classifier):
+    path, _, model_cfg = classifier
+
+    with pytest.raises(ValueError, match="a checkpoint of a backbone alone") as error:
+        initialised(model_cfg, path, prefix="backbone.")
+
+    assert f"checkpoint='{path}', prefix='backbone.'))" in str(error.value)
 
 
 def test_config_proposed_for_a_classifier_checkpoint_works(classifier):
