@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os.path as osp
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from dap.registry import DATASETS
 from dap.store.reader import PseudoBoxStore
 
 from .checked_coco_dataset import check_categories, check_mask_loading, no_box_to_train_on
-from .stored_images import StoredImage, StoredImages, left_out_boxes
+from .stored_images import ImageLayout, StoredImages, left_out_boxes
 
 
 @DATASETS.register_module()
@@ -102,12 +101,7 @@ class PseudoBoxDataset(BaseDetDataset):
             held_out = evenly_held_out(_indices(both), self.held_out)
             is_train = self.part == "train"
             indices = np.setdiff1d(indices, held_out) if is_train else held_out
-        if "img" not in self.data_prefix:
-            raise ValueError(
-                f"data_prefix has {sorted(self.data_prefix)}; expected 'img', the folder that the "
-                "file names of the images are relative to"
-            )
-        images = StoredImages(store, indices)
+        images = StoredImages(store, indices, self._layout())
         if not self.test_mode:
             left_out = left_out_boxes(self.ann_file, store)
             left_out.report()
@@ -132,27 +126,26 @@ class PseudoBoxDataset(BaseDetDataset):
         """Return an image with its boxes as a new dict, which the caller may modify."""
         if not self._fully_initialized:
             self.full_init()
-        image: StoredImage = self.data_list[idx]
-        seg_folder, stem = self.data_prefix.get("seg"), image.file_name.rsplit(".", 1)[0]
-        texts: dict[str, Any] = {}
+        info: dict[str, Any] = self.data_list[idx]
+        info["sample_idx"] = idx if idx >= 0 else len(self) + idx
+        return info
+
+    def _layout(self) -> ImageLayout:
+        if "img" not in self.data_prefix:
+            raise ValueError(
+                f"data_prefix has {sorted(self.data_prefix)}; expected 'img', the folder that the "
+                "file names of the images are relative to"
+            )
+        constants = {}
         if self.return_classes:
-            texts = {
+            constants = {
                 "text": self._metainfo["classes"],
-                "caption_prompt": copy.deepcopy(self.caption_prompt),
+                "caption_prompt": self.caption_prompt,
                 "custom_entities": True,
             }
-        return {
-            "img_path": osp.join(self.data_prefix["img"], image.file_name),
-            "img_id": image.id,
-            "seg_map_path": osp.join(seg_folder, stem + self.seg_map_suffix)
-            if seg_folder
-            else None,
-            "height": image.height,
-            "width": image.width,
-            **texts,
-            "instances": image.instances,
-            "sample_idx": idx if idx >= 0 else len(self) + idx,
-        }
+        # Joining "" appends a slash to a folder, and keeps an empty prefix empty.
+        prefix, seg_prefix = osp.join(self.data_prefix["img"], ""), self.data_prefix.get("seg")
+        return ImageLayout(prefix, seg_prefix, self.seg_map_suffix, constants)
 
     def _get_unserialized_subset(self, indices: Sequence[int] | int) -> StoredImages:
         if isinstance(indices, Sequence):

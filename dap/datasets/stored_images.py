@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import os.path as osp
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, overload
 
@@ -13,42 +15,51 @@ from dap.store.reader import PseudoBoxStore
 from dap.store.shard import Shard, exact
 
 
-class StoredImage(NamedTuple):
-    """An image of a store.
+class ImageLayout(NamedTuple):
+    """Values that the entries of all images share.
 
     Attributes:
-        file_name: Its path as the store has it.
-        id: Its id.
-        height: Its height in pixels.
-        width: Its width in pixels.
-        instances: Its boxes, as mmdet's ``instances``.
+        prefix: Prepended to relative file names; it ends with a slash unless it is empty.
+        seg_prefix: Folder of the segmentation maps, or None.
+        seg_suffix: Suffix of the segmentation maps.
+        constants: Items that each entry has in addition.
     """
 
-    file_name: str
-    id: int
-    height: int
-    width: int
-    instances: list[dict[str, Any]]
+    prefix: str
+    seg_prefix: str | None
+    seg_suffix: str
+    constants: dict[str, Any]
+
+    def seg_map_path(self, name: str) -> str | None:
+        """Path of the segmentation map of an image, or None."""
+        if not self.seg_prefix:
+            return None
+        return osp.join(self.seg_prefix, name.rsplit(".", 1)[0] + self.seg_suffix)
 
 
-class StoredImages(Sequence[StoredImage]):
+class StoredImages(Sequence[dict[str, Any]]):
     """Images of a store as mmdet's ``data_list``; each entry is made on access.
 
     Args:
         store: The store.
         indices: Indices of the images in the store, shape (N,).
+        layout: Values that all entries share.
         shards: The shards of the store if they were opened before, for sharing.
     """
 
     def __init__(
-        self, store: PseudoBoxStore, indices: np.ndarray, shards: Sequence[_ShardValues] = ()
+        self,
+        store: PseudoBoxStore,
+        indices: np.ndarray,
+        layout: ImageLayout,
+        shards: Sequence[_ShardValues] = (),
     ) -> None:
-        self.store, self.indices = store, indices
+        self.store, self.indices, self._layout = store, indices, layout
         self._shards = shards or [_ShardValues(shard) for shard in store.shards]
         self._shard_size = store.shard_size
 
     def __reduce__(self) -> tuple[type[StoredImages], tuple[Any, ...]]:
-        return StoredImages, (self.store, self.indices)
+        return StoredImages, (self.store, self.indices, self._layout)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StoredImages:
         return self.take(self.indices)  # the content is never modified
@@ -57,21 +68,29 @@ class StoredImages(Sequence[StoredImage]):
         return len(self.indices)
 
     @overload
-    def __getitem__(self, index: int) -> StoredImage: ...
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
     @overload
     def __getitem__(self, index: slice) -> StoredImages: ...
-    def __getitem__(self, index: int | slice) -> StoredImage | StoredImages:
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | StoredImages:
         if isinstance(index, slice):
             return self.take(self.indices[index])
         number, row = divmod(self.indices.item(index), self._shard_size)
         shard = self._shards[number]
-        height, width = shard.heights[row], shard.widths[row]
-        instances = shard.instances(row, 100 * width, 100 * height)
-        return StoredImage(shard.file_name(row), shard.ids[row], height, width, instances)
+        name = shard.file_name(row)
+        layout, height, width = self._layout, shard.heights[row], shard.widths[row]
+        return {
+            "img_path": name if name[:1] == "/" else layout.prefix + name,
+            "img_id": shard.ids[row],
+            "seg_map_path": layout.seg_map_path(name),
+            "height": height,
+            "width": width,
+            **(copy.deepcopy(layout.constants) if layout.constants else {}),
+            "instances": shard.instances(row, 100 * width, 100 * height),
+        }
 
     def take(self, indices: np.ndarray) -> StoredImages:
         """Return other images of the same store, by their indices in it."""
-        return StoredImages(self.store, indices, self._shards)
+        return StoredImages(self.store, indices, self._layout, self._shards)
 
 
 def left_out_boxes(path: str, store: PseudoBoxStore) -> LeftOutBoxes:

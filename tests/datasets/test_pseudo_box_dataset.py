@@ -162,6 +162,12 @@ class TestSamples:
         ours.get_data_info(0)["instances"][0]["bbox"][0] = 99.0
         assert ours.get_data_info(0) == stock.get_data_info(0)
 
+    def test_data_list_has_the_dicts_of_the_coco_file(self, store):
+        """For scripts that read it themselves, as MMEngine documents it."""
+        ours, theirs = both(store)
+        assert list(ours.data_list) == list(theirs.load_data_list())
+        assert list(ours.load_data_list()) == list(theirs.load_data_list())
+
     def test_serialization_makes_no_difference(self, store):
         ours, _ = both(store)
         asked = PseudoBoxDataset(ann_file=str(store), **options(serialize_data=True))
