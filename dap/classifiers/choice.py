@@ -17,7 +17,7 @@ from .methods import (
     GradientMaps,
     MapMethod,
 )
-from .network import LogitNetwork, observe, shared_copy
+from .network import LogitNetwork, keeps_output, observe, shared_copy
 from .readout import Readout, find_readout, nearly_equal
 
 PROBE_SIDE = 224
@@ -152,7 +152,8 @@ def _exact_maps(network: nn.Module, probe: Tensor) -> tuple[ExactMaps | None, st
         readout = find_readout(calls, logits, size_hw)
         if not isinstance(readout, Readout):
             return None, readout
-        method = ExactMaps(shared_copy(network), readout)
+        stop = keeps_output(network, readout.module, probe)
+        method = ExactMaps(shared_copy(network), readout, stop)
         expected = method.features(probe).mean(dim=(2, 3)) @ readout.weight.T + readout.bias
     if not nearly_equal(logits - readout.bias, expected - readout.bias):
         return None, "its logits are not the linear layer of the averaged features"

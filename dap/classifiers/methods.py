@@ -32,21 +32,20 @@ class _FeatureMap:
         network: From normalised images to logits; not to be used by other objects.
         module: Name of the module whose output is the feature map.
         layout: Layout of its output.
+        stop: Whether layers after the module are left out, see :class:`Tap`.
     """
 
-    def __init__(self, network: nn.Module, module: str, layout: Layout) -> None:
-        self._tap, self._module, self._layout = Tap(network, module), module, layout
+    def __init__(self, network: nn.Module, module: str, layout: Layout, stop: bool = False) -> None:
+        self._tap, self._module, self._layout = Tap(network, module, stop), module, layout
 
     def features(self, images: Tensor) -> Tensor:
         """Compute the feature map of normalised images, shape (N, C, h, w)."""
-        return self._as_nchw(self._tap.output(images), images)
-
-    def _as_nchw(self, output: Tensor, images: Tensor) -> Tensor:
+        output = self._tap.output(images)
         return self._layout.as_nchw(output, (images.shape[2], images.shape[3]))
 
     def speed_up(self, fold: Callable[[nn.Module], nn.Module]) -> None:
         """Replace the network by the faster copy that ``fold`` returns."""
-        self._tap = Tap(fold(self._tap.release()), self._module)
+        self._tap = Tap(fold(self._tap.release()), self._module, self._tap.stop)
 
     @property
     def feature_map(self) -> str:
@@ -60,6 +59,7 @@ class ExactMaps(_FeatureMap):
     Args:
         network: From normalised images to logits; not to be used by other objects.
         readout: Of the network.
+        stop: Whether layers after the feature map are left out, see :class:`Tap`.
 
     Attributes:
         weight: Weight of the layer, shape (K, C).
@@ -68,8 +68,8 @@ class ExactMaps(_FeatureMap):
 
     name = "exact"
 
-    def __init__(self, network: nn.Module, readout: Readout) -> None:
-        super().__init__(network, readout.module, readout.layout)
+    def __init__(self, network: nn.Module, readout: Readout, stop: bool) -> None:
+        super().__init__(network, readout.module, readout.layout, stop)
         self.weight, self.bias, self._readout = readout.weight, readout.bias, readout
 
     def features(self, images: Tensor) -> Tensor:
@@ -128,11 +128,6 @@ class GradientMaps(_FeatureMap):
         like = next(network.parameters())
         self.bias = torch.zeros(num_classes, dtype=like.dtype, device=like.device)
         self.weight = self.bias[:, None][:, :0]
-
-    def features(self, images: Tensor) -> Tensor:
-        """Compute the feature map; fails for images that the layers after it do not accept."""
-        output, _ = self._tap.with_logits(images)
-        return self._as_nchw(output, images)
 
     def view_maps(self, context: Context) -> ViewMaps:
         """Return the function from views to maps; it runs the network in a context (autocast)."""

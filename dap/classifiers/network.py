@@ -90,6 +90,22 @@ def observe(network: nn.Module, images: Tensor) -> tuple[Any, list[Call]]:
             hook.remove()
 
 
+def keeps_output(network: nn.Module, module: str, images: Tensor) -> bool:
+    """Whether a module runs once per forward, and nothing changes its output in place."""
+    outputs: list[tuple[Tensor, int]] = []
+
+    def after(_: nn.Module, __: Any, output: Any) -> None:
+        output = last_output(output)
+        outputs.append((output, output._version))
+
+    hook = network.get_submodule(module).register_forward_hook(after)
+    try:
+        network(images)
+    finally:
+        hook.remove()
+    return len(outputs) == 1 and outputs[0][0]._version == outputs[0][1]
+
+
 def shared_copy(network: nn.Module) -> nn.Module:
     """Copy the modules of a network; the copy shares its tensors and is in evaluation mode.
 
@@ -117,10 +133,12 @@ class Tap:
     Args:
         network: The network, to which a hook is added; not to be used by other objects.
         module: Name of the module.
+        stop: Whether :meth:`output` leaves out the layers after the module, which is right if
+            :func:`keeps_output` is.
     """
 
-    def __init__(self, network: nn.Module, module: str) -> None:
-        self.network, self.module = network, module
+    def __init__(self, network: nn.Module, module: str, stop: bool = False) -> None:
+        self.network, self.module, self.stop = network, module, stop
         self._state = state = threading.local()
 
         def after(_: nn.Module, __: Any, output: Any) -> Any:
@@ -141,11 +159,8 @@ class Tap:
         return self.network
 
     def output(self, images: Tensor) -> Tensor:
-        """Compute the output of the module for normalised images; of a tuple, the last one.
-
-        Layers after the module are not run.
-        """
-        self._state.stop = True
+        """Compute the output of the module for normalised images; of a tuple, the last one."""
+        self._state.stop = self.stop
         try:
             self.network(images)
         except _OutputReached:

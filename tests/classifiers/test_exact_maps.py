@@ -138,6 +138,33 @@ def test_layers_after_the_feature_map_are_not_run():
     assert network[1].calls == called
 
 
+class ChangesFeatures(nn.Module):
+    """Clamps its feature map in place, which no module of its own does."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 8, 32, 32), nn.Linear(8, 5)
+
+    def forward(self, images):
+        features = self.stem(images)
+        features.clamp_(max=1)
+        return self.fc(features.mean(dim=(2, 3)))
+
+
+def test_layers_that_change_the_feature_map_are_run():
+    """Also where the probe image does not show it: random pixels give small features."""
+    network = ChangesFeatures()
+    model = randomized(Wrapped(network))
+    network.stem.weight.data.fill_(1 / 3072)
+    found = CamClassifier(model)
+    assert (found.map_method, found.feature_map) == ("exact", "stem")
+    white = found.normalize(torch.full((1, 3, 64, 64), 255.0))
+    assert network.stem(white).min() > 1
+    with torch.no_grad():
+        own = found.features(white).mean(dim=(2, 3)) @ found.weight.T + found.bias
+        torch.testing.assert_close(own, network(white))
+
+
 class LastStage(nn.Conv2d):
     """Returns a tuple, as backbones do."""
 

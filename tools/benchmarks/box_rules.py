@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -225,7 +225,7 @@ def seconds_per_map(variant: Variant, cases: Sequence[Case]) -> float:
     return min(rounds)
 
 
-def report(cases: Sequence[Case], variants: dict[str, Variant], base_name: str) -> None:
+def report(cases: Sequence[Case], variants: Mapping[str, Variant], base_name: str) -> None:
     """Print the table of all variants, with the differences to a base."""
     objects = sum(len(case.truth) for case in cases)
     print(f"{len(cases)} images with {objects} objects\n")

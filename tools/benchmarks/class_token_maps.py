@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -55,7 +55,7 @@ def make_shapes(per_class: int, seed: int) -> Shapes:
         root, file = Path(folder, "images"), Path(folder, "boxes.json")
         make_classification_set(root, per_class, seed, file)
         coco = json.loads(file.read_text())
-        images = [cv2.imread(str(root / entry["file_name"])) for entry in coco["images"]]
+        images: list[Any] = [cv2.imread(str(root / entry["file_name"])) for entry in coco["images"]]
     boxes: list[list[list[int]]] = [[] for _ in images]
     labels = torch.zeros(len(images), dtype=torch.long)
     for entry in coco["annotations"]:
@@ -66,11 +66,11 @@ def make_shapes(per_class: int, seed: int) -> Shapes:
     return Shapes(stacked, labels, [np.array(each, float) for each in boxes])
 
 
-def build() -> nn.Module:
+def build() -> Any:
     """Build a vision transformer with a class token, patches of 16 pixels, 4 blocks of 4 heads."""
     arch = {"embed_dims": 96, "num_layers": 4, "num_heads": 4, "feedforward_channels": 192}
     classes = len(PRETRAIN_NAMES)
-    model: nn.Module = MODELS.build(
+    model = MODELS.build(
         {
             "type": "ImageClassifier",
             "backbone": {
@@ -82,11 +82,11 @@ def build() -> nn.Module:
             },
         }
     )  # fmt: skip
-    model.init_weights()  # type: ignore[operator]
+    model.init_weights()
     return model
 
 
-def train(model: nn.Module, data: Shapes, iterations: int, seed: int) -> None:
+def train(model: Any, data: Shapes, iterations: int, seed: int) -> None:
     """Train on random crops of .7 to 1 of the side, randomly mirrored."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
@@ -118,8 +118,8 @@ def evaluate(model: nn.Module, data: Shapes) -> None:
                 short_sides=(192,), rule=rule, thresholds=thresholds or cam.default_thresholds(rule)
             )
             counts = [
-                counts_of(boxes_of(classifier, *image, settings), truth)
-                for *image, truth in zip(data.images, data.labels, data.boxes, strict=True)
+                counts_of(boxes_of(classifier, image, label, settings), truth)
+                for image, label, truth in zip(data.images, data.labels, data.boxes, strict=True)
             ]
             values = figures(np.array(counts, float), weights)[0]
             print(f"| {method}, {name} | " + " | ".join(f"{value:.1f}" for value in values) + " |")
@@ -137,7 +137,7 @@ def boxes_of(
     )[0]
 
 
-def top1(model: nn.Module, data: Shapes) -> float:
+def top1(model: Any, data: Shapes) -> float:
     """Compute the top-1 accuracy in percent."""
     classifier = CamClassifier(model)
     with evaluating(model), torch.no_grad():

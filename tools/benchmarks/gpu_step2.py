@@ -29,7 +29,7 @@ def speed(options: Options, report: Report, autocast: str | None = "bf16") -> No
     network, batch = ("tiny", 4) if options.quick else ("r50", 32)
     count = 16 if options.quick else 16384 if autocast else 8192
     num_alone = min(count, 2048)
-    device = torch.device(options.device, 0 if options.device == "cuda" else None)
+    device = torch.device("cuda:0" if options.device == "cuda" else options.device)
     with computing_on(device, True):
         batches = view_batches(ClassFolderImages(options.images, num_alone), options.device, batch)
         alone = num_alone / forward_seconds(

@@ -101,7 +101,7 @@ def training_config(folder: Path, quick: bool, iterations: int, batch: int, amp:
             "train_cfg.max_iters": iterations,
             "auto_scale_lr.enable": False,
             "optim_wrapper.type": "AmpOptimWrapper" if amp else "OptimWrapper",
-            "default_hooks.pictures.num_images": 0,
+            **dict.fromkeys(("val_cfg", "val_dataloader", "val_evaluator")),
             "default_hooks.checkpoint.save_last": False,
             **(SMALL if quick else {}),
         }

@@ -15,7 +15,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -68,7 +69,7 @@ class Runs:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["mmpretrain.models", "dap.pseudo_boxes"])
 
-    def start(self, world_size: int) -> list[BaseProcess]:
+    def start(self, world_size: int) -> Sequence[BaseProcess]:
         """Start Step 2 with ``world_size`` processes."""
         self._starts += 1
         common = str(self.images), str(self.out), str(self._folder / f"meeting{self._starts}")
@@ -84,7 +85,7 @@ class Runs:
         """Number of shards that are there."""
         return len(list((self.out / "shards").glob("*.arrow")))
 
-    def finish(self, processes: list[BaseProcess]) -> None:
+    def finish(self, processes: Sequence[BaseProcess]) -> None:
         """Wait for the end; it must be a good one."""
         for process in processes:
             process.join(timeout=300)
@@ -92,7 +93,12 @@ class Runs:
             raise RuntimeError(f"exit codes {[process.exitcode for process in processes]}")
 
 
-def kill(processes: list[BaseProcess], seconds: float, begun: Callable[[], bool]) -> bool:
+def has_changed(runs: Runs, shards: int) -> bool:
+    """Whether a run has more or fewer shards than before."""
+    return runs.shards() != shards
+
+
+def kill(processes: Sequence[BaseProcess], seconds: float, begun: Callable[[], bool]) -> bool:
     """Kill processes so many seconds after they have begun; tell whether one was still at work."""
     end = None
     while any(process.is_alive() for process in processes):
@@ -136,7 +142,7 @@ def kill_until(folder: Path, kills: int, images: int, seed: int) -> dict[str, in
             killed = kill(processes, generator.uniform(0, seconds), lambda: True)
         else:
             half = generator.uniform(0, seconds / 2)
-            killed = kill(processes, half, lambda before=shards: runs.shards() != before)
+            killed = kill(processes, half, partial(has_changed, runs, shards))
         if killed:
             done["kills"] += 1
             done["kills_with_some_shards"] += 0 < runs.shards() < -(-(3 * images + 1) // 8)

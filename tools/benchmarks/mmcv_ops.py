@@ -66,7 +66,7 @@ def load_compiled() -> ModuleType:
 @contextlib.contextmanager
 def operators_of(ext: ModuleType) -> Iterator[None]:
     """Make all of ``mmcv.ops`` call the operators of one module."""
-    modules = [
+    modules: list[Any] = [
         m for n, m in sys.modules.items() if n.startswith("mmcv.ops.") and hasattr(m, "ext_module")
     ]
     previous = [m.ext_module for m in modules]
@@ -164,7 +164,7 @@ def equality(args: argparse.Namespace) -> None:
 class Trainer:
     """A detector that is trained with the operators of one module."""
 
-    def __init__(self, model: torch.nn.Module, ext: ModuleType, inputs: dict[str, Any]) -> None:
+    def __init__(self, model: Any, ext: ModuleType, inputs: dict[str, Any]) -> None:
         self.model, self.ext, self.inputs = model, ext, inputs
         self.optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
         self.seconds: list[float] = []

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ from step2_parts import (
 SHARD = 8  # images per shard: few, so that two processes have the same amount of work
 
 
-def plain_loop(model: torch.nn.Module, data: ClassFolderImages) -> Iterator[int]:
+def plain_loop(model: Any, data: ClassFolderImages) -> Iterator[int]:
     """Compute boxes one image at a time, as a reference; yield the number of boxes per image."""
     import cv2
     from scipy import ndimage
@@ -50,8 +51,9 @@ def plain_loop(model: torch.nn.Module, data: ClassFolderImages) -> Iterator[int]
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     for index in range(len(data)):
         info = data.get_data_info(index)
-        image = cv2.imread(info["img_path"])[..., ::-1].transpose(2, 0, 1)
-        image = torch.from_numpy(np.ascontiguousarray(image))[None].float()
+        pixels: Any = cv2.imread(info["img_path"])
+        pixels = np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1))
+        image = torch.from_numpy(pixels)[None].float()
         maps = []
         for side in SIDES:
             scale = side / min(image.shape[-2:])
@@ -91,8 +93,8 @@ def scipy_boxes(cam: torch.Tensor, ndimage: object) -> list[list[float]]:
                 box += [float(centre - half), float(centre + half)]
             boxes.append([box[0], box[2], box[1], box[3]])
     candidates = torch.tensor(boxes)
-    area = (candidates[:, 2] - candidates[:, 0]) * (candidates[:, 3] - candidates[:, 1])
-    return candidates[nms(candidates, area, 0.8)].tolist()
+    scores = (candidates[:, 2] - candidates[:, 0]) * (candidates[:, 3] - candidates[:, 1])
+    return candidates[nms(candidates, scores, 0.8)].tolist()
 
 
 def seconds_of(task: tuple, queue: object) -> None:
@@ -204,7 +206,8 @@ def boxes() -> None:
                           mode="bicubic")[0, 0].float() for _ in range(200)]  # fmt: skip
     torch.set_num_threads(1)
     cv2.setNumThreads(0)  # as in Step 2
-    for rule in ("paper", "release", "extent", "scipy"):
+    rules: tuple[Any, ...] = ("paper", "release", "extent", "scipy")
+    for rule in rules:
         took = []
         for cam in maps:
             normalized = (cam - cam.min()) / (cam.max() - cam.min())

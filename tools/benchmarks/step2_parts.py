@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ def view_batches(
     from dap.pseudo_boxes.batched_maps import BatchLimit
     from dap.pseudo_boxes.pipeline import WINDOW_CPU, WINDOW_GPU
 
-    sizes = [tuple(read_image(data.get_data_info(i)["img_path"]).shape[1:])
+    sizes: list[Any] = [tuple(read_image(data.get_data_info(i)["img_path"]).shape[1:])
              for i in range(rank, len(data), world_size)]  # fmt: skip
     batches = []
     limit = BatchLimit(batch_size, max(SIDES))
@@ -201,7 +201,7 @@ def run_step2(
         return describe(pipeline)
 
     StoreWriter.write = timed_write  # type: ignore[assignment]
-    Pipeline.mean_batch = watched_mean  # type: ignore[method-assign]
+    Pipeline.mean_batch = watched_mean  # type: ignore[assignment, method-assign]
     try:
         model = classifier(network, device)
         settings = PseudoBoxSettings(autocast=autocast)
@@ -223,11 +223,11 @@ class Clock:
         self.begin = 0.0
         self.times: list[float] = []
 
-    def start(self, *_: object) -> None:
+    def start(self, images: int, already_done: int, loader: object) -> None:
         """Record the start."""
         self.begin = time.perf_counter()
 
-    def image_done(self, *_: object) -> None:
+    def image_done(self, entry: object, record: object, classifier: object) -> None:
         """Record the time of an image."""
         self.times.append(time.perf_counter())
 

@@ -149,9 +149,11 @@ def write_example_boxes(photographs: Path, out: Path) -> list[str]:
 
     files = sorted(path for path in photographs.glob("*/*") if path.is_file())[:300]
     classes = sorted({path.parent.name for path in files})
-    images, boxes = [], []
+    images: list[dict[str, Any]] = []
+    boxes: list[Any] = []
     for number, path in enumerate(files, 1):
-        height, width = cv2.imread(str(path)).shape[:2]
+        image: Any = cv2.imread(str(path))
+        height, width = image.shape[:2]
         name = path.relative_to(photographs).as_posix()
         images.append({"id": number, "file_name": name, "height": height, "width": width})
         for k in range(3):
