@@ -100,7 +100,8 @@ def keeps_output(network: nn.Module, module: str, images: Tensor) -> bool:
 
     hook = network.get_submodule(module).register_forward_hook(after)
     try:
-        network(images)
+        with torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
+            network(images.clone())
     finally:
         hook.remove()
     return len(outputs) == 1 and outputs[0][0]._version == outputs[0][1]

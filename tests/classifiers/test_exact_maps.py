@@ -165,6 +165,11 @@ def test_layers_that_change_the_feature_map_are_run():
         torch.testing.assert_close(own, network(white))
 
 
+def test_classifier_may_be_made_in_inference_mode():
+    with torch.inference_mode():
+        assert CamClassifier(batch_norm_head()).map_method == "exact"
+
+
 class LastStage(nn.Conv2d):
     """Returns a tuple, as backbones do."""
 
