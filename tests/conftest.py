@@ -26,12 +26,12 @@ LONGEST = ("test_configs_run", "test_reproduce_run", "test_quickstart", "test_no
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the longest files, so that no process is left with one of them at the end."""
+    """Start the longest files first, so that both processes finish at about the same time."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 def pytest_collection_finish() -> None:
-    """Spare ``gc.collect()``, which mmengine's datasets call, what was imported: .2 s each."""
+    """Exclude imported objects from ``gc.collect()``, which MMEngine's data sets call (.2 s each)."""
     gc.freeze()
 
 
@@ -51,7 +51,7 @@ def fresh_mmengine() -> Iterator[None]:
 
 @pytest.fixture
 def formatted_configs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts of configs have the layout that users' files have."""
+    """Format the text of configs with yapf, as MMEngine does for users."""
     monkeypatch.setattr(mmengine.config.config, "FormatCode", fast_configs.FORMAT_CODE)
 
 

@@ -91,7 +91,7 @@ def observe(network: nn.Module, images: Tensor) -> tuple[Any, list[Call]]:
 
 
 def keeps_output(network: nn.Module, module: str, images: Tensor) -> bool:
-    """Whether a module runs once per forward, and nothing changes its output in place."""
+    """Whether a module is called once per forward and its output is not modified in place."""
     outputs: list[tuple[Tensor, int]] = []
 
     def after(_: nn.Module, __: Any, output: Any) -> None:
@@ -119,13 +119,13 @@ def shared_copy(network: nn.Module) -> nn.Module:
     except (TypeError, RuntimeError) as error:
         raise ValueError(
             f"the classifier cannot be copied ({type(error).__name__}: {error}). Expected modules "
-            "that copy.deepcopy accepts; remove the attribute that it does not"
+            "that copy.deepcopy accepts; remove the attribute that it cannot copy"
         ) from error
     return duplicate.eval()
 
 
 class _OutputReached(Exception):
-    """Ends a forward whose remaining layers are not needed."""
+    """Raised to end a forward when the remaining layers are not needed."""
 
 
 class Tap:

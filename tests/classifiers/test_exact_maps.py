@@ -125,7 +125,7 @@ class FixedWindow(nn.Module):
 
 
 def test_layers_after_the_feature_map_are_not_run():
-    """So that they cost nothing, and may need more cells than a small view has."""
+    """They cost no time, and may reject small views."""
     network = nn.Sequential(nn.Conv2d(3, 8, 32, 32), FixedWindow(), nn.Linear(8, 5))
     found = CamClassifier(randomized(Wrapped(network)))
     assert (found.map_method, found.input_size) == ("exact", None)
@@ -139,7 +139,7 @@ def test_layers_after_the_feature_map_are_not_run():
 
 
 class ChangesFeatures(nn.Module):
-    """Clamps its feature map in place, which no module of its own does."""
+    """Clamps its feature map in place, without a module for it."""
 
     def __init__(self):
         super().__init__()
@@ -177,8 +177,8 @@ class LastStage(nn.Conv2d):
         return (super().forward(images),)
 
 
-def test_patches_of_14_pixels_are_padded_to_14():
-    """Of mmpretrain's plain form too, whose backbone is pooled and read by one linear layer."""
+def test_plain_networks_with_patches_of_14_pixels_are_padded_to_14():
+    """A backbone of mmpretrain, average pooling and one linear layer."""
     model = classifier({"type": "ResNet", "depth": 18, "base_channels": 2, "stem_channels": 2},
                        {"type": "GlobalAveragePooling"}, channels=16)  # fmt: skip
     model.backbone = LastStage(3, 16, 14, 14)

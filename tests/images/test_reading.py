@@ -64,7 +64,7 @@ def images(root, monkeypatch):
 
 
 def readers():
-    """Processes of readers; evaluations in other files may have left those of a pool."""
+    """Child processes, without those of pools that tests in other files may have left."""
     children = multiprocessing.active_children()
     return [child for child in children if "PoolWorker" not in child.name]
 

@@ -65,7 +65,7 @@ def test_other_layouts_are_refused(tmp_path, damage):
 
 
 def test_bytes_after_the_end_are_refused(tmp_path):
-    """The start of a character, which is known to be none at the end of the file alone."""
+    """An incomplete UTF-8 sequence, which is detected only at the end of the file."""
     path = write(tmp_path / "x.json")
     path.write_bytes(path.read_bytes() + b"\xe9")
     with pytest.raises(ValueError, match=r"line 12: expected 'the end of the file', .*no text'"):

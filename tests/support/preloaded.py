@@ -1,4 +1,4 @@
-"""What trainings import: loaded once, by the server that forks the processes of tests."""
+"""Imports of a training, loaded once by the server that forks the processes of tests."""
 
 # ruff: noqa: F401
 
@@ -14,4 +14,4 @@ import dap.hooks
 import dap.transfer
 import tests.support.fast_configs
 
-gc.freeze()  # mmengine's datasets call gc.collect(), .2 s with all this
+gc.freeze()  # gc.collect(), which MMEngine's data sets call, then skips all of this

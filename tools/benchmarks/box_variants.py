@@ -159,9 +159,8 @@ def grabcut_box(image: np.ndarray, values: np.ndarray, cell: tuple[float, float]
     if not (mask == cv2.GC_FGD).any() or not (mask == cv2.GC_BGD).any():
         return np.zeros((0, 4))
     cv2.setRNGSeed(0)
-    nowhere: Any = None  # the mask says where
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(image, mask, nowhere, *models, 2, cv2.GC_INIT_WITH_MASK)
+    unused, models = (0, 0, 1, 1), (np.zeros((1, 65)), np.zeros((1, 65)))
+    cv2.grabCut(image, mask, unused, *models, 2, cv2.GC_INIT_WITH_MASK)
     boxes, cells, *_ = components(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)) * 1.0, np.array([0.5]))
     return boxes[[cells.argmax()]] / scale if len(boxes) else np.zeros((0, 4))
 
