@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude imported objects from ``gc.collect()``, which MMEngine's data sets call (.2 s each)."""
+    """Exclude imported objects from ``gc.collect()``, which data sets of MMEngine call."""
     gc.freeze()
 
 
