@@ -82,7 +82,8 @@ def require_finite(weights: Mapping[str, Tensor], checkpoint: str | os.PathLike[
 def _is_finite(value: Tensor) -> bool:
     if value.is_floating_point() and value.element_size() == 1:
         value = value.float()  # torch has no isfinite for 8-bit floats
-    return bool(torch.isfinite(value).all())
+    # A sum takes a twentieth of the time. It is finite only if all values are.
+    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
 
 
 def _read_meta(content: object, weights: dict[str, Tensor]) -> dict[str, Any]:
