@@ -144,11 +144,12 @@ class Chain(NamedTuple):
         return (f"model.{part}.checkpoint=work_dirs/{folder}/iter_{iterations}.pth",)
 
     def _training(self, name: str, title: str, config: str, *options: str) -> Step:
-        """Return a step that runs ``mim train``."""
+        """Return a step that trains as ``mim train`` does, without its check of the tool before."""
         long = config in ("classifier.py", "pretrain_detector.py")
         package = "mmpretrain" if config == "classifier.py" else "mmdet"
         command = python(
-            "-m", "mim", "train", package, CONFIGS / config, "--work-dir", f"work_dirs/{name}",
+            "-m", "dap.launch", package, "train", CONFIGS / config,
+            "--work-dir", f"work_dirs/{name}",
             *(["--resume"] if long else []),
             "--cfg-options", f"randomness.seed={self.seed}", *options,
         )  # fmt: skip
