@@ -1,6 +1,5 @@
 """Threads, no network, no state of MMEngine that outlives a test, and programs in this process."""
 
-import gc
 import logging
 import os
 import runpy
@@ -28,11 +27,6 @@ LONGEST = ("test_configs_run", "test_reproduce_run", "test_quickstart", "test_no
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest files first, so that both processes finish at about the same time."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
-
-
-def pytest_collection_finish() -> None:
-    """Exclude imported objects from ``gc.collect()``, which data sets of MMEngine call."""
-    gc.freeze()
 
 
 def _managers(manager: type) -> Iterator[type]:

@@ -66,9 +66,9 @@ def boxes(workplace, classifier):
 
 @pytest.fixture(scope="module")
 def detector(workplace, classifier, boxes):
-    """Step 3 by mim."""
-    workplace.mim_train(
-        "mmdet", PRETRAIN, "pretrain", *SMALL_FASTER_RCNN, *SMALL_STEP_3,
+    """Step 3."""
+    workplace.train(
+        PRETRAIN, "pretrain", *SMALL_FASTER_RCNN, *SMALL_STEP_3,
         *from_classifier(classifier),
         "model.roi_head.bbox_head.num_classes=3",
         "train_cfg.max_iters=2", "default_hooks.logger.interval=1",

@@ -1,5 +1,6 @@
 """The notebooks run from the first to the last cell, and show what they promise."""
 
+import json
 import shutil
 import sys
 
@@ -12,18 +13,33 @@ nbclient = pytest.importorskip("nbclient", reason="notebooks need the group docs
 
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 LARGEST = 300_000  # bytes of a notebook with its pictures
+KERNEL = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import tests.support.fast_configs
+sys.path.pop(0)
+from ipykernel.kernelapp import launch_new_instance
+launch_new_instance()
+"""
 
 
-def run(name, folder, monkeypatch):
-    """Run a notebook in a folder of its own; return it with its outputs."""
+def run(name, folder, monkeypatch, shorter=()):
+    """Run a notebook in a folder of its own; return it with its outputs.
+
+    ``shorter``: file, a text in it that occurs, and its replacement.
+    """
     shutil.copytree(NOTEBOOKS, folder, dirs_exist_ok=True)
+    for file, text, replacement in shorter:
+        before = (folder / file).read_text()
+        assert text in before
+        (folder / file).write_text(before.replace(text, replacement))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     monkeypatch.setenv("JUPYTER_PATH", str(folder))  # a kernel that is this Python
     kernel = folder / "kernels" / "dap-test" / "kernel.json"
     kernel.parent.mkdir(parents=True)
-    program = f'["{sys.executable}", "-m", "ipykernel_launcher", "-f", "{{connection_file}}"]'
-    kernel.write_text(f'{{"argv": {program}, "display_name": "test", "language": "python"}}')
+    program = [sys.executable, "-c", KERNEL, "-f", "{connection_file}"]
+    kernel.write_text(json.dumps({"argv": program, "display_name": "test", "language": "python"}))
     notebook = nbformat.read(folder / f"{name}.ipynb", 4)
     resources = {"metadata": {"path": str(folder)}}
     client = nbclient.NotebookClient(
@@ -50,7 +66,13 @@ def test_own_images(tmp_path, monkeypatch):
 
 
 def test_cls_against_dap(tmp_path, monkeypatch):
-    text, pictures = outputs(run("cls_against_dap", tmp_path, monkeypatch))
+    shorter = [
+        ("configs/pretrain.py", "iterations = 100", "iterations = 20"),
+        ("configs/finetune_dap.py", "iter_100", "iter_20"),
+        ("configs/finetune_cls.py", "iterations = 30", "iterations = 9"),
+        ("configs/finetune_cls.py", "val_interval=10", "val_interval=3"),
+    ]
+    text, pictures = outputs(run("cls_against_dap", tmp_path, monkeypatch, shorter))
     assert pictures == 1
     assert "Δ to CLS" in text
     assert "differ in more than initialisation" not in text

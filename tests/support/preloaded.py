@@ -2,8 +2,6 @@
 
 # ruff: noqa: F401
 
-import gc
-
 import mmdet.apis
 import mmdet.engine
 import mmdet.models
@@ -13,5 +11,3 @@ import torch.utils.cpp_extension
 import dap.hooks
 import dap.transfer
 import tests.support.fast_configs
-
-gc.freeze()  # gc.collect(), which MMEngine's data sets call, then skips all of this
