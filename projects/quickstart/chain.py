@@ -144,7 +144,7 @@ class Chain(NamedTuple):
         return (f"model.{part}.checkpoint=work_dirs/{folder}/iter_{iterations}.pth",)
 
     def _training(self, name: str, title: str, config: str, *options: str) -> Step:
-        """Return a step that trains as ``mim train`` does, without its check of the tool before."""
+        """Return a step that trains as ``mim train`` does, which first starts the tool with -h."""
         long = config in ("classifier.py", "pretrain_detector.py")
         package = "mmpretrain" if config == "classifier.py" else "mmdet"
         command = python(

@@ -1,6 +1,6 @@
 """RTMDet-tiny's model alone; its data and schedule would clash with those of the steps."""
 
-_base_ = []  # in MMEngine's syntax of text, in which a config may call a function
+_base_ = []  # tells MMEngine that this config has no lazy imports
 
 from mmengine.hub import get_config  # noqa: E402
 
