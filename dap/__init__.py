@@ -1,6 +1,6 @@
 """Detection-aware pre-training for MMDetection.
 
-Importing the package has four effects: it raises an error with the cure if a required package is
+Importing the package has four effects: it raises an error with instructions if a dependency is
 missing or too old, registers the classes in MMEngine's checkpoints with torch's safe loader, keeps
 mmpretrain importable with transformers 5, and suppresses a repeated warning caused by MMEngine.
 """

@@ -81,7 +81,7 @@ def cuda() -> list[dict[str, str]]:
 
 
 def built_for(major: int, minor: int, architectures: list[str]) -> bool:
-    """Whether a torch with these architectures runs on a GPU of this compute capability.
+    """Whether torch built for these architectures runs on a GPU of this compute capability.
 
     Machine code (sm_XY) runs on GPUs with the same major and the same or a larger minor version;
     intermediate code (compute_XY) is compiled for every later version.

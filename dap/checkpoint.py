@@ -34,7 +34,7 @@ NOTES = "dap_notes"
 def load_weights(checkpoint: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Load the weights of a checkpoint onto the CPU.
 
-    Supported are checkpoints of MMEngine and packages based on it, state dicts (at the top level
+    Supported files are checkpoints of MMEngine and packages based on it, state dicts (at top level
     or under ``'state_dict'``, ``'model'``, ``'net'``, ``'params_ema'`` and similar keys at any
     depth), and safetensors, also in several parts with an index. Prefixes of wrappers
     (``module.``, ``_orig_mod.``, ``_fsdp_wrapped_module.``, …) are removed. If the file has both
@@ -68,7 +68,7 @@ def require_finite(weights: Mapping[str, Tensor], checkpoint: str | os.PathLike[
         checkpoint: Name of their file, for the error.
 
     Raises:
-        ValueError: If a value is not finite; it names the first such tensor and their number.
+        ValueError: If a value is not finite; it names the first such tensor and gives their number.
     """
     bad = [name for name, value in weights.items() if not _is_finite(value)]
     if bad:

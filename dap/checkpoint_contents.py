@@ -19,7 +19,7 @@ _CONTAINERS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "shadow", "teacher"),
     *("student", "module", "params", "weights", "generator", "state"),
 )
-# Keys of tensors that are no weights.
+# Keys of tensors that are not weights.
 _TRAINING_STATE = re.compile(
     r"optim|sched|scaler|criterion|(^|_)(opt|amp|loss|metrics?|meta|message_hub|rng)(_|$)", re.I
 )
@@ -199,9 +199,9 @@ def without_wrappers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove the prefixes of wrappers from the names.
 
     ``_orig_mod.``, ``_fsdp_wrapped_module.`` and ``_checkpoint_wrapped_module.`` are removed
-    everywhere; ``module.`` and ``ema_model.`` if all names start with them. Averages are left out
-    if the averaged weights are present, and so are counters (scalars without a module) if the
-    weights are wrapped.
+    everywhere; ``module.`` and ``ema_model.`` if all names start with them. Averaged weights are
+    left out if the plain weights are present. Counters (scalars without a module) are left out if
+    the weights are wrapped.
 
     Args:
         weights: Tensors by name; not modified.

@@ -83,7 +83,7 @@ def _kind_by_start(start: bytes) -> str:
 
 
 def is_cut(path: Path) -> bool:
-    """Whether a file of torch.save is truncated, found without executing its pickles.
+    """Whether a file of torch.save is truncated, checked without executing its pickles.
 
     Args:
         path: A file that torch.load failed to read: a zip archive, or a sequence of pickles as

@@ -47,9 +47,9 @@ def require_supported(device: torch.device) -> None:
 def computing_on(device: torch.device, tf32: bool) -> Iterator[None]:
     """Make a device the current one, and set the precision of float32 on a GPU.
 
-    On a GPU, cuDNN is restricted to algorithms that give the same bits in each run. A training that
-    calls this may have them chosen by timing (``cudnn.benchmark``). All settings are restored at
-    the end.
+    On a GPU, cuDNN is restricted to algorithms that give the same bits in each run, even if the
+    calling training lets cuDNN select them by timing (``cudnn.benchmark``). All settings are
+    restored at the end.
 
     Args:
         device: A CPU or a CUDA device.

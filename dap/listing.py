@@ -62,8 +62,8 @@ class FileListing:
     """Lists files with certain suffixes below a folder, and counts the files that it leaves out.
 
     - Names that start with "." and those in ``LEFTOVERS`` are skipped at every depth.
-    - Symbolic links to folders are followed, except links to a folder that contains the link or
-      that is listed below the root without it, and further links to the same folder.
+    - A symbolic link to a folder is followed unless the folder contains the link, is listed below
+      the root anyway, or was reached by another link.
     - Dangling links with one of the suffixes are listed, like files.
 
     Args:

@@ -23,7 +23,7 @@ _MAX_ATTEMPTS = 100
 
 
 def open_locked(path: Path) -> TextIO:
-    """Open and lock a file, whose previous owner may remove it before closing it.
+    """Open and lock a file that its previous owner may remove before closing it.
 
     A process that opens the file before it is removed, and locks it afterwards, has locked a file
     that no other process can open. In this case the path is opened again. If the file system has

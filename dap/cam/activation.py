@@ -53,7 +53,7 @@ def class_activation_map(
     if not features.is_floating_point():
         features = features.to(weight.dtype)
     # Labels are checked before they are copied, so that checking CPU labels never waits for a GPU.
-    # They become int64, because torch takes indices of type uint8 for a mask.
+    # They are converted to int64, because torch interprets uint8 indices as a mask.
     labels = labels.to(features.device, torch.long, non_blocking=True)
     maps = torch.einsum("nchw,nc->nhw", features, weight[labels].to(features.dtype))
     if bias is not None:

@@ -56,7 +56,7 @@ def boxes_from_cam(
     [0, W - 1] x [0, H - 1]; the IoU of the NMS adds 1 to widths and heights, and a box is dropped
     if its IoU is at least ``nms_iou``.
 
-    ``rule='extent'`` is DAP's own rule, which does not depend on constants of the classifier. It
+    ``rule='extent'`` is not from the paper. It does not depend on constants of the classifier. It
     expects maps of :func:`dap.cam.contrast.contrasted_maps`. The map is normalised as in
     ``'paper'`` and enlarged, bilinear between cell centres; the thresholds are multiples of the
     map's Otsu threshold; the box of a component encloses its cells; the area filter also counts
@@ -67,7 +67,7 @@ def boxes_from_cam(
         cam: One map, finite, shape (H, W). ``'release'`` expects the mean of the normalised maps
             of all scales, values in [0, 1].
         thresholds: Values of τ, each in [0, 1); under ``'extent'`` positive multiples of Otsu's
-            threshold. Defaults to the rule's own, see :func:`dap.cam.default_thresholds`.
+            threshold. Defaults to those of the rule, see :func:`dap.cam.default_thresholds`.
         nms_iou: IoU threshold of the NMS in (0, 1]; None for no NMS.
         rule: ``'paper'``, ``'release'`` or ``'extent'``.
         cell_size: Pixels per cell: one number, or (y, x).
@@ -100,8 +100,8 @@ def box_candidates(
 
     Arguments and errors are those of :func:`boxes_from_cam`. Boxes are in the order of the
     thresholds. The components of a threshold are in scan order (``'paper'``), from top to bottom
-    (``'extent'``), or by decreasing area of their slice, with the later of equal ones first
-    (``'release'``).
+    (``'extent'``), or by decreasing area of their slice, with slices of equal area in
+    reverse scan order (``'release'``).
 
     ``with_masks`` adds the :class:`~dap.cam.masks.ComponentMask` of each box, in pixels. With
     ``'extent'`` it has the cells of the enlarged map above the threshold and within the outline of
@@ -154,7 +154,7 @@ def nms_larger_first(
     """Merge boxes by non-maximum suppression that keeps the larger box.
 
     Args:
-        boxes: xyxy, half-open, in pixels, shape (N, 4). The first of equally large ones is kept.
+        boxes: xyxy, half-open, in pixels, shape (N, 4). Of equal areas, the first takes precedence.
         nms_iou: IoU threshold in (0, 1]; None keeps every box.
         rule: ``'release'`` drops a box if its IoU is at least the threshold, and adds one pixel to
             widths and heights in the IoU. The other rules drop it if its IoU is above the

@@ -1,4 +1,4 @@
-"""Boxes by extent: enlarge a map, cut it at multiples of its Otsu threshold, box the components."""
+"""Bounding boxes of the components of an enlarged map, at multiples of its Otsu threshold."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def extent_boxes(
     The map is enlarged by an integer factor, bilinear between the centres of its cells, to at most
     :data:`ENLARGED_SIDE` cells on its longer side (a larger map is not resized). Cells that start
     beyond the image are removed. The thresholds are the multiples of Otsu's threshold, computed
-    in 256 levels from the remaining cells. Kept are, per threshold, the components that enclose at
-    least half as many cells as the largest one; the box of a component encloses its cells.
+    in 256 levels from the remaining cells. For each threshold, the components that enclose at
+    least half as many cells as the largest one are kept. The box of a component encloses its cells.
     Components are 8-connected, which makes no difference on an enlarged map.
 
     Args:
@@ -106,9 +106,9 @@ def components(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Any]]:
     """Find the 8-connected components above each threshold by their outlines.
 
-    This takes a sixth of the time of labelling the components. By Pick's theorem, an outline of b
-    steps from cell to cell whose cell centres enclose the area A has A + b / 2 + 1 cells on it and
-    inside it, holes included.
+    This takes a sixth of the time of labelling the components. The number of cells follows from
+    Pick's theorem: if an outline has b steps from cell to cell, and its cell centres enclose the
+    area A, then A + b / 2 + 1 cells are on the outline or inside it, holes included.
 
     Args:
         cam: Map, shape (H, W).

@@ -27,8 +27,8 @@ class ComponentMask(NamedTuple):
     def over_image(self, size_hw: tuple[int, int]) -> np.ndarray:
         """Rasterise the mask: the pixels whose centre is in a cell of the component.
 
-        If there are none, because cells are smaller than pixels, it is the pixels that contain the
-        centre of a cell of the component.
+        If there are none, because cells are smaller than pixels, the mask consists of the pixels
+        that contain the centre of a cell of the component.
 
         Args:
             size_hw: Height and width of the image in pixels.

@@ -30,8 +30,8 @@ class Profiles(NamedTuple):
 def paper_profiles(cam: np.ndarray, taus: np.ndarray) -> Profiles:
     """Find the components of the paper and sum M = CAM · 1{CAM > τ} over columns and rows.
 
-    Kept are, per threshold, the 4-connected components with at least half the cells of the
-    largest one, in scan order.
+    For each threshold, the 4-connected components with at least half the cells of the largest
+    one are kept, in scan order.
 
     Args:
         cam: Map in [0, 1], float64, shape (H, W).
@@ -61,10 +61,10 @@ def paper_profiles(cam: np.ndarray, taus: np.ndarray) -> Profiles:
 
 
 def release_profiles(cam: np.ndarray, taus: np.ndarray) -> Profiles:
-    """As :func:`paper_profiles`, with the components and weights of the official release.
+    """Do the same as :func:`paper_profiles`, with components and weights of the official release.
 
-    A component is everything above τ inside its bounding slice, with weights CAM + 0.22. At most
-    four are kept per threshold, those whose slice has at least half the area of the largest one.
+    A component consists of all cells above τ inside its bounding slice, with weights CAM + 0.22.
+    Per threshold, at most four are kept, whose slice has at least half the area of the largest one.
     """
     height, width = cam.shape
     labels, stats, index = _components(cam, taus)
@@ -99,7 +99,7 @@ def moment_boxes(sums: np.ndarray) -> np.ndarray:
     """
     centres = np.arange(0.5, sums.shape[2])
     total = sums.sum(axis=2)
-    # Not by matrix products: the rounding of BLAS depends on K.
+    # Matrix products are not used, because the rounding of BLAS depends on K.
     mean = np.einsum("kal,l->ka", sums, centres) / total
     offset = centres - mean[..., None]
     variance = np.einsum("kal,kal,kal->ka", sums, offset, offset) / total
@@ -130,9 +130,9 @@ def _components(cam: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _largest_slices(stats: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Components that the official release keeps, by threshold and decreasing area of their slice.
 
-    The release sorts by increasing area and reads the result from its end, so that the last of
-    equal ones in scan order comes first. (Its sort is not stable: among more than 16 components
-    with different areas, the order of equal ones depends on the version of numpy.)
+    The release sorts by increasing area and reads the result from its end. Of slices with equal
+    area, the last in scan order thus comes first. (Its sort is not stable: among more than 16
+    components with different areas, the order of equal areas depends on the version of numpy.)
     """
     areas = stats[:, cv2.CC_STAT_WIDTH] * stats[:, cv2.CC_STAT_HEIGHT]
     order = np.lexsort((-np.arange(len(areas)), -areas, index))

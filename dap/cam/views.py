@@ -106,7 +106,7 @@ def flips_by_side(views: Sequence[View]) -> list[tuple[Side, list[bool]]]:
     """
     if not views:
         raise ValueError("views: expected at least one view, found none")
-    # There is only one side if it is a fixed size (a tuple), so that only numbers are compared.
+    # A fixed size (a tuple) is always the only side, so sorting never compares tuples with numbers.
     sides: list[Any] = sorted({view.short_side for view in views}, reverse=True)
     return [(side, [v.flip for v in views if v.short_side == side]) for side in sides]
 
@@ -201,7 +201,7 @@ def _merge_paper(scales: Sequence[ScaleMaps], image_size_hw: tuple[int, int]) ->
 
 
 def cells_of(size_hw: tuple[int, int], stride: tuple[float, float]) -> tuple[int, int]:
-    """Number of rows and columns of cells that show more of an image than its padding."""
+    """Number of rows and columns of cells that show the image, not only its padding."""
     return -int(-size_hw[0] // stride[0]), -int(-size_hw[1] // stride[1])
 
 

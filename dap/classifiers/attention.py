@@ -1,4 +1,4 @@
-"""Maps of transformers with a class token: AG-CAM, by the gradients of its attention."""
+"""AG-CAM: maps of transformers with a class token, from the gradients of its attention."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class RecordedAttention(TorchFunctionMode):
     """Context manager that records the attention of the first token in all blocks of this thread.
 
     It intercepts the calls of ``scaled_dot_product_attention`` and of ``softmax``. Fused attention
-    is still used; only the row of the first token is computed again, to have attention weights to
-    differentiate by. The output changes only by rounding. Gradients are recorded from the first
-    attention on.
+    is still used; only the row of the first token is computed again, to get attention weights that
+    gradients can be computed for. The output changes only by rounding. Gradients are recorded from
+    the first attention on.
 
     Args:
         batch: Number of images N. Attention within parts of images, such as windows, has another
@@ -107,7 +107,7 @@ def _first_row(
 ) -> tuple[Tensor, Tensor] | None:
     """Scores of the first query, shape (N, heads, 1, L), and the values.
 
-    The arguments are those of ``scaled_dot_product_attention``; None if a ViT does not use them.
+    Takes arguments of ``scaled_dot_product_attention``; returns None for options no ViT uses.
     """
     if is_causal or dropout_p or enable_gqa:
         return None
@@ -150,7 +150,7 @@ def record_attention(tap: Tap, images: Tensor) -> tuple[list[Attention], Tensor,
     """Run a network and record its attention.
 
     Args:
-        tap: On the module whose features are returned.
+        tap: Tap on the module whose features are returned.
         images: Normalised, shape (N, C, H, W).
 
     Returns:
@@ -170,8 +170,8 @@ def attention_maps(
     r"""Compute label-specific maps of a batch of views by AG-CAM (Leem and Seo, AAAI 2024).
 
     Let :math:`s_i` be the scaled product of the class token's query with the key of patch i in one
-    head of one block, and :math:`g_i` the gradient of the logit of a label by the attention weight,
-    the softmax of the scores. The map is the sum of
+    head of one block. Let :math:`g_i` be the gradient of the logit of a label with respect to the
+    attention weight, which is the softmax of the scores. The map is the sum of
     :math:`\mathrm{sigmoid}(s_i) \cdot \max(g_i, 0)` over all heads of all blocks.
 
     Arguments, results and errors are those of :func:`~dap.classifiers.gradient_maps`. The target

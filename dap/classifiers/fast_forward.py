@@ -1,4 +1,4 @@
-"""Folding the batch norms of a backbone into its convolutions, for a faster forward."""
+"""Folding the batch norms of a backbone into its convolutions, for a faster forward pass."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def fold_batch_norm(backbone: nn.Module, probe: Tensor) -> nn.Module:
 
     In evaluation mode a batch norm is ``y = (x - mean) / sqrt(var + eps) * gamma + beta``: one
     factor and one offset per channel, which the weight and bias of a convolution can include. The
-    convolution before each norm is found in a forward of the probe: the input of the norm must be
-    the output tensor of the convolution, and no other operation may read it. A norm with child
+    convolution before each norm is detected in a forward pass: the input of the norm must be the
+    output tensor of the convolution, and no other operation may read it. A norm with child
     modules, such as the activation in ``BatchNormAct2d`` of timm, is replaced by these. (mmcv's
     ``fuse_conv_bn`` pairs modules by their order of definition. It changes the features of
     DenseNets, and those of EfficientNets of timm, whose activations it removes.)
@@ -89,7 +89,7 @@ def _fold_verified(model: nn.Module, probe: Tensor) -> dict[str, str]:
 
 
 def _pairs(calls: Sequence[Call], reads: Counter[int]) -> dict[Any, Any]:
-    """Find the norms that alone read the output of a convolution; return norm → convolution."""
+    """Return norm → convolution, for norms that are the only reader of a convolution's output."""
     times = Counter(call.module for call in calls)
     made_by = {id(call.output): call.module for call in calls if _is_convolution(call.module)}
     candidates = {
@@ -101,7 +101,7 @@ def _pairs(calls: Sequence[Call], reads: Counter[int]) -> dict[Any, Any]:
 
 
 class _Reads(TorchDispatchMode):
-    """Counts how many operations take each tensor, by its id; keeps them, so no id is reused."""
+    """Counts the operations that read each tensor, by id; keeps the tensors, so no id is reused."""
 
     def __init__(self) -> None:
         super().__init__()

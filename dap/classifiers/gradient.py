@@ -19,7 +19,7 @@ MIN_REACHED = 0.9  # share of the cells that the logits must depend on
 
 
 class Target(NamedTuple):
-    """The feature map by which logits are differentiated.
+    """The feature map with respect to which gradients of logits are computed.
 
     Attributes:
         module: Name of the module that computes it.
@@ -34,8 +34,8 @@ def find_target(network: nn.Module, images: Tensor) -> Target | None:
     """Find the last feature map whose cells the logits depend on.
 
     In a transformer with a class token, the logits do not depend on the patch tokens after the
-    last block. They depend on the input of its attention, the output of the first norm in the
-    block. In other networks the target is the map that is pooled. Only norms and modules with
+    last block. They depend on the input of the attention in that block, which is the output of its
+    first norm. In other networks the target is the map that is pooled. Only norms and modules with
     children are considered, which excludes queries and the hidden channels of a multilayer
     perceptron.
 
@@ -69,10 +69,10 @@ def random_gradients(logits: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tens
 
     Args:
         logits: Shape (N, K), with a graph.
-        tensors: Tensors to differentiate by.
+        tensors: Tensors with respect to which gradients are computed.
 
     Returns:
-        The gradient by each tensor; None if the logits do not depend on it.
+        The gradient with respect to each tensor; None if the logits do not depend on it.
     """
     if not tensors:
         return []
@@ -87,14 +87,14 @@ def gradient_maps(
     r"""Compute label-specific maps of a batch of views by Grad-CAM.
 
     Let :math:`t_i` be the features of cell i and :math:`g_i` the gradient of the logit of a label
-    by them. The map is :math:`\bar g \cdot t_i`, where :math:`\bar g` is the mean over the cells
-    (Selvaraju et al. 2017). Negative values are kept, since eq. 1 shifts the minimum to zero. With
-    average pooling and one linear layer, :math:`\bar g` is the row of that layer divided by the
-    number of cells, and the map is that of Zhou et al. (2016).
+    with respect to them. The map is :math:`\bar g \cdot t_i`, where :math:`\bar g` is the mean of
+    :math:`g_i` over the cells (Selvaraju et al. 2017). Negative values are kept, since eq. 1 shifts
+    the minimum to zero. With average pooling and one linear layer, :math:`\bar g` is the row of
+    that layer divided by the number of cells, and the map is that of Zhou et al. (2016).
 
     Args:
-        tap: On the module of ``target``.
-        target: The feature map to differentiate by.
+        tap: Tap on the module of ``target``.
+        target: The feature map with respect to which gradients are computed.
         images: Normalised views, ordered by view and then by image, shape (F · N, C, H, W).
         labels: Classes of each of N images, each of shape (L,).
         flips: F, the number of views per image.
@@ -133,11 +133,11 @@ def maps_of_labels(
     the second label, and so on.
 
     Args:
-        tensors: Tensors to differentiate by, of the graph of ``logits``.
-        logits: Of all views, ordered by view and then by image, shape (F · N, K).
+        tensors: Tensors in the graph of ``logits``, with respect to which gradients are computed.
+        logits: Logits of all views, ordered by view and then by image, shape (F · N, K).
         labels: Classes of each of N images.
         features: Features of the views, for the result, shape (F, N, D, h, w).
-        compute_maps: From the gradients by ``tensors`` to maps (F · N, h, w).
+        compute_maps: Computes maps (F · N, h, w) from the gradients with respect to ``tensors``.
 
     Returns:
         Maps in float32, ``features`` in float32, and the logits, summed over the views of an
@@ -165,7 +165,7 @@ def maps_of_labels(
 def _gradients(
     tensors: Sequence[Tensor], logits: Tensor, labels: Sequence[Tensor], rank: int
 ) -> list[Tensor]:
-    """Gradients of the logit of each image's label number ``rank``, 0 for images with fewer."""
+    """Gradients of the logit of label number ``rank`` per image; 0 for images with fewer labels."""
     images = [i for i, image_labels in enumerate(labels) if len(image_labels) > rank]
     flips = len(logits) // len(labels)
     classes = torch.stack([labels[i][rank] for i in images]).long().repeat(flips)
@@ -185,5 +185,5 @@ def _layouts(call: Call, images: Tensor) -> list[Layout]:
 
 
 def _reached(grad: Tensor) -> float:
-    """Share of cells with a gradient, of gradients (N, C, h, w)."""
+    """Share of the cells whose gradient is not zero, given gradients (N, C, h, w)."""
     return float((grad != 0).any(dim=1).float().mean())

@@ -113,8 +113,8 @@ def _any_size(name: str) -> dict[str, Any]:
                 timm.create_model(name, pretrained=False, **arguments)
         except TypeError:  # the network has no such argument
             continue
-        except (RuntimeError, NotImplementedError):  # it has, and needs values, which meta lacks
-            pass
+        except (RuntimeError, NotImplementedError):
+            pass  # it has the argument, but needs values of tensors, which the meta device lacks
         return arguments
     return {}
 

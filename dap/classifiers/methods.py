@@ -58,7 +58,7 @@ class ExactMaps(_FeatureMap):
 
     Args:
         network: From normalised images to logits; not to be used by other objects.
-        readout: Of the network.
+        readout: Readout of the network.
         stop: Whether layers after the feature map are left out, see :class:`Tap`.
 
     Attributes:
@@ -115,7 +115,7 @@ class GradientMaps(_FeatureMap):
 
     Args:
         network: From normalised images to logits; not to be used by other objects.
-        target: The feature map to differentiate by.
+        target: The feature map with respect to which gradients are computed.
         num_classes: Number of logits.
     """
 

@@ -43,15 +43,15 @@ class LogitNetwork(nn.Module):
 
 
 class Call(NamedTuple):
-    """One call of a module during a forward.
+    """One call of a module during a forward pass.
 
     Attributes:
         name: Name of the module.
         module: The module.
         input: Its first argument; None if that is no tensor.
         output: Its result; None if that is no tensor.
-        last_output: Its result or, of a tuple such as the stages of a backbone, the last one; None
-            if that is no tensor.
+        last_output: Its result or, if that is a tuple such as the stages of a backbone, the last
+            element; None if that is no tensor.
     """
 
     name: str
@@ -69,7 +69,7 @@ def last_output(output: Any) -> Any:
 def observe(network: nn.Module, images: Tensor) -> tuple[Any, list[Call]]:
     """Run a network and record the calls of all its modules.
 
-    The tensors are not copied, so that they show later operations in place.
+    The tensors are not copied, so later in-place operations change them.
 
     Returns:
         The output of the network, and the calls in the order in which they returned.
@@ -91,7 +91,7 @@ def observe(network: nn.Module, images: Tensor) -> tuple[Any, list[Call]]:
 
 
 def keeps_output(network: nn.Module, module: str, images: Tensor) -> bool:
-    """Whether a module is called once per forward and its output is not modified in place."""
+    """Whether a module is called once per forward pass, and its output not modified in place."""
     outputs: list[tuple[Tensor, int]] = []
 
     def after(_: nn.Module, __: Any, output: Any) -> None:
@@ -125,7 +125,7 @@ def shared_copy(network: nn.Module) -> nn.Module:
 
 
 class _OutputReached(Exception):
-    """Raised to end a forward when the remaining layers are not needed."""
+    """Raised to end a forward pass when the remaining layers are not needed."""
 
 
 class Tap:
@@ -134,8 +134,8 @@ class Tap:
     Args:
         network: The network, to which a hook is added; not to be used by other objects.
         module: Name of the module.
-        stop: Whether :meth:`output` leaves out the layers after the module, which is right if
-            :func:`keeps_output` is.
+        stop: Whether :meth:`output` skips the layers after the module, which is only correct if
+            :func:`keeps_output` is True.
     """
 
     def __init__(self, network: nn.Module, module: str, stop: bool = False) -> None:
@@ -145,7 +145,7 @@ class Tap:
         def after(_: nn.Module, __: Any, output: Any) -> Any:
             if getattr(state, "differentiate", False):
                 torch.set_grad_enabled(True)
-                # A copy, because the network may change it in place, which a leaf does not allow.
+                # Cloned, since the network may change it in place, which a leaf tensor forbids.
                 output = output.detach().requires_grad_().clone()
             state.output = output
             if getattr(state, "stop", False):
@@ -177,7 +177,7 @@ class Tap:
         return self._pop_output(), logits
 
     def with_graph(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the output of the module, and logits that can be differentiated by it.
+        """Compute the output of the module, and logits that are differentiable with respect to it.
 
         Gradients are recorded after the module only, so that earlier layers need no more memory
         than in inference. Must not be called in inference mode.

@@ -71,7 +71,7 @@ def deviation(features: Tensor, eps: float) -> Tensor:
 def find_readout(
     calls: Sequence[Call], logits: Tensor, image_size_hw: tuple[int, int]
 ) -> Readout | str:
-    """Find the feature map that is pooled, the norm and the linear layer, from one forward.
+    """Find the feature map that is pooled, the norm and the linear layer, from one forward pass.
 
     Args:
         calls: The calls of the modules of the network.

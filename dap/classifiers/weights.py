@@ -39,7 +39,7 @@ def load_classifier_weights(model: nn.Module, checkpoint: str, config_name: str)
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
         ValueError: If the file is no checkpoint, lacks weights of the model, has weights of another
-            shape, that are not finite or not in floating point, or holds several different copies
+            shape, weights that are not finite or not in floating point, or several different copies
             of the model.
     """
     weights, meta = load_weights(checkpoint)
@@ -69,7 +69,7 @@ def _renamed_by_transformers(model: Any, weights: dict[str, Tensor]) -> dict[str
     """Rename weights to the names of the installed version of transformers.
 
     ``save_pretrained`` of transformers 5 writes the names of transformers 4 for many architectures,
-    and ``from_pretrained`` translates them. If it cannot place all weights, none is renamed.
+    and ``from_pretrained`` translates them. If it cannot match all weights, none is renamed.
     """
     load = getattr(model, "from_pretrained", None)
     if load is None or set(model.state_dict()) <= weights.keys():
@@ -268,5 +268,5 @@ def _check_unused(
 
 
 def _module(name: str, prefix: str) -> str:
-    """Return the module directly below a prefix that has a weight; '' for other prefixes."""
+    """Return the module directly below a prefix of a weight's name; '' without that prefix."""
     return prefix + name.removeprefix(prefix).split(".")[0] if name.startswith(prefix) else ""

@@ -20,7 +20,7 @@ from dap.files import write_bytes
 
 Curves = Mapping[str, Sequence[Mapping[str, float]]]  # name → points
 LINES = ("-", "--", ":", "-.")  # line styles; each is used with ten colours
-BOOKKEEPING = {"step", "epoch", "time", "data_time"}  # keys of a validation beside its results
+BOOKKEEPING = {"step", "epoch", "time", "data_time"}  # keys of a validation that are not metrics
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read_log(work_dir: str | os.PathLike[str]) -> Log:
     """Read the validation results of the run in an MMEngine work directory.
 
     Each start of a run writes a log. From its first iteration on, a later log replaces earlier
-    ones: completely if the run started anew, else behind the checkpoint that it resumed. If the
+    ones: completely if the run started anew, else after the checkpoint that it resumed. If the
     runner counts validations by epoch, a validation gets the iteration of the training line before
     it.
 
@@ -68,7 +68,7 @@ def read_log(work_dir: str | os.PathLike[str]) -> Log:
     for file in files:
         rows, whole = _read_rows(file)
         cut_off += [] if whole else [file]
-        # If a runner that counts iterations counts validations by epoch, their step is 0.
+        # If an iteration-based runner logs validations by epoch, their step is 0.
         first = next((row["step"] for row in rows if row["step"]), math.inf)
         validations = [point for point in validations if point["iteration"] < first]
         without_result = [iteration for iteration in without_result if iteration < first]

@@ -74,7 +74,7 @@ class Group:
     """Runs that should differ only in their seed.
 
     Attributes:
-        name: Name of the initialisation; groups with other numbers of shots may share it.
+        name: Name of the initialisation; groups that differ in ``shots`` may share it.
         shots: Images per class of k-shot runs, else None.
         runs: One run or more.
     """
@@ -97,8 +97,8 @@ class Group:
 def read_run(folder: Path) -> LoggedRun:
     """Read a work directory.
 
-    A run is given AP 0 if MMDetection's COCO metric found no detection in any validation: the
-    metric writes no figures then.
+    A run is assigned AP 0 if no validation has detections, because MMDetection's COCO metric then
+    writes no results.
 
     Raises:
         ValueError: If it has no result, or a file of it cannot be read. The message names the

@@ -88,8 +88,8 @@ def read_detection_data(
         images: Folder of the images of a COCO file. Defaults to a folder near the file.
 
     Returns:
-        ``'train'``, ``'val'`` and ``'test'``, as far as they exist → split. A set without named
-        splits is ``'train'``. Items that were left out are named in a warning.
+        Splits by name: those of ``'train'``, ``'val'`` and ``'test'`` that exist. A set without
+        named splits is ``'train'``. Items that were left out are named in a warning.
 
     Raises:
         OSError: If a file is missing.

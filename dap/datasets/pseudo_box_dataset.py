@@ -41,8 +41,8 @@ class PseudoBoxDataset(BaseDetDataset):
     compared with them.
 
     Images can be held out for validation: ``part='val'`` has those images, ``part='train'`` all
-    others. They are spaced evenly over the images with boxes, in the order of the store, so that a
-    store always gives the same ones, and about as many from each class folder.
+    others. They are spaced evenly over the images with boxes, in the order of the store, so that
+    the choice is reproducible and contains about equally many images of each class folder.
 
     Args:
         ann_file: Folder of a finished run, or its ``manifest.json``.

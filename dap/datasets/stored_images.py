@@ -1,4 +1,4 @@
-"""Images of a store as mmdet's ``data_list``, and the boxes of them that are not trained on."""
+"""Images of a store as mmdet's ``data_list``, and the boxes that are not trained on."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class VocAnnotation(NamedTuple):
 def parse_voc(content: bytes) -> VocAnnotation:
     """Parse an annotation file in VOC's layout.
 
-    The encoding is the declared one, UTF-8 or UTF-16. Accepted are namespaces, a byte-order mark,
+    The encoding is the declared one, UTF-8 or UTF-16. Files may have namespaces, a byte-order mark,
     zero bytes at the end, and one element around a single ``<annotation>``. ``<difficult>`` and
     ``<ignore>`` may be absent, empty or ``Unspecified``, which all mean 0, or words such as
     ``true``. Parts of objects are not read.
@@ -241,7 +241,7 @@ class ImageFinder:
         return [os.path.join(folder, file) for file in self._listing(folder).get(name, ())]
 
     def _list(self, folder: str) -> dict[str, list[str]]:
-        """Image files of a folder by their stems; no links to missing files, no folders."""
+        """Map stems to the image files of a folder, without dangling links and subfolders."""
         listing: dict[str, list[str]] = {}
         path = self.root / folder
         if not path.is_dir():
@@ -268,7 +268,7 @@ def alike_names(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
         known: Names of a config.
 
     Returns:
-        Such as ``["Cat, cat"]``.
+        One string per group of such names, as in ``["Cat, cat"]``.
     """
     occurring = set(names)
     spellings: dict[str, set[str]] = {}

@@ -32,7 +32,7 @@ class GroundTruth:
         boxes: xyxy, half-open, in pixels of the original image, with a positive area, float64,
             shape (M, 4).
         labels: Index of the category per object, 0 without categories, shape (M,).
-        ignored: Objects that count neither as found nor as missed, bool, shape (M,).
+        ignored: Objects that count neither as detected nor as missed, bool, shape (M,).
         categories: Names of the categories; None if the format has none.
         without_area: Number of objects that were left out because their box has no area.
         masks: COCO's compressed RLE per object, M of them; None if they were not requested or
@@ -75,7 +75,7 @@ def read_ground_truth(
       and are read likewise.
     - wsolevaluation's **localization.txt**: an object per line, without a class, such as
       ``val/ILSVRC2012_val_00000001.JPEG,111,108,441,193``, in pixels of the original image. Its
-      corners of ILSVRC are those of the XML files, limited to the last pixel; a box at the right
+      corners of ILSVRC are those of the XML files, clipped to the last pixel; a box at the right
       or lower edge is therefore one pixel smaller than in the XML files.
 
     Args:

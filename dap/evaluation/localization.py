@@ -41,7 +41,7 @@ class LocalizationQuality:
     - **Average recall**: recall averaged over matches at IoU .5, .55, …, .95 and over the classes
       (COCO's AR without a limit on the number of boxes).
 
-    Ignored objects (crowds, VOC's difficult ones) count neither as found nor as missed. A box
+    Ignored objects (crowds, VOC's difficult ones) count neither as detected nor as missed. A box
     without a match that lies on an ignored object does not count for precision; as in COCO's rule
     for crowds, it lies on the object if the intersection is at least half of the box.
 

@@ -76,7 +76,7 @@ class MaskQuality:
 
         Args:
             predicted: Boxes, xyxy, half-open, in pixels, shape (N, 4), labels (N,) and N masks.
-            truth: The same of the M objects of the ground truth.
+            truth: The same for the M objects of the ground truth.
             ignored: Whether each true object is ignored, bool, shape (M,).
 
         Raises:
@@ -155,7 +155,7 @@ class PixelAveragePrecision:
         """PxAP of all maps, in [0, 1].
 
         Raises:
-            ValueError: If no pixel is of an object.
+            ValueError: If no pixel belongs to an object.
         """
         right = self._of_objects[::-1].cumsum()
         if not right[-1]:

@@ -53,7 +53,7 @@ class MaxBoxAccuracy:
         Args:
             score_map: Finite values, at the size of the image or smaller, shape (H, W).
             truth_boxes: Ground truth of this class, xyxy, in pixels of the map, shape (M, 4),
-                M > 0. As for ImageNet in the published code, corners are limited to the last pixel
+                M > 0. As for ImageNet in the published code, corners are clipped to the last pixel
                 and rounded down after resizing.
             label: The class.
 
@@ -176,7 +176,7 @@ def contour_boxes(image: np.ndarray, level: int) -> tuple[np.ndarray, int]:
         level: From 0 to 255.
 
     Returns:
-        Boxes (x1, y1, x2, y2), each limited to the last pixel of the image, shape (N, 4), and the
+        Boxes (x1, y1, x2, y2), each clipped to the last pixel of the image, shape (N, 4), and the
         index of the one whose contour has the largest area. Without a contour there is one box,
         (0, 0, 0, 0).
     """

@@ -12,7 +12,7 @@ class Run:
 
     Attributes:
         config: Base name of the config, without ``.py``.
-        options: Keys of the config → other values.
+        options: Keys of the config → values that override it.
         name: Folder in the work directory. Defaults to ``config``.
         checkpoint: Checkpoint to test, for a run without training.
         shots: Key of the config's ``k_shot_schedules``, ``'10shot'`` or ``'5shot-3x'``; empty for
@@ -36,7 +36,7 @@ class Cell:
     Attributes:
         column: Title of the column.
         run: Run whose test, or summary of boxes, has the figure.
-        metric: Name of the figure there, ``'voc_area/mAP'`` (shown in percent) or
+        metric: Name of the figure in that result, ``'voc_area/mAP'`` (shown in percent) or
             ``'merged.mean_width'``; None for a run without a figure.
         paper: The paper's figure; None if the paper only plots it, or lacks it.
         decimals: Number of decimals that the paper prints.

@@ -46,7 +46,7 @@ ESTIMATED = {
     "_4500it_voc07": 4.849,
     "_2e_voc07-pseudo12": 2.229,
 }
-PER_1000_ITERATIONS = {"coco": 1.6838, "voc": 1.0776}  # of k-shot fine-tunings, 16 images each
+PER_1000_ITERATIONS = {"coco": 1.6838, "voc": 1.0776}  # GPU hours of k-shot runs, batch size 16
 R101 = 1.5  # times the cost of ResNet-50, roughly
 
 

@@ -75,15 +75,15 @@ def of_seed(path: str, seed: int | None) -> str:
 def k_shot_command(folder: Path, configs: ConfigTree) -> str | None:
     """The command that trains the DAP config on a k-shot set of the paper, on one GPU.
 
-    Its options and work directory are those of ``tools/reproduce.py``. For a k that the config has
-    no schedule for, the length stays that of the config. Images are those that the config names.
+    Its options and work directory are those of ``tools/reproduce.py``. If the config has no
+    schedule for k, its training length is not changed. The image folders are those of the config.
 
     Args:
         folder: The set: ``…/voc0712_10shot_seed0``.
-        configs: Where the config is found.
+        configs: Tree that contains the config.
 
     Returns:
-        A line for a shell; None for a set of another name, which needs a config of its own.
+        A shell command; None for a set with another name, which needs a separate config.
     """
     drawn = DRAWN.fullmatch(f"{folder}/annotations.json")
     if drawn is None or drawn["name"] not in K_SHOT_CONFIGS:
@@ -110,10 +110,10 @@ def preparation(path: str, config: Config, dataset: Mapping[str, Any]) -> Prepar
         dataset: The data set.
 
     Returns:
-        The draw of a k-shot set ``…/NAME_{k}shot_seed{s}/annotations.json`` if its source is known:
-        from the variable ``few_shot_source`` of the config or, for the names ``voc0712`` and
-        ``coco``, from the folder of images. The conversion of XML files for images in ILSVRC's
-        folders (``Data/DET/…``). None for other files, which must exist.
+        The command that draws a k-shot set ``…/NAME_{k}shot_seed{s}/annotations.json``. Its source
+        is the config's variable ``few_shot_source`` or, for the names ``voc0712`` and ``coco``, is
+        derived from the image folder. For images in ILSVRC's folders (``Data/DET/…``), the command
+        that converts XML files. None for other files, which must exist, and unknown sources.
     """
     drawn = DRAWN.fullmatch(path)
     if drawn is not None:
@@ -165,7 +165,7 @@ def data_files(config: Config, loaders: Iterable[str]) -> tuple[str, ...]:
 
 
 def _data_files(value: Any) -> Iterable[str]:
-    """Yield those of nested data sets."""
+    """Yield the files and folders of nested data sets."""
     if isinstance(value, Mapping):
         if "type" in value and ("ann_file" in value or "data_root" in value):
             root = Path(value.get("data_root") or "")

@@ -24,7 +24,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     **{f"_nms{iou}": {"nms_iou": iou} for iou in (0.5, 0.6, 0.7, 0.9)},
     "_nms1.0": {"nms_iou": None},
 }
-# The same by both rules: folder → run to select from, thresholds and NMS.
+# These selections by both rules: folder → run to select from, thresholds and NMS.
 SELECTIONS: dict[str, tuple[Run, dict[str, object]]] = {
     f"boxes_resnet50_in1k{rule}{variant}": (
         Run(CANDIDATES, RELEASE if rule else {}, CANDIDATES + rule),
@@ -33,7 +33,7 @@ SELECTIONS: dict[str, tuple[Run, dict[str, object]]] = {
     for rule in ("", "_release")
     for variant, fields in VARIANTS.items()
 }
-# Step 3 on each of them: folder → run. Only the paper's main setting has a config.
+# Step 3 on each variant: folder → run. Only the paper's main setting has a config.
 PRETRAININGS: dict[str, Run] = {
     PRETRAIN + variant: Run(
         PRETRAIN, {"train_dataloader.dataset.ann_file": boxes}, PRETRAIN + variant

@@ -37,7 +37,7 @@ STARTS = ("cls-in1k", "dap-in1k", "cls-in14m", "dap-in14m")
 SHOTS = ("5shot", "10shot", "20shot", "50shot", "100shot")
 DECIMALS = {"boxes/image": 3, "mean width": 1, "mean height": 1}
 Figures = Iterable[float | None]
-# The start that another one is compared with.
+# Start → start that it is compared with.
 TWINS = {
     "dap-in1k": "cls-in1k",
     "dap-in14m": "cls-in14m",
@@ -75,10 +75,10 @@ def fine_tuned(
     Args:
         name: Name of the row. One of its words is the start, ``'dap-in1k'``; the row is compared
             with the row of the same name with the start's twin.
-        columns: Title, schedule and metric of each column. Schedules are ends of configs' names;
+        columns: Title, schedule and metric of each column. Schedules are suffixes of config names;
             ``'voc-5shot'`` is the schedule ``'5shot'`` of ``…_voc-kshot``.
         paper: The paper's figure of each column.
-        detector: Start of the configs' names.
+        detector: Prefix of the config names.
     """
     start = next(word for word in name.split() if "-in" in word)
     cells = []
@@ -138,7 +138,7 @@ def boxes_table(name: str, title: str, paper: Mapping[str, tuple[str, Figures]])
 
 
 def release_table(table: Experiment) -> Experiment:
-    """Statistics of Tables A1 and A2 by the release's rule, which made the printed ones."""
+    """Statistics of Tables A1 and A2 by the release's rule, which gave the printed values."""
     rows = []
     for row in table.rows:
         folder = row.cells[0].run.name.replace("in1k", "in1k_release")

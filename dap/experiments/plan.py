@@ -115,7 +115,7 @@ class Plan:
         return below_root(self._path(path, seed), dataset)
 
     def _boxes(self, run: Run) -> str:
-        """Plan Step 2; boxes are selected if all of them are made anyway, or there is no config."""
+        """Plan Step 2, or a selection if its source is planned already or the run has no config."""
         out = f"{self.root}/{run.name}"
         if run.name in SELECTIONS:
             source, fields = SELECTIONS[run.name]
@@ -202,8 +202,8 @@ class Plan:
         trained = Path(checkpoint).parent.name
         name = f"{self._seeded(run.name, seed) if run.checkpoint else trained}/test"
         out = f"{self.root}/{name}"
-        # Of a trained run, the options decide the training alone; those of a k-shot run are passed
-        # so that the config that MMEngine keeps has its number of images per class, and its seed.
+        # The options of a trained run affect only its training. Those of a k-shot run are passed
+        # anyway, so that the config that MMEngine dumps has the images per class and the seed.
         options = {
             key: of_seed(value, seed) if isinstance(value, str) else value
             for key, value in (self._options(run) if run.checkpoint or run.shots else {}).items()

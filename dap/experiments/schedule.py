@@ -88,18 +88,18 @@ def k_shot_options(config: Config, entry: str) -> dict[str, Any]:
     """Options that train a k-shot config on another number of images per class, or for longer.
 
     Args:
-        config: A config whose ``ann_file`` says for how many images per class it is written, as
-            ``voc0712_5shot_seed0/annotations.json`` does.
+        config: A config whose ``ann_file`` states for how many images per class it is written,
+            such as ``voc0712_5shot_seed0/annotations.json``.
         entry: Key of its variable ``k_shot_schedules``: ``'10shot'``, or ``'5shot-3x'`` for three
-            times the length. An entry has the ``milestones`` of the LR, all else is of
-            ``train_cfg``.
+            times the length. An entry has ``milestones`` for the LR schedule; its other keys
+            are set in ``train_cfg``.
 
     Returns:
-        Options for ``--cfg-options``: the file of as many images per class, length and steps of
-        the LR. Empty for the entry that the config is written for, whatever its length.
+        Options for ``--cfg-options``: annotation file for this number of images per class, length,
+        and LR steps. Empty for the entry that the config is written for, whatever its length.
 
     Raises:
-        ValueError: If no ``ann_file`` says a number of shots, or the config has no such entry.
+        ValueError: If no ``ann_file`` states a number of shots, or the config has no such entry.
     """
     k = entry.partition("shot")[0]
     files = {

@@ -1,10 +1,10 @@
 """k images per class of a detection set, for training with few labels (DAP, Figures 3 and 4).
 
-For each class, k images with a usable object of it are drawn without replacement. The classes take
-turns, the class with the fewest images first: in each of k rounds, each class takes its next image
-that no class has taken yet. A subset therefore has k x classes images (the paper: 5-shot on the 20
-classes of VOC is 100 images), and the 5-shot subset of a seed is part of its 10-shot subset. A
-class takes an image of another class only if all its images have been taken.
+For each class, k images with a usable object of it are drawn without replacement. In each of k
+rounds, one image is drawn for each class, starting with the class with the fewest images. It is the
+next image of the class that has not been drawn yet. A subset therefore has k x classes images
+(the paper: 5-shot on the 20 classes of VOC is 100 images), and the 5-shot subset of a seed is part
+of its 10-shot subset. An image is drawn for a second class only if this class has no undrawn one.
 
 An image keeps all its boxes, whichever class it was drawn for, since an object without its box
 would be trained as background. A class is thus in more than k images. ``record.json`` counts both:
@@ -128,8 +128,8 @@ def draw_shots(images_of: Mapping[str, Collection[str]], k: int, seed: int) -> d
 
     Returns:
         Class → images in the order drawn: the first j images per class are the subset for j
-        images per class. No class has an image twice; two classes share an image only if all
-        images of the second one have been taken.
+        images per class. No class has an image twice; an image is drawn for a second class
+        only if all images of that class have been drawn.
     """
     order = sorted(images_of, key=lambda label: (len(images_of[label]), label))
     remaining = {label: _permuted(images_of[label], label, seed) for label in order}

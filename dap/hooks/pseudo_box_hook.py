@@ -46,8 +46,8 @@ class PseudoBoxHook(Hook):
         after_test: Whether a test run writes boxes, too. Off by default, because boxes take far
             longer than a test.
         **settings: Fields of :class:`dap.pseudo_boxes.PseudoBoxSettings`. They default to those of
-            the config's ``pseudo_boxes``. A ``rule`` that reads thresholds in another way than the
-            config's rule has its own default thresholds.
+            the config's ``pseudo_boxes``. If ``rule`` interprets thresholds differently from the
+            config's rule, the thresholds default to those of ``rule``.
 
     Raises:
         ValueError: If a setting is unknown or out of range.
@@ -81,8 +81,8 @@ class PseudoBoxHook(Hook):
         """Check, before the training, everything that would fail after it.
 
         Raises:
-            ValueError: If a new training finds the boxes of another one, this classifier gives no
-                maps, or data set and classifier do not fit.
+            ValueError: If a new training would overwrite boxes of an earlier one, this classifier
+                gives no maps, or the data set does not fit the classifier.
         """
         for name in (MANIFEST, ANNOTATIONS, SUMMARY):
             path = os.path.join(self._folder(runner), name)

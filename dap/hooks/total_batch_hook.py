@@ -16,7 +16,7 @@ class TotalBatchHook(Hook):
     """Log the learning rate in use if the total batch is not the one that the config is made for.
 
     If ``auto_scale_lr`` is enabled, MMEngine scales the learning rate by batch size × processes,
-    and logs only the factor. It ignores accumulated iterations, does not scale schedules that count
+    and logs only the factor. It ignores gradient accumulation, does not scale schedules that count
     iterations, and a resumed optimizer keeps the learning rate of its checkpoint. In a config:
     ``custom_hooks = [dict(type='dap.TotalBatchHook')]``. The hook changes nothing. It logs nothing
     if the batch is ``auto_scale_lr.base_batch_size`` and the learning rate that of the config, or

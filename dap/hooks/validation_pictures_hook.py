@@ -18,7 +18,7 @@ from dap.registry import HOOKS
 
 @HOOKS.register_module()
 class ValidationPicturesHook(DetVisualizationHook):
-    """Draw the same few images at every validation: left their boxes, right the detections.
+    """Draw the same few images at every validation: true boxes (left) and detections (right).
 
     In a config::
 
@@ -29,16 +29,16 @@ class ValidationPicturesHook(DetVisualizationHook):
     draws, from the predictions that the validation has made. An image that cannot be drawn gives a
     warning.
 
-    mmdet's own ``DetVisualizationHook(draw=True)`` draws those batches whose number, added to the
-    iteration, is a multiple of ``interval``: other images at the last validation and in another
-    number of processes. It also decodes every image a second time, and an image that cannot be
-    read stops the training.
+    mmdet's ``DetVisualizationHook(draw=True)`` draws those batches whose number, added to the
+    iteration, is a multiple of ``interval``. Its images therefore change at the last validation
+    and with the number of processes. It also decodes every image a second time, and an image that
+    cannot be read stops the training.
 
     Args:
-        num_images: Images per validation, the first of as many batches, spread evenly over the
-            batches of the main process; 0 for none.
-        **kwargs: Those of mmdet's ``DetVisualizationHook``. ``score_thr`` and ``backend_args``
-            matter here too; ``draw`` and the others are for tests alone.
+        num_images: Number of images per validation; 0 for none. They are the first images of as
+            many batches, spaced evenly over the batches of the main process.
+        **kwargs: Arguments of mmdet's ``DetVisualizationHook``. ``score_thr`` and ``backend_args``
+            also apply to validation; ``draw`` and the others apply only to tests.
 
     Raises:
         ValueError: If ``num_images`` is negative or not an integer.

@@ -21,7 +21,7 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def is_wordnet_id(name: str) -> bool:
-    """Whether a name is a WordNet id, as ImageNet's class folders have it: ``n01440764``."""
+    """Whether a name is a WordNet id such as ``n01440764``, as in ImageNet's class folders."""
     return _WORDNET_ID.fullmatch(name) is not None
 
 
@@ -40,7 +40,7 @@ def are_imagenet_names(names: Sequence[str] | None) -> bool:
 def coco_categories(images: LabelledImages, num_classes: int) -> list[dict[str, Any]]:
     """Describe the classes of a data set as COCO categories, in label order.
 
-    The name of a category is the WordNet id of the class if it is known, because mmdet finds
+    The name of a category is the WordNet id of the class if it is known, because mmdet looks up
     categories by name and readable names repeat ('crane' occurs twice in ImageNet-1k). Otherwise it
     is the name of the class, followed by the label if the name repeats. The WordNet ids come from
     the first of these sources that applies:
@@ -127,7 +127,7 @@ def _wordnet_ids(images: LabelledImages, names: Sequence[str]) -> dict[int, str]
 
 
 def _ids_in_paths(images: LabelledImages) -> set[tuple[int, str]]:
-    """Collect labels with the last WordNet id in the paths of images that have only that label."""
+    """Collect pairs of label and last WordNet id in the path, of images with only one label."""
     pairs = set[tuple[int, str]]()
     last: tuple[str, int] | None = None  # folder and label of the image before
     for entry in images.entries():

@@ -29,8 +29,8 @@ class ClassFolders(CustomDataset):
         └── n01443537/
             └── c.JPEG
 
-    The dataset of mmpretrain numbers the folders it finds. This one looks each folder up among the
-    classes of the classifier, so labels are right if only some classes have folders. Files are
+    mmpretrain's ``CustomDataset`` numbers the existing folders. This dataset looks up each folder
+    among the classes of the classifier, so labels are correct if only some have folders. Files are
     listed as described in :class:`dap.listing.FileListing`; what is left out is logged.
 
     Args:
@@ -117,7 +117,7 @@ class ClassFolders(CustomDataset):
 
 
 def find_class_folders(root: str, kept: Collection[str] = ()) -> list[str]:
-    """List the class folders in a folder, sorted, without hidden folders and those of systems.
+    """List the class folders in a folder, sorted, without hidden folders and system folders.
 
     Args:
         root: The folder.
@@ -135,7 +135,7 @@ def warn_of_files_not_taken(dataset: Any) -> None:
     """Warn of images in class folders that an mmpretrain dataset of a config leaves out.
 
     ``CustomDataset`` of mmpretrain silently leaves out dangling links and files without one of its
-    ``extensions``, which lack ``.webp`` and others. It takes hidden folders for classes. Datasets
+    ``extensions``, which lack ``.webp`` and others. It treats hidden folders as classes. Datasets
     of other types, with an annotation file, or not on the local disk are not checked.
 
     Args:

@@ -33,9 +33,9 @@ def read_folder_names(path: str | os.PathLike[str], folders: Collection[str] = (
     """Read the names of class folders in label order, one per line.
 
     If a line with blanks is the name of a folder, each whole line is a name. Otherwise the first
-    word of a line is the name, and the rest is taken for a readable name and ignored, so ImageNet's
+    word of a line is the name, and the rest, a readable name, is ignored, so ImageNet's
     ``LOC_synset_mapping.txt`` can be used. If several lines start with the same word and no folder
-    has that name, these lines are names as a whole. Text after a tab is always ignored.
+    has that name, each of these whole lines is a name. Text after a tab is always ignored.
 
     Args:
         path: The file, in UTF-8.

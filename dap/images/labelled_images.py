@@ -132,14 +132,14 @@ class LabelledImages(Dataset):
 
 
 def _is_complete(name: str) -> bool:
-    """Whether a name is an absolute path or an address, which needs no root."""
+    """Whether a name is an absolute path or a URL, which needs no root."""
     return os.path.isabs(name) or "://" in name
 
 
 def _relative_name(path: str, root: str) -> str:
     """Return the path of an image relative to the root, with forward slashes.
 
-    A path outside of the root becomes absolute, so that it is not taken for a relative one.
+    A path outside of the root becomes absolute, so that it is not mistaken for a relative one.
     """
     if root and path.startswith(root):
         name = path[len(root) :].lstrip("/\\")

@@ -1,8 +1,8 @@
 """Reading images in worker processes; a worker that dies or hangs does not stop the run.
 
-torch's DataLoader is not used for two reasons. Its SIGCHLD handler raises the death of a worker at
-any place in the main process, such as during the computation of another image. And it does not tell
-which image the worker was reading.
+torch's DataLoader is not used for two reasons. Its SIGCHLD handler raises the error of a dead
+worker anywhere in the main process, such as during the computation of another image. And it does
+not tell which image the worker was reading.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def read_in_order(
         num_workers: Number of processes that read. With 0, this process reads the images, without
             protection against crashes.
         timeout: Seconds that a worker may take to read one image.
-        pin_memory: Whether to put images in page-locked memory, from which they are copied to a
-            GPU in the background. It has no effect without a GPU.
+        pin_memory: Whether to store images in page-locked memory, from which they are copied to a
+            GPU asynchronously. It has no effect without a GPU.
         ahead: Number of images that workers read in advance, as far as they fit into
             ``AHEAD_BYTES``. A few are always read in advance.
 
@@ -49,8 +49,8 @@ def read_in_order(
         One sample per index.
 
     Raises:
-        RuntimeError: If the data set raises an error that is not about a file that cannot be read;
-            with the traceback of the worker.
+        RuntimeError: If the data set raises an error other than that a file cannot be read. The
+            message has the traceback of the worker.
     """
     pin_memory = pin_memory and torch.cuda.is_available()
     if num_workers == 0:

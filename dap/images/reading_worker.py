@@ -125,7 +125,7 @@ class ReadingWorker:
     def _cause_of_death(self) -> str:
         code = self.process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        # The system kills processes by SIGKILL when memory runs out, which another may have used.
+        # The system sends SIGKILL when memory runs out, which other processes may have used up.
         mark = TEMPORARY if code == -signal.SIGKILL else ""
         return f"{mark}the process that read it died ({how})"
 

@@ -23,7 +23,7 @@ CHECKED = 1000  # images whose files are compared between processes
 def shared_images(
     ranks: Ranks, images: LabelledImages | None, dataset: Any, folder: Path
 ) -> Iterator[LabelledImages]:
-    """Give the images that the first process has listed to all processes.
+    """Share the images that the first process has listed with all processes.
 
     The first process writes the list to the folder, and the others memory-map it; file names are
     relative to the root of the dataset of each process. The file is removed at the end.
@@ -74,7 +74,7 @@ def _require_same_files(ranks: Ranks, images: LabelledImages) -> None:
 
 
 def _size_of(path: str) -> int:
-    """Return the bytes of a local file, -1 if it is absent, 0 for an address."""
+    """Return the bytes of a local file, -1 if it is absent, 0 for a URL."""
     if "://" in path:
         return 0
     try:

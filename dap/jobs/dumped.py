@@ -94,7 +94,7 @@ def in_any_place(config: Mapping[str, Any], folder: Path, below: str) -> dict[st
 
 
 def work_root(folder: Path, below: str) -> str | None:
-    """Root of all work directories: ``folder`` without its end ``below``; None if it has none."""
+    """Root of all work directories: ``folder`` without its suffix ``below``; None without it."""
     parts = Path(below).parts
     if folder.parts[-len(parts) :] != parts:
         return None
@@ -119,7 +119,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 @cache
 def _parsed(path: Path, size: int, mtime_ns: int) -> dict[str, Any]:
-    """Read a config, which takes a tenth of a second, only once as long as it does not change."""
+    """Read a config and cache it until the file changes; reading takes a tenth of a second."""
     config: dict[str, Any] = Config.fromfile(path, import_custom_modules=False).to_dict()
     return config
 

@@ -70,7 +70,7 @@ def recorded_inputs(job: Job, result: str | None) -> dict[str, str | None] | Non
         result: The result; None for a job that has started and not ended.
 
     Returns:
-        Path in today's work directory → digest; None if there is no record, or one of another
+        Path in the current work directory → digest; None if there is no record, or one of another
         result.
     """
     content = _read(_record_path(job))

@@ -142,7 +142,7 @@ def visible_gpus(count: int) -> list[str]:
         it allows no GPU, so that processes use the CPU.
 
     Raises:
-        ValueError: If it allows fewer GPUs, but not none.
+        ValueError: If it allows fewer than ``count`` GPUs, but at least one.
     """
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is None:

@@ -13,9 +13,9 @@ from dap.registry import LOOPS
 
 # Keys that are not copied from the training set to the validation set.
 NOT_INHERITED = ("part", "pipeline", "filter_cfg", "test_mode", "indices", "_scope_")
-# What reading an image raises; MMDetection's loading asserts that a file could be decoded.
+# Errors of reading an image; MMDetection asserts that a file could be decoded.
 UNREADABLE = (OSError, ValueError, AssertionError, cv2.error)
-NAMED = 5  # images in a warning
+NAMED = 5  # maximum number of images that a warning names
 
 
 @LOOPS.register_module()
@@ -44,8 +44,8 @@ class HeldOutValLoop(ValLoop):
         **kwargs: Arguments of :class:`mmengine.runner.ValLoop`.
 
     Raises:
-        ValueError: If the training set holds nothing out, or, of :meth:`run`, if no image can be
-            read.
+        ValueError: If the training set holds out no images. :meth:`run` raises it if no image can
+            be read.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The boxes that a detector is pre-trained on: a store, or a COCO file that becomes one."""
+"""The boxes that a detector is pre-trained on: a store, or a COCO file to convert to one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def find_boxes(source: str, images: str | None, out: Path) -> Boxes:
         source: Folder of a store, its ``manifest.json``, or a COCO file.
         images: Folder of the images. Defaults to the one that the store was made from, or to one
             near the COCO file.
-        out: Folder for the store that a COCO file becomes.
+        out: Folder for the store that is made from a COCO file.
 
     Raises:
         OSError: If a file is missing.

@@ -57,7 +57,7 @@ def _written(value: Any, before: str, after: str, indent: int) -> list[str]:
         return [line]
     opening, closing = _brackets(value)
     items = list(_items(value))
-    if len(items) == 1 and not isinstance(value, tuple):  # dict(dataset=dict( is one opening
+    if len(items) == 1 and not isinstance(value, tuple):  # dict(dataset=dict( on one line
         key, item = items[0]
         return _written(item, before + opening + key, closing + after, indent)
     lines = [start + opening]

@@ -36,7 +36,7 @@ _TESTS, _AS_VALIDATED = "test_dataloader, test_evaluator", Code("val_dataloader,
 
 
 class Plan(NamedTuple):
-    """What configs are written for.
+    """Settings that the configs are written from.
 
     Attributes:
         detector: Detector whose config is inherited.
@@ -65,7 +65,7 @@ class Written(NamedTuple):
 
 
 def shared(plan: Plan) -> Written:
-    """Base config of both steps: the detector's recipe by iterations, without its data sets.
+    """Base config of both steps: the detector's recipe, iteration-based and without data sets.
 
     Only the pipelines of the data sets are kept.
     """
@@ -252,7 +252,7 @@ def _changed_backbone(plan: Plan) -> Values:
 
 
 def _custom_hooks(config: Config) -> tuple[list[Any], str]:
-    """Hooks of the recipe without those that act at an epoch, and of dap; and a comment on them."""
+    """The recipe's hooks except those that act at an epoch, dap's hooks, and a comment on them."""
     types = [str(hook["type"]) for hook in config.get("custom_hooks") or []]
     kept = [number for number, kind in enumerate(types) if kind not in EPOCH_HOOKS]
     recipe = [Code(f"_base_.custom_hooks[{number}]") for number in kept]

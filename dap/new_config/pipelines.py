@@ -37,7 +37,7 @@ class TrainPipeline(NamedTuple):
 
     Attributes:
         inner: Transforms of a single image.
-        path: Their position as a config refers to it: ``_base_.train_dataloader…``.
+        path: Expression for them in an inheriting config: ``_base_.train_dataloader…``.
         outer: Transforms of several images (Mosaic, MixUp) if a ``MultiImageMixDataset`` wraps the
             data set, else None.
     """
@@ -64,10 +64,10 @@ def train_pipeline(config: Config) -> TrainPipeline:
 
 
 def test_pipeline(config: Config) -> list[Transform] | Code:
-    """Find the pipeline of validation or test, and load its annotations behind the resizing.
+    """Find the validation or test pipeline, and make it load annotations after resizing.
 
     Returns:
-        Its position in the config if nothing changes, else the transforms.
+        Expression for it in an inheriting config if nothing changes, else the transforms.
 
     Raises:
         ValueError: If the config has neither pipeline.
@@ -100,7 +100,7 @@ def edited(
 
     Args:
         name: Name of the variable to assign.
-        path: Position of ``original`` as a config refers to it.
+        path: Expression for ``original`` in an inheriting config.
         original: Transforms of ``_base_``.
         changed: Transforms to write.
 

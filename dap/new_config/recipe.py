@@ -19,8 +19,8 @@ from .targets import Target, read_target
 from .transfers import build, will_transfer
 from .zoo import find_detector
 
-MIN_ITERATIONS = 10  # schedules are tenths of the iterations
-_DEFAULT_ITERATIONS = 2000  # at least
+MIN_ITERATIONS = 10  # warm-ups and intervals are tenths of the iterations
+_DEFAULT_ITERATIONS = 2000  # lower limit of the defaults
 _BATCH = 16  # images per iteration assumed by the default numbers of iterations
 
 

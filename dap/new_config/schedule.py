@@ -14,7 +14,7 @@ from .trees import plain
 
 _WARM_UPS = ("LinearLR", "ConstantLR", "QuadraticWarmupLR")
 _AUTO_BATCH = re.compile(r"(\d+)xb(\d+)")
-# Hooks that act at an epoch, which a training by iterations does not have.
+# Hooks that act at a given epoch; an iteration-based training has no epochs.
 EPOCH_HOOKS = ("PipelineSwitchHook", "YOLOXModeSwitchHook")
 
 

@@ -111,7 +111,7 @@ def _part(split: DetectionSplit, ids: set[Any], inside: bool) -> DetectionSplit:
 
 
 def _in_order(split: DetectionSplit, classes: tuple[str, ...]) -> DetectionSplit:
-    """Sort the categories as in the training set, as mmdet's metric numbers them."""
+    """Sort the categories as in the training set: mmdet's metric numbers them in file order."""
     if split.classes == classes:
         return split
     unknown = sorted(set(split.classes) - set(classes))

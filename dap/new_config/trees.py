@@ -23,7 +23,7 @@ def plain(value: Any) -> Any:
 
 
 def merged(first: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested dicts; the later of two other values is kept."""
+    """Merge nested dicts; of two values that are not dicts, the later is kept."""
     result = dict(first)
     for other in others:
         for key, value in other.items():

@@ -272,8 +272,8 @@ class WindowMaps:
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out, after which the device can still be used.
 
-    Libraries below torch, and the device for memory that torch does not manage, such as that of the
-    code of a kernel, report it only in the message.
+    Libraries that torch calls report it only in the message. So does the device, for memory that
+    torch does not manage, such as that of the code of a kernel.
     """
     return isinstance(error, torch.OutOfMemoryError) or any(
         text in str(error) for text in _OUT_OF_MEMORY

@@ -29,8 +29,8 @@ class CamClassifier:
     or without a norm between them (:class:`dap.classifiers.Readout`). Otherwise they are computed
     by gradient: of the attention of the class token if there is one
     (:func:`dap.classifiers.attention_maps`), else of a feature map
-    (:func:`dap.classifiers.gradient_maps`). The method is chosen by a measurement on a probe image,
-    independent of the names of modules: the means of exact maps must be the logits.
+    (:func:`dap.classifiers.gradient_maps`). The method is chosen by a test on a probe image, not by
+    the names of modules: the means of exact maps must equal the logits.
 
     Args:
         model: An mmpretrain ``ImageClassifier``, or a classifier that holds the network of another
@@ -66,7 +66,7 @@ class CamClassifier:
         if self.input_size is not None:
             self.pad_multiple = 1
         elif choice.side % choice.grid_hw[0] == 0:
-            stride = choice.side // choice.grid_hw[0]  # may be 14, of which 32 is no multiple
+            stride = choice.side // choice.grid_hw[0]  # may be 14, which does not divide 32
             self.pad_multiple = PAD_MULTIPLE if PAD_MULTIPLE % stride == 0 else stride
         strides = f"{choice.side / choice.grid_hw[0]:g} {choice.side / choice.grid_hw[1]:g}"
         self._hashed_with_weights = f"{self._normalisation()}, stride {strides}"
@@ -204,7 +204,7 @@ class CamClassifier:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode, and restore the mode of each module at the end."""
+    """Set a model to evaluation mode, and restore the mode of each module at the end."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

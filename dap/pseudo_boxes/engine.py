@@ -81,8 +81,8 @@ def generate_pseudo_boxes(
     Args:
         model: A built mmpretrain classifier with its weights, on the device to use.
         dataset: A built mmpretrain dataset with labels: the training split.
-        out_dir: Folder to write, made if need be. A finished run of the same classifier, images
-            and settings in it is kept, an unfinished one is continued; any other is refused.
+        out_dir: Folder to write, created if needed. A finished run of the same classifier, images
+            and settings is kept, an unfinished one is continued. Any other run is refused.
         settings: Settings of Step 2. Defaults to :class:`PseudoBoxSettings`.
         checkpoint: Origin of the weights, recorded in the files.
         execution: How to carry out the run. Defaults to :class:`Execution`.

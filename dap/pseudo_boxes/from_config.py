@@ -128,7 +128,7 @@ def build_classifier(config: Config, checkpoint: str) -> tuple[nn.Module, dict[s
 def require_normalization(model: nn.Module, source: str) -> None:
     """Refuse a classifier whose data preprocessor does not normalise images.
 
-    The normalised images of random pixels must differ from the pixels, in either order of the
+    An image of random pixels must change when it is normalised, apart from the order of its
     channels.
 
     Args:
@@ -230,7 +230,7 @@ def build_class_folders(
 
 
 def drop_init(config: Any) -> None:
-    """Remove from the config of a model what would load, or even download, other weights."""
+    """Remove the settings of a model config that would load, or even download, other weights."""
     if isinstance(config, ConfigDict | dict):
         for key in ("init_cfg", "pretrained"):
             if config.get(key):

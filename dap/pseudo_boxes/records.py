@@ -66,7 +66,7 @@ def rounded(candidates: Candidates) -> Candidates:
     """Round candidates to the precision of the files, before they are merged.
 
     Merging boxes that are read from a file then gives the same result as merging new ones. A box
-    without width or height after rounding, a sliver at the edge of the image, is dropped.
+    without width or height after rounding, which can occur at the image edge, is dropped.
     """
     boxes = np.round(candidates.boxes, DECIMALS)
     has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)

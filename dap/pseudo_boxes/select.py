@@ -34,13 +34,13 @@ def select_boxes(
 
     The store and ``annotations.json`` have the same bytes as if :func:`generate_pseudo_boxes` had
     written them with these settings. ``summary.json`` has the same content, and in addition
-    ``derived_from``, the settings of the source. If it is killed, the next call writes the missing
-    shards.
+    ``derived_from``, the settings of the source. If the process is killed, the next call writes the
+    missing shards.
 
     Args:
         source: Folder of a finished run with ``nms_iou=None``.
-        out: Folder to write, made if need be. A finished run of the same classifier, images and
-            settings in it is kept, an unfinished one is continued; any other is refused.
+        out: Folder to write, created if needed. A finished run of the same classifier, images and
+            settings is kept, an unfinished one is continued. Any other run is refused.
         thresholds: Some of the thresholds of the source. Defaults to all of them.
         nms_iou: IoU threshold of the merging NMS in (0, 1]; None for no NMS.
 
@@ -132,10 +132,10 @@ def _records(
 
 
 def _candidates(shard: Shard, chosen: Sequence[int]) -> dict[int, list[tuple[int, Candidates]]]:
-    """Return row → labels with the boxes of the chosen thresholds, in the order of the first run.
+    """Return row → labels with the boxes of the chosen thresholds, in the order of Step 2.
 
-    Boxes of a shard are sorted by falling area, and boxes of equal area are in the order in which
-    they were computed. NMS sorts by area too, so only the order of the thresholds is restored.
+    Boxes of a shard are sorted by decreasing area, those of equal area in the order in which they
+    were computed. NMS sorts by area too, so only the order of the thresholds is restored.
     """
     position = np.full(256, -1)
     position[list(chosen)] = np.arange(len(chosen))

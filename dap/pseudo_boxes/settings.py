@@ -26,7 +26,7 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class PseudoBoxSettings:
-    """Settings of Step 2. Default views and NMS are the paper's (section 4.1), the rule is ours.
+    """Settings of Step 2. Views and NMS default to the paper's (section 4.1), the rule does not.
 
     Attributes:
         short_sides: Short sides of the views in pixels.
@@ -92,7 +92,7 @@ class PseudoBoxSettings:
         Raises:
             ValueError: If the store was not written by Step 2, but converted from a COCO file.
         """
-        # Manifests of earlier versions have no map_method, those of runs without masks no masks.
+        # Manifests of earlier versions lack map_method, those of runs without masks lack masks.
         fields: dict[str, Any] = {"map_method": None, "masks": False, **store.manifest["settings"]}
         if fields.keys() != cls.__dataclass_fields__.keys():
             raise ValueError(
@@ -104,7 +104,7 @@ class PseudoBoxSettings:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The views of an image that the classifier gets."""
+        """The views of an image that are passed to the classifier."""
         return make_views(self.short_sides, self.flip)
 
     def as_json(self) -> dict[str, Any]:

@@ -20,9 +20,9 @@ class Execution:
             means one image at a time, whatever its size. Defaults to 32 on a GPU, and to 1 on a
             CPU, where larger batches are not faster.
         max_bad_fraction: The run stops if more than this share of all images, or of the last 1000,
-            cannot be used: the cause is then hardly the images.
+            cannot be used, because the images are then unlikely to be the cause.
         retry_failed: Whether images that an earlier run could not use are tried again.
-        read_timeout: Seconds after which reading an image is given up.
+        read_timeout: Maximum time to read an image, in seconds.
         shard_size: Images per shard. Defaults to a size that depends on the number of images.
             A store keeps its shard size.
         keep_going: Whether the run continues if its first boxes look as if the normalisation were
@@ -68,8 +68,8 @@ def default_workers(on_gpu: bool, local_ranks: int) -> int:
     """Return the number of processes per rank that read images, by the cores of this machine.
 
     Args:
-        on_gpu: Whether the rank computes on a GPU. On a CPU, a forward takes a hundred times as
-            long as reading an image, so few readers are enough.
+        on_gpu: Whether the rank computes on a GPU. On a CPU, a forward pass takes a hundred times
+            as long as reading an image, so few readers are enough.
         local_ranks: Number of ranks on this machine, which share its cores.
 
     Returns:

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 FAILURES_IN_A_ROW = 50  # images that cannot be computed, after which a run stops
-RECENT = 1000  # images of which the share of failures is taken
+RECENT = 1000  # number of last images for which the share of failures is computed
 _SHOWN = 5  # failed images that are named at the end
 
 

@@ -57,7 +57,7 @@ def start_processes(args: argparse.Namespace) -> None:
 
 
 def execution_from(args: argparse.Namespace, **settings: Any) -> Execution:
-    """Return how a run is carried out.
+    """Create the :class:`Execution` of a run from its command-line options.
 
     Args:
         args: Values of the options of :func:`add_run_options` and of ``--batch-size``.

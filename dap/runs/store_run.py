@@ -164,7 +164,7 @@ class StoreRun:
         progress.close()
 
     def _compute_failed(self, source: RecordSource, failed: FailedImages) -> None:
-        """Try failed images again, and write the shards of this rank that hold them again."""
+        """Retry failed images, and rewrite the shards of this rank that hold them."""
         share = list(failed.items())[self.ranks.rank :: self.ranks.size]
         if share:
             count = sum(len(rows) for _, rows in share)

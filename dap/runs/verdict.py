@@ -25,7 +25,7 @@ MUCH_NEARLY_ALL, MUCH_TINY, MUCH_EMPTY = 0.1, 0.2, 0.05
 # than half a per cent.
 MUCH_NEARLY_ALL_OF_EXTENTS = 0.3
 MANY_BOXES = 2.0  # per image and threshold
-HOPELESS = 0.15  # top-1 as a share of the way from chance to 1; a lower one means a mistake
+HOPELESS = 0.15  # minimum top-1, as a share of the range from chance to 1; less means a mistake
 
 
 class Verdict(NamedTuple):
@@ -66,7 +66,7 @@ def verdict_on_records(
         records: Records of the images, as :meth:`dap.store.writer.StoreWriter.write` takes them.
         thresholds: Thresholds of the run.
         classes: Number of classes.
-        rule: The rule by which maps became boxes.
+        rule: The rule that turned maps into boxes.
     """
     rows = [{"id": number, **record} for number, record in enumerate(records, 1)]
     content = encode_shard(rows, {"statistics": {"right": count_right(rows)}})

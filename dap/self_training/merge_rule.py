@@ -57,7 +57,7 @@ def merged_rows(
 
     Returns:
         Rows of x1, y1, x2, y2, label and index of the threshold, class by class: detections by
-        falling score, with 255 for the threshold, then the kept boxes in their order. Detections
+        descending score, with 255 for the threshold, then the kept boxes in their order. Detections
         less than a pixel wide or high are left out.
     """
     clipped = _clipped(detections.boxes, size_hw)

@@ -22,7 +22,7 @@ def choose_labels(
     """Keep the confident detections, and the best ones of each image.
 
     A detection is kept if its score is at least the threshold, or the highest of its image; ties
-    are kept, too. Before, boxes are clipped to the image, and those less than a pixel wide or high
+    are kept, too. First, boxes are clipped to the image, and those less than a pixel wide or high
     are dropped, as mmdet would do in training.
 
     Args:

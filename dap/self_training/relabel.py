@@ -198,7 +198,7 @@ class _Relabelling:
             yield Computed(self.images.entry(index), readable, record)
 
     def _detected(self, images: Sequence[Tensor]) -> list[Detections | str]:
-        """Detect objects in some images; an image that makes it fail gets the error instead."""
+        """Detect objects in some images; return the error for an image that makes it fail."""
         if not images:
             return []
         try:

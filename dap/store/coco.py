@@ -19,7 +19,7 @@ def export_coco(store: PseudoBoxStore, path: Path, once: bool = False) -> None:
     """Write the boxes of a store as a COCO file, with one shard in memory at a time.
 
     Images that could not be used are left out. Each annotation has the threshold at which the box
-    was found and, if the store has masks, its mask as RLE. ``area`` is the area of the box.
+    was computed and, if the store has masks, its mask as RLE. ``area`` is the area of the box.
     ``info`` describes the run; for a store that was converted from such a file, it is the
     ``info`` of that file.
 

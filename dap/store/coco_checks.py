@@ -42,8 +42,8 @@ class CocoChecks:
         masks: Whether each annotation must have a mask.
 
     Raises:
-        ValueError: If a category is not valid or there are too many thresholds. So do the
-            methods, with the file and the item in the message.
+        ValueError: If a category is not valid or there are too many thresholds. The
+            methods raise it too, with the file and the item in the message.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class CocoChecks:
         return image
 
     def box(self, item: Any, image: Item) -> Box | None:
-        """Return the box of an annotation with its mask; None, and count it, if it is empty."""
+        """Return the box of an annotation with its mask; count an empty box and return None."""
         if not isinstance(item, dict):
             self.refuse("annotation", item, "expected an object")
         if item.get("iscrowd") or item.get("ignore"):

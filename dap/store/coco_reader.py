@@ -1,7 +1,7 @@
 """Reading the COCO file of a store line by line.
 
-Why not ijson, which streams JSON of any layout: it refuses a file in which an image has a name that
-is not UTF-8, which Step 2 accepts, and its errors have neither line nor offset. Why not json.load:
+ijson, which streams JSON of any layout, is not used: it refuses image names that are not UTF-8,
+which Step 2 accepts, and its errors have neither line nor offset. json.load is not used: it needs
 3.5 GB for a file of the size of ImageNet-1k. To read 100,000 images with three boxes each, ijson
 takes 1.4 times the CPU time of this module, json.load 1.3 (tools/benchmarks/coco_readers.py).
 """
@@ -52,7 +52,7 @@ class CocoReader:
             self._refuse(rest, "the end of the file")
 
     def skip_images(self) -> None:
-        """Read past the images, in place of :meth:`images`."""
+        """Skip the images; to be called instead of :meth:`images`."""
         for _ in self._lines('"images": [', "],"):
             pass
 

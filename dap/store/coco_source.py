@@ -30,7 +30,7 @@ class CocoSource(NamedTuple):
         thresholds: Thresholds of the annotations.
         images: Number of images.
         names_sha256: Hash of their file names.
-        checks: What the items are checked by.
+        checks: The checks of the items.
         records: Returns an iterator over the images in their order, with their boxes, as
             :meth:`dap.store.writer.StoreWriter.write` takes them. It checks what has not been
             checked yet.

@@ -54,10 +54,10 @@ def coco_to_store(source: str | os.PathLike[str], out: str | os.PathLike[str]) -
     """Convert a COCO file to a store, to train with :class:`dap.datasets.PseudoBoxDataset`.
 
     The file may come from any tool: :func:`dap.coco_file.read_coco_file` reads it and repairs
-    what has only one possible meaning. Kept are the ids of images, the categories (their order is
+    what has only one possible meaning. The store keeps image ids, the categories (their order is
     that of the labels) and the threshold of each annotation. Each corner of a box is rounded to
     hundredths of a pixel; boxes without width or height after that, and boxes with an area of 0,
-    are dropped. Annotations are numbered anew. If each annotation has a segmentation, the store
+    are dropped. Annotations get new ids. If each annotation has a segmentation, the store
     has masks. A warning names the fields that a store cannot hold, such as segmentations that only
     some annotations have, and the boxes that a training will leave out.
 
@@ -66,7 +66,7 @@ def coco_to_store(source: str | os.PathLike[str], out: str | os.PathLike[str]) -
 
     Args:
         source: The COCO file.
-        out: Folder to write, made if need be. A finished store of the same file is kept, an
+        out: Folder to write, created if needed. A finished store of the same file is kept, an
             unfinished one is completed; anything else is refused.
 
     Returns:

@@ -91,7 +91,7 @@ class PseudoBoxStore:
 
     @property
     def rule(self) -> str | None:
-        """The rule by which maps became boxes; None if the store was not made by Step 2."""
+        """The rule that turned maps into boxes; None if the store was not made by Step 2."""
         rule: str | None = self.manifest["settings"].get("rule")
         return rule
 

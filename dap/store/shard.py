@@ -217,7 +217,7 @@ class Shard:
 def exact(coordinates: np.ndarray) -> np.ndarray:
     """Round stored float32 coordinates to hundredths of a pixel, in float64.
 
-    Coordinates up to 131,072 pixels are as they were before they were stored.
+    Coordinates up to 131,072 pixels get the values that they had before they were stored.
     """
     return np.round(coordinates.astype(np.float64), DECIMALS)
 

@@ -55,8 +55,8 @@ def valid_shards(
         identity: Hash of the run.
 
     Returns:
-        By number in ascending order, the file with the fewest images that failed; and the other
-        files of the same shards.
+        Shard number, ascending → the file with the fewest failed images; and the other files of
+        the same shards.
     """
     files = [(number, path) for number, path in shard_files(folder) if number < count]
     best: dict[int, ValidShard] = {}

@@ -34,7 +34,7 @@ SMALLEST_SHARD, LARGEST_SHARD = 64, 4096
 
 
 def default_shard_size(count: int) -> int:
-    """Return the images per shard: a power of two that gives some thousand shards at most.
+    """Return the images per shard: a power of two that gives at most a few thousand shards.
 
     ImageNet-1k has 1251 shards of 1024 images, ImageNet-22k 3467 of 4096.
     """
@@ -89,7 +89,7 @@ class StoreWriter:
         if manifest is None:
             refuse_foreign_files(self.folder)
         if manifest is None or not ("shards" in manifest or shard_files(self.folder)):
-            # An earlier run wrote no shard, so its settings do not bind this one.
+            # An earlier run wrote no shard, so this run may have other settings.
             self._write_manifest(self.described)
         else:
             refuse_another_run(self.folder, manifest, self.described)
@@ -106,7 +106,7 @@ class StoreWriter:
         return missing
 
     def failed_images(self, temporary_only: bool = False) -> dict[int, list[int]]:
-        """Find the images in the shards that could not be used; to be called in one process.
+        """List the images that could not be used, by shard; to be called in one process.
 
         Args:
             temporary_only: Whether to return only those with a temporary failure.

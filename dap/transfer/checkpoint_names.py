@@ -22,7 +22,7 @@ from .normalization import Normalization, normalization_of_config
 
 
 class CheckpointNames:
-    """What config and ``meta`` say about the tensors of a checkpoint.
+    """Information from configs and ``meta`` about the tensors of a checkpoint.
 
     Args:
         checkpoint: Source of the weights, for errors and the log.

@@ -68,8 +68,8 @@ def convert_detector(
 ) -> ConvertedDetector:
     """Convert a Faster R-CNN with FPN of another code base to mmdet's.
 
-    The new detector computes the same scores and regressions. Supported are state dicts of
-    torchvision's ``fasterrcnn_resnet50_fpn`` and of maskrcnn-benchmark, such as the official
+    The new detector computes the same scores and regressions. The checkpoint has a state dict of
+    torchvision's ``fasterrcnn_resnet50_fpn`` or of maskrcnn-benchmark, such as the official
     release of DAP. Depth, widths, number of classes, and whether the regressor is class-agnostic or
     has rows for the background are read from the weights. The arguments supply what the weights do
     not show.
@@ -152,7 +152,7 @@ def _depth(weights: Mapping[str, Tensor], source: str) -> int:
 def _model(
     weights: Mapping[str, Tensor], classes: int, options: Mapping[str, Any], source: str
 ) -> dict[str, Any]:
-    """Make the config of the detector, with the widths of the tensors."""
+    """Build the config of the detector; layer widths are read from the tensors."""
     folder = Path(mmdet.__file__).parent / ".mim" / "configs"
     config = Config.fromfile(folder / "_base_" / "models" / "faster-rcnn_r50_fpn.py")
     laterals = [weights.get(f"neck.lateral_convs.{i}.conv.weight") for i in range(4)]

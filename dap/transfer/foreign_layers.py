@@ -88,7 +88,7 @@ def rename(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
 def anchor_order(
     weights: Mapping[str, Tensor], ratios: Sequence[float] | None, source: str
 ) -> list[int]:
-    """Find the order of the checkpoint's anchors by ratio, which is mmdet's order.
+    """Find the permutation that sorts the checkpoint's anchors by ratio, as mmdet sorts them.
 
     Args:
         weights: Tensors by their original names, with or without anchors of shape (A, 4).

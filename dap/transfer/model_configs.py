@@ -100,7 +100,7 @@ def dependent_by_config(config: ModelConfig, source: str) -> frozenset[str]:
 
     Args:
         config: A detector's config.
-        source: Owner of the config, for the error.
+        source: Origin of the config, for the error.
 
     Returns:
         Names as in the detector's ``state_dict``.

@@ -144,7 +144,7 @@ class PretrainedDetector:
         return TransferReport(self.checkpoint, detector_parts(module), loaded=())
 
     def _leaves_out(self, meta: Mapping[str, Any]) -> Callable[[str], bool]:
-        """Test for names that the user leaves out, here or when the checkpoint was extracted."""
+        """Return a test for names that the user excluded, here or in the extracted checkpoint."""
         extracted_without = {n.removeprefix(self.prefix) for n in meta.get(NOT_WANTED, ())}
         return lambda name: name in extracted_without or self.selection.leaves_out(name)
 

@@ -20,7 +20,7 @@ def refuse_backbone_alone(
         detector: The detector to initialise.
         weights: Tensors of the checkpoint by name.
         checkpoint: Source of the tensors.
-        prefix: What the names in the checkpoint had before those of ``weights``.
+        prefix: Prefix that was removed from the checkpoint's names to get those of ``weights``.
         needed: Parts of the detector, apart from its backbone, that require weights.
 
     Raises:
@@ -58,7 +58,7 @@ def refuse_unmatched_parts(
         detector: The detector after the transfer.
         weights: Tensors of the checkpoint by name.
         report: Report of the transfer.
-        unmatched: Parts for which the checkpoint has no weights, without those that may miss.
+        unmatched: Parts without weights in the checkpoint, except those allowed to be missing.
 
     Raises:
         ValueError: If there are such parts.

@@ -44,7 +44,7 @@ class BoxPictures:
 
     @classmethod
     def from_config(cls, config: Config, folder: str) -> BoxPictures | None:
-        """Create it as a config asks for, with a new visualizer; None if no picture is asked for.
+        """Create it with a new visualizer from a config; None if the config asks for no picture.
 
         Args:
             config: An mmpretrain config.

@@ -42,7 +42,7 @@ from .variants import (
 PAGE, WORST = "index.html", "worst_classes.png"
 TABLE_IMAGES = 2000  # images of Tables A1 and A2 if no map has to be computed
 PANEL_IMAGES, PANEL_SIDE = 8, 160  # of Figures A1 and A2: images, side of a tile in pixels
-MAX_LISTED, MAX_REASONS = 200, 50  # of classes and failed images; of reasons of failures
+MAX_LISTED, MAX_REASONS = 200, 50  # rows of classes and failed images; failure reasons
 
 
 def inspect_boxes(
@@ -269,7 +269,7 @@ def _write_classes(store: PseudoBoxStore, box_survey: Survey, path: Path) -> Non
 
 
 def _class_rows(store: PseudoBoxStore, box_survey: Survey) -> list[list[Any]]:
-    """Classes by falling number of boxes; of many classes, only the first and last."""
+    """Classes by descending number of boxes; if there are many, only the first and last."""
     order = np.argsort(-box_survey.class_boxes, kind="stable")
     if len(order) > MAX_LISTED:
         order = np.concatenate([order[: MAX_LISTED // 2], order[-MAX_LISTED // 2 :]])

@@ -35,7 +35,7 @@ def get_compiler_version() -> str:
 
 
 def get_compiling_cuda_version() -> str:
-    """Report that no CUDA toolkit was used to compile them. They run on torch's CUDA."""
+    """Report that no CUDA toolkit was used to compile the operators. They run on torch's CUDA."""
     return "not available"
 
 

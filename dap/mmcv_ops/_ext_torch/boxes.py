@@ -12,7 +12,7 @@ NAIVE, LINEAR, GAUSSIAN = 0, 1, 2
 
 @operator
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Keep the best box of each group whose IoU is above ``iou_threshold``.
+    """Keep the boxes whose IoU with each better kept box is at most ``iou_threshold``.
 
     Args:
         boxes: Shape (N, 4), xyxy.
@@ -21,7 +21,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         offset: 0 or 1; width = x2 - x1 + offset.
 
     Returns:
-        Indices of the kept boxes by falling score, int64, shape (K,).
+        Indices of the kept boxes by descending score, int64, shape (K,).
     """
     boxes, scores = map(at_least_float32, (boxes, scores))
     if offset:
@@ -137,7 +137,7 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
         iou_threshold: A box is suppressed if its IoU with a better one is at least this.
 
     Returns:
-        Per kept box, by falling score: its index, then those of the boxes it suppresses.
+        Per kept box, by descending score: its index, then those of the boxes it suppresses.
     """
     columns, areas = _columns(dets[:, :4], offset=0)
     order = dets[:, 4].sort(descending=True, stable=True).indices.cpu().numpy()

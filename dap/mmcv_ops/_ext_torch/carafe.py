@@ -103,7 +103,7 @@ def carafe_naive_backward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Write the gradients by features and masks; ``top_grad`` is shaped as the output."""
+    """Write the gradients of features and masks; ``top_grad`` is shaped as the output."""
     _backward(
         top_grad, features, masks, bottom_grad, mask_grad, kernel_size, group_size, scale_factor
     )
@@ -123,7 +123,7 @@ def carafe_forward(
 ) -> None:
     """Upsample features; see ``carafe_naive_forward``.
 
-    ``rfeatures``, shaped as ``features``, receives them for the backward. mmcv's other
+    ``rfeatures``, shaped as ``features``, gets a copy for the backward pass. mmcv's other
     buffers, ``routput`` and ``rmasks``, are not used.
     """
     rfeatures.copy_(features)
@@ -145,7 +145,7 @@ def carafe_backward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Write the gradients by features and masks; mmcv's buffers are not used."""
+    """Write the gradients of features and masks; mmcv's buffers are not used."""
     _backward(
         top_grad, rfeatures, masks, bottom_grad, mask_grad, kernel_size, group_size, scale_factor
     )

@@ -1,4 +1,4 @@
-"""Helpers of all operators: no autograd and autocast, float32 for 16-bit floats, chunks."""
+"""Helpers of all operators: switch off autograd and autocast, convert dtypes, split tensors."""
 
 import functools
 from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ BILINEAR, ZEROS = 0, 0  # torch's numbers of grid_sample's mode and padding
 
 
 def _levels(value: Tensor, shapes: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
-    """Yield per level its number, its keys and its map (B * heads, channels, H, W)."""
+    """Yield the number, keys and map (B * heads, channels, H, W) of each level."""
     batch, _, heads, channels = value.shape
     start = 0
     for level, (height, width) in enumerate(shapes.tolist()):
@@ -79,7 +79,7 @@ def ms_deform_attn_backward(
     grad_attn_weight: Tensor,
     im2col_step: int,
 ) -> None:
-    """Write the gradients by value, sampling locations and attention weights.
+    """Write the gradients of value, sampling locations and attention weights.
 
     Args:
         value: As in the forward.

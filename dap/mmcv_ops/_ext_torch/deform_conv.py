@@ -68,7 +68,7 @@ def deform_conv_forward(
 def _gradients(
     input: Tensor, offset: Tensor, grad_output: Tensor, weight: Tensor, sizes: dict[str, Any]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients by input, weight and offset."""
+    """Return the gradients of input, weight and offset."""
     shift, grad, x, w = _prepare(offset, grad_output, input, weight)
     mask, bias = _empty_mask_and_bias(x, w)
     gradients = torch.ops.torchvision._deform_conv2d_backward(
@@ -88,9 +88,9 @@ def deform_conv_backward_input(
     columns: Tensor,
     **sizes: int,
 ) -> None:
-    """Write the gradients by input and offset; see ``deform_conv_forward``.
+    """Write the gradients of input and offset; see ``deform_conv_forward``.
 
-    torchvision computes the gradient by the weight in the same call. It is stored on the
+    torchvision computes the gradient of the weight in the same call. It is stored on the
     buffer ``columns``, which mmcv then passes to ``deform_conv_backward_parameters``.
     """
     grad_input, columns.grad_weight, grad_offset = _gradients(  # type: ignore[attr-defined]
@@ -111,9 +111,9 @@ def deform_conv_backward_parameters(
     scale: float,
     **sizes: int,
 ) -> None:
-    """Add ``scale`` times the gradient by the weight to ``gradWeight``; see the forward."""
+    """Add ``scale`` times the gradient of the weight to ``gradWeight``; see the forward."""
     grad_weight = columns.__dict__.pop("grad_weight", None)
-    if grad_weight is None:  # the gradient by the weight alone does not depend on its values
+    if grad_weight is None:  # the weight's gradient does not depend on its values
         _, grad_weight, _ = _gradients(input, offset, gradOutput, gradWeight, sizes)
     gradWeight.add_(grad_weight.to(gradWeight.dtype), alpha=scale)
 
@@ -233,7 +233,7 @@ def modulated_deform_conv_backward(
     deformable_group: int,
     with_bias: bool,
 ) -> None:
-    """Write the gradients by input, weight, bias, offset and mask; see the forward."""
+    """Write the gradients of input, weight, bias, offset and mask; see the forward."""
     shift, grad, x, w, b, factor = _prepare(
         _at_output_size("offset", offset, grad_output),
         grad_output,

@@ -62,7 +62,7 @@ def deform_roi_pool_forward(
 
 
 def _offset_gradient(values: Tensor, y: Tensor, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return the derivatives (x, y) of samples by their position.
+    """Return the derivatives (x, y) of samples with respect to their position.
 
     As in mmcv, the distance to a border cell is that of the point itself, also outside
     the map.

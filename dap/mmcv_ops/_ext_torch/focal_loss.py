@@ -62,7 +62,7 @@ def _sigmoid_rows(
     alpha: float,
     gradient: bool,
 ) -> None:
-    """Write losses or gradients (N, C) as if all were negatives, then each row's positive."""
+    """Write losses or gradients (N, C) of negatives, then replace that of each row's positive."""
     classes = input.shape[1]
     _check_targets(target, largest=classes)
     negative = _negative_gradient if gradient else _negative_loss
@@ -108,7 +108,7 @@ def sigmoid_focal_loss_forward(
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Write the derivatives of losses by logits into ``grad_input`` (N, C); see the forward."""
+    """Write the gradients of the logits into ``grad_input`` (N, C); see the forward."""
     _sigmoid_rows(input, target, weight, grad_input, gamma, alpha, gradient=True)
 
 
@@ -153,13 +153,13 @@ def softmax_focal_loss_backward(
     gamma: float,
     alpha: float,
 ) -> None:
-    """Write the derivative of each row's loss by its logits.
+    """Write the derivative of each row's loss with respect to its logits.
 
     Args:
         input: Probabilities (after the softmax), shape (N, C).
         target: Classes, int64, shape (N,), below C; negative ones are ignored.
         weight: Factor per class, shape (C,), or empty.
-        buff: Output, p times the derivative by the target's probability p, shape (N,).
+        buff: Output, the target's probability p times the derivative w.r.t. p, shape (N,).
         grad_input: Output, shape (N, C).
         gamma: Focusing parameter.
         alpha: Factor of all losses.

@@ -109,7 +109,7 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Add the gradient by the features to ``grad_input`` (B, C, H, W); see the forward."""
+    """Add the gradient of the features to ``grad_input`` (B, C, H, W); see the forward."""
     if pool_mode == MAX:
         _max_backward(grad_output, rois, argmax_y, argmax_x, grad_input)
         return

@@ -31,7 +31,7 @@ def _largest(
         base: Row of each RoI's image, shape (R, 1, 1).
         y: First and last-plus-one rows, each of shape (R, PH).
         x: First and last-plus-one columns, each of shape (R, PW).
-        width: Of the map.
+        width: Width of the map.
     """
     first_y, last_y = (t[:, :, None] for t in y)
     first_x, last_x = (t[:, None, :] for t in x)

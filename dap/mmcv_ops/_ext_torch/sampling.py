@@ -13,7 +13,7 @@ CHUNK_VALUES = 2**22
 
 @dataclass
 class Samples:
-    """Sample points of some RoIs that have equally many in each bin.
+    """Sample points of some RoIs with the same number of points per bin.
 
     Attributes:
         rois: Indices of the RoIs, shape (R,).
@@ -62,7 +62,7 @@ def samples(
         output_size: Bins (PH, PW).
         sampling_ratio: Points per bin and axis; 0 for one per cell, rounded up.
         shift: Added to each bin's points, (y, x), shape (R, 2, PH, PW).
-        channels: Of the features, for the size of a chunk.
+        channels: Channels of the features, which limit the size of a chunk.
     """
     count_y, count_x = output_size
     bins = size / torch.tensor(output_size, device=size.device)
@@ -89,8 +89,8 @@ def corners(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor, Tens
     Args:
         y: Coordinates in cells, any shape (...).
         x: Coordinates in cells, shape (...).
-        height: Of the map.
-        width: Of the map.
+        height: Height of the map.
+        width: Width of the map.
 
     Returns:
         Indices into the flattened map, int64, shape (..., 4): upper left, upper right,

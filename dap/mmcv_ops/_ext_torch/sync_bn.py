@@ -45,7 +45,7 @@ def sync_bn_forward_output(
         running_mean: Changed to ``(1 - momentum) * running_mean + momentum * mean``.
         running_var: Likewise, by the unbiased variance of all processes.
         norm: Written: normalised features before scale and offset, float32.
-        std: Written: square root of variance and ``eps``.
+        std: Written: square root of the sum of variance and ``eps``.
         output: Written: the result, shape (N, C, L).
         eps: Added to the variance.
         momentum: Weight of the present statistics.
@@ -64,7 +64,7 @@ def sync_bn_forward_output(
 def sync_bn_backward_param(
     grad_output: Tensor, norm: Tensor, grad_weight: Tensor, grad_bias: Tensor
 ) -> None:
-    """Write the gradients by scale and offset of one process, each of shape (C,)."""
+    """Write the gradients of scale and offset in one process, each of shape (C,)."""
     grad_output = at_least_float32(grad_output)
     grad_weight.copy_((grad_output * norm).sum(dim=(0, 2)))
     grad_bias.copy_(grad_output.sum(dim=(0, 2)))
@@ -80,7 +80,7 @@ def sync_bn_backward_data(
     std: Tensor,
     grad_input: Tensor,
 ) -> None:
-    """Write the gradient by the features into ``grad_input``, shape (N, C, L).
+    """Write the gradient of the features into ``grad_input``, shape (N, C, L).
 
     ``grad_weight`` and ``grad_bias`` are the means over all processes.
     """
