@@ -20,6 +20,7 @@ from dap.testing import make_class_folders
 COUNT = 27
 PARENT = os.getpid()
 FORK = multiprocessing.get_context("fork")
+EARLIER: list = []
 
 
 class Misbehaving(LabelledImages):
@@ -64,13 +65,14 @@ def images(root, monkeypatch):
 
 
 def readers():
-    """Child processes, without those of pools that tests in other files may have left."""
-    children = multiprocessing.active_children()
-    return [child for child in children if "PoolWorker" not in child.name]
+    """Child processes that the running test has started."""
+    return [child for child in multiprocessing.active_children() if child not in EARLIER]
 
 
 @pytest.fixture(autouse=True)
 def no_process_stays():
+    """Tests of other files may have left processes, such as those of a data loader."""
+    EARLIER[:] = multiprocessing.active_children()
     yield
     assert readers() == []
 
