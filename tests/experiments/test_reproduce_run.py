@@ -23,6 +23,7 @@ from dap.experiments.paper import TABLE_A1
 from dap.jobs import Job
 from dap.jobs.running import run_job
 from dap.testing import tiny_classifier_config
+from tests.support import forked
 from tests.support.workplace import CONFIGS, ROOT, Workplace, kill_all
 
 TOOL = ROOT / "tools" / "reproduce.py"
@@ -104,6 +105,7 @@ def reproduce(workplace, *arguments):
     with (
         patch.dict(os.environ, environment(workplace)),
         patch.object(sys, "argv", argv),
+        forked.jobs(),
         contextlib.chdir(workplace.folder),
         contextlib.redirect_stdout(printed),
     ):
@@ -172,6 +174,7 @@ def in_workplace(workplace, function):
     printed = io.StringIO()
     with (
         patch.dict(os.environ, environment(workplace)),
+        forked.jobs(),
         contextlib.chdir(workplace.folder),
         contextlib.redirect_stdout(printed),
     ):

@@ -1,9 +1,8 @@
 """Batches of images: how large, what happens when memory runs out, and several labels."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 
@@ -17,6 +16,7 @@ from dap.images.labelled_images import Entry, Sample
 from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, build_classifier
 from dap.pseudo_boxes.batched_maps import BatchLimit, WindowMaps
 from dap.pseudo_boxes.classifier import evaluating
+from dap.pseudo_boxes.pipeline import box_processes
 from dap.runs.execution import default_workers
 from tests.support.planted import MeanColours, model_config, planted_state
 from tests.support.zoo import save_random_weights, zoo_config
@@ -200,17 +200,16 @@ def test_readers_follow_the_cores(monkeypatch):
     assert default_workers(on_gpu=False, local_ranks=16) == 1
 
 
-MAKER = """
-import os, sys, time
-from dap.pseudo_boxes.pipeline import box_processes
-with box_processes(2) as processes:
-    futures = [processes.submit(os.getpid) for _ in range(20)]
-    slow = processes.submit(time.sleep, {seconds})
-    while len(processes._processes) < 2:
-        processes.submit(time.sleep, .1)
-    print(*processes._processes, flush=True)
-    time.sleep(60)
-"""
+def make_boxes(seconds, pids):
+    """Have two processes, one of which works for some seconds, and wait."""
+    with box_processes(2) as processes:
+        for _ in range(20):
+            processes.submit(os.getpid)
+        processes.submit(time.sleep, seconds)
+        while len(processes._processes) < 2:
+            processes.submit(time.sleep, 0.1)
+        pids.send(list(processes._processes))
+        time.sleep(60)
 
 
 def is_alive(pid):
@@ -225,13 +224,16 @@ def is_alive(pid):
 @pytest.mark.parametrize("seconds", [0, 50])
 def test_processes_that_make_boxes_end_with_their_parent(end, seconds):
     """Whether they wait for work or are at it."""
-    code = MAKER.format(seconds=seconds)
-    main = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    pids = [int(pid) for pid in main.stdout.readline().split()]
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    main = multiprocessing.get_context("fork").Process(target=make_boxes, args=(seconds, sender))
+    main.start()
+    sender.close()
+    pids = receiver.recv()
     assert len(pids) == 2
     assert all(map(is_alive, pids))
-    main.send_signal(end)
-    main.wait(10)
+    os.kill(main.pid, end)
+    main.join(10)
+    assert main.exitcode == -end
     end = time.monotonic() + 15
     while any(map(is_alive, pids)):
         assert time.monotonic() < end, "processes are left"

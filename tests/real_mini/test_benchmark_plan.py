@@ -1,7 +1,6 @@
 """Jobs of the benchmark: which there are, what they read, and in what they differ."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from dap.testing import make_voc
+from tests.support import forked
 
 PROJECT = Path(__file__).resolve().parents[2] / "projects" / "real_mini"
 
@@ -222,7 +222,8 @@ def test_some_classes_of_a_voc_folder(project, work_dir):
         "zoo", work_dir / "zoo", "trainval", "test", str(work_dir / "kept.txt")
     )
     for job in target.jobs.values():
-        subprocess.run([sys.executable, *job.command[1:]], check=True, capture_output=True)
+        done = forked.run([sys.executable, *job.command[1:]])
+        assert done.returncode == 0, done.stdout
     assert len(names) > 1
     assert target.num_classes == 1
     images = [len(json.loads(Path(p).read_text())["images"]) for p in (target.train, target.test)]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import multiprocessing
 import os
 import runpy
 import shutil
@@ -18,6 +17,7 @@ from dap.launch import installed_tool
 from dap.store.shard import NO_THRESHOLD
 from dap.store.writer import StoreWriter
 from dap.testing import make_class_folders, make_coco, make_voc, write_voc_annotation
+from tests.support import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -74,10 +74,6 @@ VOC_OPTIONS = [
     "train_cfg.max_epochs=1",
 ]
 TWO_STEPS = ["train_cfg.max_iters=2", "train_cfg.val_interval=2"]
-
-
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.support.preloaded"])
 
 
 def from_classifier(checkpoint):
@@ -137,17 +133,11 @@ class Place:
         return self.fork("test", config, checkpoint, *where, "--cfg-options", *options)
 
     def fork(self, tool, *arguments):
-        """Run a tool of mmdet in a process forked from one that has done nothing but imports."""
-        log = self.folder / "forked.log"
-        path = installed_tool("mmdet", tool)
-        arguments = [str(part) for part in arguments]
-        process = SERVER.Process(target=run_logged, args=(path, arguments, self.folder, log))
-        process.start()
-        process.join(300)
-        process.kill()  # has no effect if it has ended
-        output = log.read_text()
-        assert process.exitcode == 0, output[-6000:]
-        return output
+        """Run a tool of mmdet in a process that has the imports already."""
+        command = [sys.executable, installed_tool("mmdet", tool), *arguments]
+        done = forked.run(command, self.folder)
+        assert done.returncode == 0, done.stdout[-6000:]
+        return done.stdout
 
     def dist_train(self, config, name, *options, flags=()):
         """Train in two processes."""
@@ -200,16 +190,6 @@ def kill_all(process):
     for pid in found:
         os.kill(pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-
-
-def run_logged(path, arguments, folder, log):
-    """Run a script as a program of its own, its output in a file."""
-    with open(log, "w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    os.chdir(folder)
-    sys.argv = [str(path), *arguments]
-    runpy.run_path(str(path), run_name="__main__")
 
 
 def make_tiny_coco(root):
