@@ -20,7 +20,8 @@ from torch import nn
 
 from dap.hooks.validation_pictures_hook import ValidationPicturesHook
 from dap.testing import make_coco
-from tests.support.workplace import CONFIGS, SERVER, SMALL_FASTER_RCNN, SMALL_STEP_3, make_store
+from tests.support import forked
+from tests.support.workplace import CONFIGS, SMALL_FASTER_RCNN, SMALL_STEP_3, make_store
 
 PRETRAIN = CONFIGS / "pretrain" / "faster-rcnn_r50_fpn_40k_in1k-boxes.py"
 PALETTE_RGB = [(255, 0, 255), (255, 255, 0), (0, 255, 255)]  # unlike those of the objects
@@ -363,7 +364,7 @@ def test_two_processes(data, tmp_path):
     lost = Path(alone.val_dataloader.dataset.get_data_info(1)["img_path"])
     lost.unlink()
     processes = [
-        SERVER.Process(target=train_in_two_processes, args=(rank, data, str(tmp_path)))
+        forked.SERVER.Process(target=train_in_two_processes, args=(rank, data, str(tmp_path)))
         for rank in range(2)
     ]
     for process in processes:

@@ -2,8 +2,9 @@
 
 import json
 import os
-import subprocess
+import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mmengine.runner import Runner
 
 import dap.hooks
 from dap.testing import make_class_folders, tiny_classifier_config
+from tests.support import forked
 from tests.support.planted import config_text, planted_state
 from tests.support.scripts import load_script
 from tests.support.zoo import zoo_config
@@ -49,28 +51,31 @@ def run_tool(monkeypatch):
     return run
 
 
-def start_tool(*arguments, launcher=(), options=("--no-normalization",)):
-    """Start the tool as a user does."""
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", *launcher, str(TOOL), *map(str, arguments), *options],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        timeout=300,
-    )
+def run_tool_in_two_processes(*arguments):
+    """What torchrun does with the tool: two processes that know their ranks from variables."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    command = [sys.executable, TOOL, *arguments, "--launcher", "pytorch", "--no-normalization"]
+
+    def run(rank):
+        ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+        return forked.run(command, env={**os.environ, **shared, **ranks})
+
+    with ThreadPoolExecutor() as threads:
+        done = list(threads.map(run, (0, 1)))
+    output = "".join(process.stdout for process in done)
+    assert [process.returncode for process in done] == [0, 0], output
+    return output
 
 
 def test_two_processes_give_the_same_files_as_one(planted_run, tmp_path, run_tool):
     config, checkpoint, _ = planted_run
     run_tool(config, checkpoint, "--out", tmp_path / "one")
-    rendezvous = ("--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0")  # a free port
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", *rendezvous]
-    two = start_tool(
-        config, checkpoint, "--out", tmp_path / "two", "--launcher", "pytorch", launcher=launcher
-    )
-    assert two.returncode == 0, two.stderr
-    assert "90 images" in two.stderr + two.stdout
-    assert (two.stderr + two.stdout).count("verdict: ") == 1
+    output = run_tool_in_two_processes(config, checkpoint, "--out", tmp_path / "two")
+    assert "90 images" in output
+    assert output.count("verdict: ") == 1
     for name in sorted(
         path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*")
     ):
@@ -292,8 +297,8 @@ def test_hook_and_tool_agree_on_a_config_of_the_zoo(tmp_path):
     Runner.from_cfg(config).train()
     config.dump(str(tmp_path / "config.py"))
     arguments = (tmp_path / "config.py", tmp_path / "work" / "epoch_1.pth", "--workers", "0")
-    done = start_tool(*arguments, "--out", tmp_path / "tool", options=())
-    assert done.returncode == 0, done.stderr
+    done = forked.run([sys.executable, TOOL, *arguments, "--out", tmp_path / "tool"])
+    assert done.returncode == 0, done.stdout
     hooked = tmp_path / "work" / "pseudo_boxes"
     names = [path.relative_to(hooked) for path in hooked.rglob("*") if path.is_file()]
     assert len(names) == 4
