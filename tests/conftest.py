@@ -25,7 +25,7 @@ LONGEST = ("test_configs_run", "test_reproduce_run", "test_quickstart", "test_no
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest files first, so that both processes finish at about the same time."""
+    """Start the longest files first, so that all processes finish at about the same time."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
