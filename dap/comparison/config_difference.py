@@ -27,7 +27,7 @@ HOUSEKEEPING_HOOKS = {"logger", "checkpoint", "visualization", "timer", "runtime
 NEUTRAL_HOOKS = {
     *("NumClassCheckHook", "CheckInvalidLossHook", "MemoryProfilerHook", "EmptyCacheHook"),
     *("LoggerHook", "IterTimerHook", "VisualizationHook", "DetVisualizationHook", "ProfilerHook"),
-    *("TotalBatchHook", "ValidationPicturesHook", "PseudoBoxHook"),
+    *("TotalBatchHook", "ResumedDataHook", "ValidationPicturesHook", "PseudoBoxHook"),
 }
 IGNORED_KEYS = {
     *("num_workers", "persistent_workers", "pin_memory", "collate_fn", "prefetch_factor"),
