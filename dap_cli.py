@@ -127,7 +127,7 @@ def train(verb: str, arguments: Sequence[str]) -> int:
         more, end = ("[CONFIG …] ", _SEVERAL) if several else ("", "")
         print(_TRAINING.format(verb=verb, more=more, end=end))
         return 0 if configs or options else 2
-    if len(configs) > 1 and (verb == "pretrain" or "--work-dir" in options):
+    if len(configs) > 1 and (verb == "pretrain" or _value(options, "--work-dir")):
         print(f"dap {verb}: {len(configs)} configs with one work directory; expected one config, "
               "or no --work-dir", file=sys.stderr)  # fmt: skip
         return 2
@@ -135,7 +135,8 @@ def train(verb: str, arguments: Sequence[str]) -> int:
         print(f"training {config}", flush=True)
         filters = filter(None, [os.environ.get("PYTHONWARNINGS"), f"ignore:{_WARNING}"])
         environment = {**os.environ, "PYTHON": sys.executable, "PYTHONWARNINGS": ",".join(filters)}
-        status = subprocess.run(training_command(config, options, gpus), env=environment).returncode
+        command = training_command(config, resume_options(config, options), gpus)
+        status = subprocess.run(command, env=environment).returncode
         if status:
             return status
     if len(configs) > 1:
@@ -163,6 +164,30 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], int
     return configs, options, int(gpus)
 
 
+def resume_options(config: str, options: Sequence[str]) -> list[str]:
+    """Remove ``--resume`` if a training that starts from ``load_from`` has not begun.
+
+    With ``--resume``, MMEngine ignores ``load_from`` even if there is nothing to resume.
+    """
+    options = list(options)
+    if "--resume" not in options:
+        return options
+    index = options.index("--resume")
+    if not "".join(options[index + 1 : index + 2]).startswith("-") and options[index + 1 :]:
+        return options  # a checkpoint follows
+    from mmengine.config import Config  # takes seconds
+
+    settings = dict(word.split("=", 1) for word in options if "=" in word)
+    read = Config.fromfile(config)
+    folder = _value(options, "--work-dir") or settings.get("work_dir") or read.get("work_dir")
+    folder = folder or f"work_dirs/{Path(config).stem}"
+    starts = settings.get("load_from") or read.get("load_from")
+    if not starts or (Path(folder) / "last_checkpoint").exists():
+        return options
+    print(f"{folder} has no checkpoint to resume: the training starts from {starts}", flush=True)
+    return [*options[:index], *options[index + 1 :]]
+
+
 def training_command(config: str, options: Sequence[str], gpus: int) -> list[str]:
     """Build the command that trains a config, in one process or several."""
     if gpus > 1:
@@ -173,8 +198,8 @@ def training_command(config: str, options: Sequence[str], gpus: int) -> list[str
 
 def work_dir(config: str, options: Sequence[str] = ()) -> str:
     """Work directory of a training: from its options, its config, or the name of the config."""
-    if "--work-dir" in options:
-        return options[options.index("--work-dir") + 1]
+    if given := _value(options, "--work-dir"):
+        return given
     path = Path(config)
     for statement in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):

@@ -116,13 +116,34 @@ def test_work_directories(tmp_path):
 
     assert dap_cli.work_dir(str(config)) == "runs/own"
     assert dap_cli.work_dir(str(config), ["--work-dir", "w"]) == "w"
+    assert dap_cli.work_dir(str(config), ["--work-dir=w"]) == "w"
     assert dap_cli.work_dir(str(other)) == "work_dirs/other"
 
 
 def test_two_configs_need_two_work_directories(capsys):
     assert dap_cli.main(["finetune", "a.py", "b.py", "--work-dir", "w"]) == 2
+    assert dap_cli.main(["finetune", "a.py", "b.py", "--work-dir=w"]) == 2
     assert dap_cli.main(["pretrain", "a.py", "b.py"]) == 2
-    assert capsys.readouterr().err.count("2 configs with one work directory") == 2
+    assert capsys.readouterr().err.count("2 configs with one work directory") == 3
+
+
+def test_training_that_has_not_begun_starts_from_its_weights(tmp_path, monkeypatch):
+    """MMEngine's ``--resume`` ignores ``load_from`` where nothing is to be resumed."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.py").write_text("load_from = 'weights.pth'\nwork_dir = 'runs/a'\n")
+    Path("b.py").write_text("lr = 1\n")
+    resume = dap_cli.resume_options
+
+    assert resume("a.py", ["--resume", "--amp"]) == ["--amp"]
+    assert resume("a.py", ["--amp", "--resume"]) == ["--amp"]
+    assert resume("a.py", ["--resume", "x.pth"]) == ["--resume", "x.pth"]
+    assert resume("b.py", ["--resume"]) == ["--resume"]
+    given = ["--cfg-options", "load_from=w.pth", "--resume"]
+    assert resume("b.py", given) == given[:2]
+    Path("runs/a").mkdir(parents=True)
+    Path("runs/a/last_checkpoint").write_text("iter_3.pth")
+    assert resume("a.py", ["--resume"]) == ["--resume"]
+    assert resume("a.py", ["--resume", "--work-dir=other"]) == ["--work-dir=other"]
 
 
 def test_pair_is_trained_and_compared(tmp_path, monkeypatch, tools, capsys):

@@ -11,7 +11,13 @@ from dap.comparison import read_curve
 from dap.files import whole_file
 from dap.jobs.jobs import Job
 from dap.jobs.running import run_job, run_jobs, visible_gpus
-from dap.jobs.state import finished_line, is_begun, is_finished, missing_inputs
+from dap.jobs.state import (
+    finished_line,
+    is_begun,
+    is_finished,
+    missing_inputs,
+    resumed_command,
+)
 from dap.jobs.submission import Submission, submit
 
 from .catalogue import Experiment, Row
@@ -193,9 +199,9 @@ def _described(job: Job) -> str:
     try:
         if is_finished(job):
             return finished_line(job)
+        return shlex.join(resumed_command(job) if is_begun(job) else job.command)
     except ValueError as error:
         return f"# rejected: {error}"
-    return shlex.join(job.resumed if is_begun(job) else job.command)
 
 
 def _write_curves(path: Path, rows: Sequence[Row], plan: Plan, seeds: Sequence[int | None]) -> None:

@@ -15,8 +15,8 @@ from typing import IO
 from dap.locks import wait_for_lock
 
 from .jobs import Job
-from .records import begin_record, end_record
-from .state import finished_line, is_begun, is_finished, latest_result
+from .records import begin_record, end_record, is_open
+from .state import finished_line, is_begun, is_finished, latest_result, resumed_command
 
 
 def run_job(
@@ -36,17 +36,20 @@ def run_job(
         environment: Additional environment variables of the command.
 
     Raises:
-        ValueError: If there is a result with other settings.
+        ValueError: If there is a result with other settings, or an unfinished training lacks its
+            last checkpoint.
         RuntimeError: If the command fails, or ends without a result.
     """
     with _exclusive_lock(Path(root) / ".locks" / job.name.replace("/", "_")) as lock:
         if is_finished(job):
+            if job.kind == "train" and is_open(job):  # killed after its last checkpoint
+                end_record(job, latest_result(job))
             print(finished_line(job), flush=True)
             return
         resumes = is_begun(job)
         if not resumes:
             begin_record(job)
-        command = job.resumed if resumes else job.command
+        command = resumed_command(job) if resumes else job.command
         print(shlex.join(command), flush=True)
         program = [sys.executable if part == "python" else part for part in command]
         variables = {**os.environ, "PYTHON": sys.executable, **(environment or {})}

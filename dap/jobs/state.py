@@ -62,6 +62,27 @@ def is_begun(job: Job) -> bool:
     return job.kind == "train" and (Path(job.makes).parent / "last_checkpoint").exists()
 
 
+def resumed_command(job: Job) -> tuple[str, ...]:
+    """Command that resumes a begun training from the last checkpoint in its own folder.
+
+    MMEngine's file ``last_checkpoint`` has an absolute path. In a work directory that was moved or
+    copied, it is that of another training, or of none.
+
+    Raises:
+        ValueError: If the folder lacks the checkpoint.
+    """
+    last = Path(job.makes).parent / "last_checkpoint"
+    recorded = last.read_text().strip()
+    checkpoint = last.parent / Path(recorded).name
+    if not checkpoint.is_file():
+        raise ValueError(
+            f"{last} names {recorded!r}; expected this checkpoint in the same folder. Write the "
+            "name of one that is there into the file, or move the folder away to train anew"
+        )
+    moved = Path(recorded) != checkpoint.absolute()
+    return (*job.resumed, str(checkpoint)) if moved else job.resumed
+
+
 def latest_result(job: Job) -> str | None:
     """Result of a job; the last by name if there are several, since MMEngine names them by time."""
     return max(glob(job.makes), default=None)
@@ -202,7 +223,8 @@ def _check_inputs(job: Job, result: str | None) -> None:
     Raises:
         ValueError: If one differs.
     """
-    recorded = recorded_inputs(job, result)
+    is_unclosed = job.kind == "train" and is_open(job)  # killed after its last checkpoint
+    recorded = recorded_inputs(job, None if is_unclosed else result)
     if recorded is None:
         return
     # Boxes can be made in two ways with the same result; a record has the inputs of one of them.
