@@ -10,6 +10,13 @@ import torch
 
 # Errors of a device itself; torch has a class for them since 2.8.
 DEVICE_ERRORS = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+    "unable to find an engine",  # no convolution of cuDNN found memory to work in
+    "can't allocate memory",
+)
 
 
 def chosen_device(name: str | None) -> torch.device:
@@ -24,6 +31,17 @@ def chosen_device(name: str | None) -> torch.device:
         raise ValueError(f"device {name!r}: expected cpu, cuda or cuda:N ({error})") from error
     require_supported(device)
     return device
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, after which the device can still be used.
+
+    Libraries that torch calls report it only in the message. So does the device, for memory that
+    torch does not manage, such as that of the code of a kernel.
+    """
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        text in str(error) for text in _OUT_OF_MEMORY
+    )
 
 
 def require_supported(device: torch.device) -> None:

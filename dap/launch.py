@@ -7,6 +7,7 @@ has a GPU. Without GPUs, the processes use the backend gloo, and the model stays
 
 import argparse
 import importlib.util
+import multiprocessing
 import os
 import runpy
 import subprocess
@@ -75,6 +76,10 @@ def init_processes(launcher: str) -> None:
     if launcher == "slurm":
         set_slurm_port()
     if torch.cuda.is_available():
+        # MMEngine would choose spawn, by which each process that reads images would get a copy of
+        # the list of images.
+        if multiprocessing.get_start_method(allow_none=True) is None:
+            multiprocessing.set_start_method("fork")
         init_dist(launcher)
     elif launcher == "pytorch":
         torch.distributed.init_process_group("gloo")

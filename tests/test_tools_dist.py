@@ -251,6 +251,17 @@ class TestSlurm:
         with pytest.raises(ValueError, match="expected a process started by srun"):
             launch.init_processes("slurm")
 
+    def test_processes_that_read_images_are_forked_on_gpus_too(self, monkeypatch):
+        """MMEngine chooses spawn unless a start method is set."""
+        said = []
+        monkeypatch.setattr(launch.torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(launch, "init_dist", lambda launcher: said.append(launcher))
+        start_method = launch.multiprocessing
+        monkeypatch.setattr(start_method, "get_start_method", lambda allow_none: None)
+        monkeypatch.setattr(start_method, "set_start_method", said.append)
+        launch.init_processes("pytorch")
+        assert said == ["fork", "pytorch"]
+
 
 class TestLaunch:
     @pytest.mark.parametrize(

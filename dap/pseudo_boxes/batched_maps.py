@@ -26,13 +26,11 @@ from dap.cam import (
     padded_size,
     resized_size,
 )
-from dap.devices import DEVICE_ERRORS
+from dap.devices import DEVICE_ERRORS, is_out_of_memory
 from dap.images.labelled_images import Entry, Sample
 
 from .classifier import CamClassifier
 from .settings import PseudoBoxSettings
-
-_OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
 
 
 class ImageMaps(NamedTuple):
@@ -165,7 +163,7 @@ class WindowMaps:
         try:
             return [(batch, self._maps_of(batch))]
         except (RuntimeError, AssertionError) as error:
-            too_large = _is_out_of_memory(error)
+            too_large = is_out_of_memory(error)
             if isinstance(error, DEVICE_ERRORS) and not too_large:
                 raise
             if len(batch.images) == 1:
@@ -267,17 +265,6 @@ class WindowMaps:
     def _size(self, i: int) -> tuple[int, int]:
         image = self.samples[i].image
         return (0, 0) if image is None else (image.shape[1], image.shape[2])
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, after which the device can still be used.
-
-    Libraries that torch calls report it only in the message. So does the device, for memory that
-    torch does not manage, such as that of the code of a kernel.
-    """
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        text in str(error) for text in _OUT_OF_MEMORY
-    )
 
 
 def _pinned_copy(values: Tensor) -> Tensor:

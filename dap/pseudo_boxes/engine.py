@@ -67,8 +67,9 @@ def generate_pseudo_boxes(
     ``summary.json`` (counts, mean sizes, images that could not be read with the reasons, all
     settings). If ``torch.distributed`` is initialised, all processes share the images. The first
     process lists them for all; the others return when the store is complete, before the two files
-    are written. On one kind of device, a run gives the same bytes with any number of processes. A
-    run that was killed continues with the missing shards, with the same result.
+    are written. On one kind of device, a run gives the same bytes with any number of processes (on
+    GPUs, this is not promised for maps by gradient). A run that was killed continues with the
+    missing shards, with the same result.
 
     An image that cannot be read, or whose map is not finite, is left out, counted and named. The
     run stops only if there are too many of them, or if the maps of 50 images in a row cannot be

@@ -20,7 +20,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 import dap
-from dap.devices import DEVICE_ERRORS, chosen_device, computing_on
+from dap.devices import DEVICE_ERRORS, chosen_device, computing_on, is_out_of_memory
 from dap.images.image_files import check_size
 from dap.images.labelled_images import LabelledImages, Sample
 from dap.images.reading import read_in_order
@@ -203,9 +203,9 @@ class _Relabelling:
             return []
         try:
             return list(self.detector.detect(images))
-        except (torch.OutOfMemoryError, *DEVICE_ERRORS):
-            raise  # not caused by the image
         except (ArithmeticError, RuntimeError, ValueError) as error:
+            if is_out_of_memory(error) or isinstance(error, DEVICE_ERRORS):
+                raise  # not caused by the image
             if len(images) == 1:
                 return [f"{type(error).__name__}: {error}"]
         return [detections for image in images for detections in self._detected([image])]

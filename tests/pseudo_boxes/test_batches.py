@@ -108,6 +108,8 @@ def test_one_image_that_is_too_large_ends_the_run_and_names_the_options():
     ("error", "words"),
     [
         (RuntimeError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        (RuntimeError, "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        (RuntimeError, "GET was unable to find an engine to execute this computation"),
         (getattr(torch, "AcceleratorError", RuntimeError), "CUDA error: out of memory"),
     ],
 )
