@@ -157,6 +157,15 @@ def test_own_types_exist(path):
         assert "dap" in config.custom_imports.imports  # its checkpoints load
     else:
         assert "dap.TotalBatchHook" in own
+    if config.train_cfg.get("type") == "IterBasedTrainLoop":
+        assert "dap.ResumedDataHook" in own
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=names(RUNNABLE))
+def test_a_kill_leaves_a_checkpoint(path):
+    """MMEngine removes the oldest checkpoint before it writes the next one."""
+    hooks = TREE.load(path.stem).get("default_hooks", {})
+    assert hooks.get("checkpoint", {}).get("max_keep_ckpts", -1) != 1
 
 
 def plain(name):

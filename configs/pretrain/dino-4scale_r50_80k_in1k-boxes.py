@@ -23,9 +23,13 @@ train_cfg = dict(_delete_=True, type="IterBasedTrainLoop", max_iters=80073, val_
 param_scheduler = [dict(type="LinearLR", start_factor=0.01, begin=0, end=500, by_epoch=False)]
 auto_scale_lr = dict(enable=True)
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=5000, max_keep_ckpts=1),
+    checkpoint=dict(by_epoch=False, interval=5000, max_keep_ckpts=2),
     logger=dict(log_metric_by_epoch=False),
     visualization=dict(type="dap.ValidationPicturesHook"),
 )
-custom_hooks = [dict(type="NumClassCheckHook"), dict(type="dap.TotalBatchHook")]
+custom_hooks = [
+    dict(type="NumClassCheckHook"),
+    dict(type="dap.TotalBatchHook"),
+    dict(type="dap.ResumedDataHook"),
+]
 log_processor = dict(by_epoch=False)

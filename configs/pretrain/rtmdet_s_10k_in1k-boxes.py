@@ -24,7 +24,7 @@ train_cfg = dict(_delete_=True, type="IterBasedTrainLoop", max_iters=10010, val_
 param_scheduler = [dict(type="LinearLR", start_factor=0.01, begin=0, end=1000, by_epoch=False)]
 auto_scale_lr = dict(enable=True, base_batch_size=256)
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=1000, max_keep_ckpts=1),
+    checkpoint=dict(by_epoch=False, interval=1000, max_keep_ckpts=2),
     logger=dict(log_metric_by_epoch=False),
     visualization=dict(type="dap.ValidationPicturesHook"),
 )
@@ -32,5 +32,6 @@ custom_hooks = [  # the recipe's moving average, without its switch of the pipel
     _base_.custom_hooks[0],
     dict(type="NumClassCheckHook"),
     dict(type="dap.TotalBatchHook"),
+    dict(type="dap.ResumedDataHook"),
 ]
 log_processor = dict(by_epoch=False)

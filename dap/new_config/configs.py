@@ -90,7 +90,7 @@ def shared(plan: Plan) -> Written:
         _TESTS: _AS_VALIDATED,
         "train_cfg": {"_delete_": True, "type": "IterBasedTrainLoop"},
         "default_hooks": {
-            "checkpoint": {"by_epoch": False, "max_keep_ckpts": 1},
+            "checkpoint": {"by_epoch": False, "max_keep_ckpts": 2},
             "logger": {"log_metric_by_epoch": False},  # else validations are logged at step 0
         },
         "custom_hooks": hooks,
@@ -259,7 +259,8 @@ def _custom_hooks(config: Config) -> tuple[list[Any], str]:
     note = f"of the recipe {', '.join(types[number] for number in kept)}" if kept else ""
     if len(kept) < len(types):
         note += f" without {', '.join(kind for kind in types if kind in EPOCH_HOOKS)}"
-    return [*recipe, {"type": "NumClassCheckHook"}, {"type": "dap.TotalBatchHook"}], note.strip()
+    own = ("NumClassCheckHook", "dap.TotalBatchHook", "dap.ResumedDataHook")
+    return [*recipe, *({"type": name} for name in own)], note.strip()
 
 
 def _imports(plan: Plan) -> Values:

@@ -88,9 +88,12 @@ def test_twins_differ_in_the_initialisation_alone(tmp_path, data, name):
     assert pretrain.optim_wrapper == cls.optim_wrapper
     assert cls.test_dataloader.dataset == cls.val_dataloader.dataset
     assert cls.test_evaluator == cls.val_evaluator
+    assert pretrain.default_hooks.checkpoint.max_keep_ckpts == 2  # one is removed before the next
+    assert cls.default_hooks.checkpoint.max_keep_ckpts == 2
     hooks = [hook["type"] for hook in cls.custom_hooks]
     assert "PipelineSwitchHook" not in hooks  # of RTMDet: it waits for an epoch
     assert ("EMAHook" in hooks) == name.startswith("rtmdet")
+    assert "dap.ResumedDataHook" in hooks
     lines = [len(path.read_text().splitlines()) for path in (recipe.pretrain, *recipe.finetune)]
     assert max(lines) <= 30
     assert lines[2] <= 10

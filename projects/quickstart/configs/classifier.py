@@ -63,7 +63,7 @@ param_scheduler = [
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations)
 default_hooks = dict(
     logger=dict(interval=20),
-    checkpoint=dict(interval=100, by_epoch=False, max_keep_ckpts=1),
+    checkpoint=dict(interval=100, by_epoch=False, max_keep_ckpts=2),
 )
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0)

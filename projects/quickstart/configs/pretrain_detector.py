@@ -32,5 +32,5 @@ param_scheduler = [
 ]
 default_hooks = dict(
     logger=dict(interval=25),
-    checkpoint=dict(interval=150, by_epoch=False, max_keep_ckpts=1),
+    checkpoint=dict(interval=150, by_epoch=False, max_keep_ckpts=2),
 )
