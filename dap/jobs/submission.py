@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -116,18 +117,26 @@ def sbatch_command(
 
 
 def _queued_jobs() -> dict[str, str]:
-    """Read the user's jobs in the queue: name → ID."""
+    """Read the user's jobs in the queue: name → ID.
+
+    A job is left out if it waits for one that has failed, and so is not in the queue, or for one
+    that is left out: Slurm is about to remove it.
+    """
     if shutil.which("sbatch") is None:
         raise ValueError(
             "--submit: there is no sbatch on this machine; expected Slurm's commands. --dry-run "
             "prints a script for a machine that has Slurm"
         )
     command = ["squeue", "--noheader", f"--user={os.getuid()}", f"--states={QUEUED}"]
-    process = subprocess.run([*command, "--format=%A %j"], capture_output=True, text=True)
+    process = subprocess.run([*command, "--format=%A|%E|%j"], capture_output=True, text=True)
     if process.returncode:
         raise RuntimeError(f"squeue ended with code {process.returncode}: {process.stderr.strip()}")
-    lines = (line.split(maxsplit=1) for line in process.stdout.splitlines() if line.strip())
-    return {name: identifier for identifier, name in lines}
+    rows = [line.strip().split("|", 2) for line in process.stdout.splitlines() if line.strip()]
+    waits = {identifier: re.findall(r":(\d+)", others) for identifier, others, _ in rows}
+    while doomed := [name for name, others in waits.items() if not waits.keys() >= {*others}]:
+        for name in doomed:
+            del waits[name]
+    return {name: identifier for identifier, _, name in rows if identifier in waits}
 
 
 def _submitted(job: Job, command: Sequence[str]) -> str:

@@ -35,10 +35,13 @@ print(number)
 """
 SQUEUE = """#!{python}
 import json, pathlib
-for path in sorted(pathlib.Path({folder!r}).glob("*.json")):
-    job = json.loads(path.read_text())
+jobs = [json.loads(p.read_text()) for p in sorted(pathlib.Path({folder!r}).glob("*.json"))]
+done = {{job["id"] for job in jobs if job["state"] == "COMPLETED"}}
+for job in jobs:
+    waits = [name for name in (job["dependency"] or "").split(":")[1:] if name not in done]
     if not job["state"]:
-        print(job["id"], job["job_name"])
+        waits = ",".join(f"afterok:{{name}}(unfulfilled)" for name in waits) or "(null)"
+        print(job["id"], waits, job["job_name"], sep="|")
 """
 SRUN = """#!{python}
 import os, sys

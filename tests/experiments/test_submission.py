@@ -1,5 +1,6 @@
 """Batch jobs in a queue: a stand-in for Slurm, and Slurm itself where it can run."""
 
+import json
 import subprocess
 import sys
 import time
@@ -91,6 +92,24 @@ def test_a_failed_job_takes_those_with_it_that_need_it(queue, capsys):
     said = capsys.readouterr().out
     assert said.count(" is finished: ") == 3
     assert said.count(" is submitted: ") == 2
+    queue.wait()
+    assert contents() == DONE
+
+
+def test_jobs_that_slurm_is_about_to_remove_are_queued_again(tmp_path, monkeypatch, capsys):
+    """The job that they wait for has failed, and the queue still lists them for some seconds."""
+    queue = StandIn(tmp_path / "stand-in")
+    monkeypatch.setenv("PATH", queue.variables["PATH"])
+    monkeypatch.chdir(tmp_path)
+    Path("work.py").write_text(WORK)
+    handed()
+    path, job = next(iter(queue.read().items()))
+    path.write_text(json.dumps({**job, "state": "FAILED"}))
+    capsys.readouterr()
+    handed()
+    said = capsys.readouterr().out
+    assert said.count(" is submitted: ") == 4  # but e
+    assert "# e is in the queue: 104" in said
     queue.wait()
     assert contents() == DONE
 
