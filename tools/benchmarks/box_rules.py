@@ -29,6 +29,7 @@ from torch import Tensor
 
 from dap import cam
 from dap._malloc import tune_malloc
+from dap.cam.boxes import nms_larger_first
 from dap.evaluation.ground_truth import read_ground_truth
 from dap.evaluation.name_matching import match_categories
 from dap.images.categories import coco_categories
@@ -167,6 +168,17 @@ def by_rule(
     return variant
 
 
+def moments_first(threshold: float, multiples: Sequence[float]) -> Variant:
+    """Make a variant: boxes by moments at one threshold and extents at some, merged by NMS."""
+    variants = by_rule("paper", (threshold,), "extent"), by_rule("extent", multiples)
+
+    def variant(case: Case) -> np.ndarray:
+        boxes = np.concatenate([one(case) for one in variants])
+        return boxes[nms_larger_first(boxes)[0]]
+
+    return variant
+
+
 VARIANTS: dict[str, Variant] = {
     "paper, τ .2 .3 .4 .5": by_rule("paper"),
     "release, τ .2 .3 .4 .5": by_rule("release"),
@@ -180,6 +192,7 @@ VARIANTS: dict[str, Variant] = {
     "extent, Otsu x .55 .85 1.25": by_rule("extent", (0.55, 0.85, 1.25)),
     "extent, Otsu x .5 .8 1.05 1.4": by_rule("extent", (0.5, 0.8, 1.05, 1.4)),
     "extent, NMS .7": by_rule("extent", nms_iou=0.7),
+    "moments, τ .2, and extents, Otsu x .8 1 1.25": moments_first(0.2, (0.8, 1, 1.25)),
 }
 
 
