@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -17,6 +18,7 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.support.preloaded"])
+_STARTING = threading.Lock()
 
 
 def run(command, cwd=None, env=None, timeout=300):
@@ -31,12 +33,11 @@ def run(command, cwd=None, env=None, timeout=300):
     command = [str(part) for part in command]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "output")
-        process = SERVER.Process(
-            target=_run_program,
-            args=(command[1:], str(cwd or Path.cwd()), dict(env or os.environ), log),
-        )
-        with contextlib.chdir(ROOT):  # where the first call starts the server, which imports tests
-            process.start()
+        with _STARTING:  # threads share the current folder
+            arguments = command[1:], str(cwd or Path.cwd()), dict(env or os.environ), log
+            process = SERVER.Process(target=_run_program, args=arguments)
+            with contextlib.chdir(ROOT):  # the first call starts the server, which imports tests
+                process.start()
         process.join(timeout)
         process.kill()  # has no effect if it has ended
         process.join()
