@@ -135,7 +135,10 @@ ReturnToService=2
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} Gres=gpu:2
-PartitionName=gpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=gpu Nodes={host} Default=YES MaxTime=INFINITE State=UP GraceTime=20
+PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 
 

@@ -200,3 +200,35 @@ def test_a_job_near_its_time_is_queued_again(slurm, tmp_path, monkeypatch):
         subprocess.run(update, capture_output=True)  # fails when the job has ended
     assert (tmp_path / "begun_1").exists()
     assert "is queued again" in (tmp_path / "root" / "logs" / "a.log").read_text()
+
+
+PREEMPTED = """
+import os, pathlib, subprocess
+times = os.environ.get("SLURM_RESTART_COUNT", "0")
+pathlib.Path(f"begun_{times}").touch()
+if times == "0":
+    raise SystemExit(subprocess.run(["srun", "--ntasks=1", "sleep", "300"]).returncode)
+pathlib.Path("a").touch()
+"""
+
+
+@pytest.mark.slow
+def test_a_job_that_is_preempted_with_a_grace_time_is_queued_again(slurm, tmp_path, monkeypatch):
+    """Slurm ends its steps by SIGTERM first, so that the job fails before Slurm queues it again."""
+    for name, value in {**slurm.variables, "CPUS_PER_TASK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work.py").write_text(PREEMPTED)
+    handed(diamond()[:1])
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "begun_0").exists() or "sleep" not in slurm.said("squeue", "--steps"):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    number = slurm.said("squeue", "--noheader", "--format=%A").strip()
+    urgent = ["sbatch", "--partition=urgent", "--exclusive", "--wrap=sleep 2"]
+    slurm.said(*urgent)
+    while not (tmp_path / "a").exists():
+        assert time.monotonic() < deadline, (tmp_path / "root/logs/a.log").read_text()
+        time.sleep(1)
+        update = ["scontrol", "update", f"JobId={number}", "StartTime=now"]
+        subprocess.run(update, capture_output=True)
