@@ -38,8 +38,11 @@ def training_configs(folder: Path, name: str) -> list[dict[str, Any]]:
         starts.insert(0, config)
         if not config.get("resume"):
             break
-    if not starts and (folder / name).exists():
-        config = _read(folder / name)
+    dumped = folder / name
+    if (
+        not starts and dumped.exists() and dumped.stat().st_size
+    ):  # empty: killed while it was written
+        config = _read(dumped)
         config["total_batch"] = _total_batch(config, None)
         starts = [config]
     if starts and starts[0].get("resume"):

@@ -85,3 +85,13 @@ def test_inputs_that_changed_after_the_kill_are_not_recorded_as_its_own(tmp_path
     with pytest.raises(ValueError, match=r"made from other inputs.*start\.pth"):
         run_job(job, tmp_path)
     assert recorded_inputs(job, job.makes) is None
+
+
+def test_training_killed_while_its_config_was_written_starts_anew(tmp_path):
+    """MMEngine opens the file before it formats the text."""
+    job = training(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.py").touch()
+    with pytest.raises(RuntimeError, match="ended without"):
+        run_job(job, tmp_path)
+    assert (tmp_path / "said").read_text() == ""
