@@ -41,7 +41,7 @@ def training_configs(folder: Path, name: str) -> list[dict[str, Any]]:
     dumped = folder / name
     if (
         not starts and dumped.exists() and dumped.stat().st_size
-    ):  # empty: killed while it was written
+    ):  # empty: killed while writing
         config = _read(dumped)
         config["total_batch"] = _total_batch(config, None)
         starts = [config]
