@@ -39,9 +39,7 @@ def training_configs(folder: Path, name: str) -> list[dict[str, Any]]:
         if not config.get("resume"):
             break
     dumped = folder / name
-    if (
-        not starts and dumped.exists() and dumped.stat().st_size
-    ):  # empty: killed while writing
+    if not starts and dumped.exists() and dumped.stat().st_size:  # empty: killed while writing
         config = _read(dumped)
         config["total_batch"] = _total_batch(config, None)
         starts = [config]

@@ -51,6 +51,8 @@ def start_processes(args: argparse.Namespace) -> None:
         ValueError: See :func:`dap.launch.init_processes`.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    if args.launcher == "slurm":  # torchrun sets it; readers share the cores of the node
+        os.environ.setdefault("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", "1"))
     if args.launcher != "none":
         init_processes(args.launcher)
     MMLogger.get_instance("dap", logger_name="dap")

@@ -1,5 +1,6 @@
 """Batches of images: how large, what happens when memory runs out, and several labels."""
 
+import argparse
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ from dap.pseudo_boxes import CamClassifier, PseudoBoxSettings, build_classifier
 from dap.pseudo_boxes.batched_maps import BatchLimit, WindowMaps
 from dap.pseudo_boxes.classifier import evaluating
 from dap.pseudo_boxes.pipeline import box_processes
+from dap.runs import options
 from dap.runs.execution import default_workers
 from tests.support.planted import MeanColours, model_config, planted_state
 from tests.support.zoo import save_random_weights, zoo_config
@@ -200,6 +202,17 @@ def test_readers_follow_the_cores(monkeypatch):
     assert default_workers(on_gpu=True, local_ranks=100) == 1
     assert default_workers(on_gpu=False, local_ranks=1) == 8
     assert default_workers(on_gpu=False, local_ranks=16) == 1
+
+
+@pytest.mark.parametrize(("launcher", "ranks"), [("slurm", "8"), ("none", None)])
+def test_ranks_of_a_node_are_known_under_slurm_too(monkeypatch, launcher, ranks):
+    monkeypatch.setattr(options, "init_processes", lambda launcher: None)
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "8")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "")
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")  # and at the end of the test
+    options.start_processes(argparse.Namespace(launcher=launcher, local_rank=0))
+    assert os.environ.get("LOCAL_WORLD_SIZE") == ranks
 
 
 def make_boxes(seconds, pids):
