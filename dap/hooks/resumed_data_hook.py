@@ -17,10 +17,10 @@ class ResumedDataHook(Hook):
 
     MMEngine's ``IterBasedTrainLoop`` loads and drops these batches, images included, before its
     first iteration. Late in a training this takes hours, longer than the time limit of many batch
-    jobs. This hook draws their indices alone, which takes a minute at most, and the training
-    continues with the same batches as if all had been loaded. In a config:
-    ``custom_hooks = [dict(type='dap.ResumedDataHook')]``. It does nothing in other loops, and with
-    samplers other than ``InfiniteSampler``, whose epochs MMEngine counts.
+    jobs. This hook draws their indices alone, which takes some microseconds per image, and the
+    training continues with the same batches as if all had been loaded. In a config:
+    ``custom_hooks = [dict(type='dap.ResumedDataHook')]``. It does nothing in other loops, nor with
+    other samplers than ``InfiniteSampler``: MMEngine counts their epochs.
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
