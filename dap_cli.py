@@ -173,8 +173,9 @@ def resume_options(config: str, options: Sequence[str]) -> list[str]:
     if "--resume" not in options:
         return options
     index = options.index("--resume")
-    if not "".join(options[index + 1 : index + 2]).startswith("-") and options[index + 1 :]:
-        return options  # a checkpoint follows
+    following = options[index + 1 :]
+    if following and not following[0].startswith("-"):  # a checkpoint
+        return options
     from mmengine.config import Config  # takes seconds
 
     settings = dict(word.split("=", 1) for word in options if "=" in word)
@@ -185,7 +186,7 @@ def resume_options(config: str, options: Sequence[str]) -> list[str]:
     if not starts or (Path(folder) / "last_checkpoint").exists():
         return options
     print(f"{folder} has no checkpoint to resume: the training starts from {starts}", flush=True)
-    return [*options[:index], *options[index + 1 :]]
+    return [*options[:index], *following]
 
 
 def training_command(config: str, options: Sequence[str], gpus: int) -> list[str]:
